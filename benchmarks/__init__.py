@@ -1,0 +1,1 @@
+"""Commands that make what the package ships and what the README shows: `python -m benchmarks NAME`."""

@@ -1,0 +1,37 @@
+"""`python -m benchmarks NAME ...` runs `main(argv)` of the module of that name in this folder."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from molgen.core.errors import ConfigError, MolgenError
+
+
+def commands() -> dict[str, str]:
+    """The subcommands, modules of this folder, with the first line of their docstrings."""
+    files = [p for p in sorted(Path(__file__).parent.glob("*.py")) if p.stem[0] != "_"]
+    return {p.stem: (p.read_text(encoding="utf-8").strip('"\n') or p.stem).splitlines()[0] for p in files}
+
+
+def main(argv: list[str]) -> int:
+    """Runs one subcommand; 2 and one line on a mistake."""
+    known = commands()
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: python -m benchmarks NAME [options]\n")
+        for name, line in known.items():
+            print(f"  {name:<14} {line}")
+        return 0 if argv else 2
+    try:
+        if argv[0] not in known:
+            raise ConfigError.unknown("command", argv[0], known)
+        importlib.import_module(f"benchmarks.{argv[0]}").main(argv[1:])
+    except MolgenError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,5 @@
+"""Grey and colour images of one size."""
+
+from molgen.modalities.image.modality import ImageModality
+
+__all__ = ["ImageModality"]
