@@ -1,0 +1,1 @@
+"""What the molecular modalities share: parsing, properties, sizes, data sets, 2D metrics."""
