@@ -1,0 +1,125 @@
+"""Labels and properties that a model can be conditioned on."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from molgen.core.errors import ConfigError
+
+
+class Condition(ABC):
+    """One label: how a value is read, checked, and turned into network input with a 'not given' state."""
+
+    name: str
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Number of real features that `features` gives."""
+
+    @abstractmethod
+    def parse(self, value: Any) -> float:
+        """A user's value to a number; `ConfigError` if it is out of range."""
+
+    @abstractmethod
+    def missing(self) -> float:
+        """The number that stands for 'not given'."""
+
+    @abstractmethod
+    def features(self, value: Tensor) -> Tensor:
+        """Values `(B,)` to features `(B, width)`; all-zero but for one flag where not given."""
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": type(self).__name__, **self.__dict__}
+
+
+@final
+@dataclass(frozen=True)
+class Label(Condition):
+    """A class out of `classes`.
+
+    Example:
+        >>> Label("digit", 10).parse("7")
+        7.0
+    """
+
+    name: str
+    classes: int
+
+    @property
+    def width(self) -> int:
+        return self.classes + 1
+
+    def parse(self, value: Any) -> float:
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            number = -1
+        if not 0 <= number < self.classes:
+            raise ConfigError(f"condition {self.name}={value}: expected a class from 0 to {self.classes - 1}")
+        return float(number)
+
+    def missing(self) -> float:
+        return -1.0
+
+    def features(self, value: Tensor) -> Tensor:
+        index = torch.nan_to_num(value.float(), nan=-1.0).long()
+        index = torch.where((index < 0) | (index >= self.classes), self.classes, index)
+        return nn.functional.one_hot(index, self.width).float()
+
+
+@final
+@dataclass(frozen=True)
+class Scalar(Condition):
+    """A real property, scaled by the data's mean and standard deviation.
+
+    Example:
+        >>> Scalar("logp", 0.3, 1.0).parse("1.5")
+        1.5
+    """
+
+    name: str
+    mean: float = 0.0
+    sd: float = 1.0
+    frequencies: int = 4
+
+    @property
+    def width(self) -> int:
+        return 2 * self.frequencies + 2
+
+    def parse(self, value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"condition {self.name}={value}: expected a finite number")
+        return number
+
+    def missing(self) -> float:
+        return math.nan
+
+    def features(self, value: Tensor) -> Tensor:
+        given = torch.isfinite(value)
+        z = torch.where(given, (value - self.mean) / self.sd, torch.zeros_like(value)).float()
+        waves = z[:, None] * math.pi / 4 * 2.0 ** torch.arange(self.frequencies, device=value.device)
+        known = torch.cat([z[:, None], waves.sin(), waves.cos()], 1) * given[:, None]
+        return torch.cat([known, (~given)[:, None].float()], 1)
+
+
+_KINDS = {"Label": Label, "Scalar": Scalar}
+
+
+def condition_from(config: dict[str, Any]) -> Condition:
+    """The condition that `Condition.config` described."""
+    values = dict(config)
+    kind = values.pop("kind", None)
+    if kind not in _KINDS:
+        raise ConfigError.unknown("kind of condition", kind, _KINDS)
+    return _KINDS[kind](**values)

@@ -1,0 +1,15 @@
+"""Fields: the geometry of one tensor, where a family and a modality meet.
+
+A field knows how its data are corrupted and restored. Every network that produces data predicts the
+parameters of p(x0 | .) of each field; all verbs speak of these *parameters*: a mean, logits, directions.
+
+Shapes: `B` samples on an extent of sites. Values of site fields are `(B, *extent, C)` reals or `(B,
+*extent)` integers, of pair fields `(B, N, N)`. Times are `(B,)`, masks `(B, *extent)`; a value on
+padding is zero before and after every verb.
+"""
+
+from molgen.core.fields.categorical import Categorical
+from molgen.core.fields.field import Field
+from molgen.core.fields.gaussian import Angles, Continuous, Positions
+
+__all__ = ["Angles", "Categorical", "Continuous", "Field", "Positions"]

@@ -1,0 +1,228 @@
+"""Categorical fields: tokens on sites or on symmetric pairs, which change by jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from molgen.core.errors import ConfigError
+from molgen.core.fields.field import Field, own_shape, per_sample
+from molgen.core.noise import Noise
+from molgen.core.schedules import JumpSchedule, Window
+
+
+@final
+class Categorical(Field):
+    r"""Tokens on sites, or symmetric tokens on pairs of sites.
+
+    A token keeps its value with probability :math:`\alpha(t)`, else it is redrawn from :math:`\pi`:
+    a mask token that says nothing (``noise="mask"``) or the data's marginal (``noise="marginal"``).
+
+    .. math:: q(x_t | x_s) = \frac{\alpha_t}{\alpha_s} \delta(x_t, x_s)
+              + (1 - \frac{\alpha_t}{\alpha_s}) \pi(x_t)
+
+    The parameters of p(x0 | .) are logits over the classes.
+
+    Arguments:
+        classes: number of classes K; values are 0 .. K - 1, and K is the mask token while noisy.
+        pairs: values on symmetric pairs `(B, N, N)` with a zero diagonal.
+        marginal: frequencies of the classes in the data, for ``noise="marginal"``; uniform if None.
+        noise: ``"mask"`` or ``"marginal"``.
+        window, weight: as for `Continuous`.
+
+    Source: Austin et al. (2021); Sahoo et al., Simple and Effective Masked Diffusion (2024); Vignac
+    et al., DiGress (2023).
+
+    Example:
+        >>> field, mask = Categorical(3), torch.ones(1, 4, dtype=torch.bool)
+        >>> from molgen.core.noise import SampleNoise
+        >>> field.prior(mask, SampleNoise(0, [0])).tolist()
+        [[3, 3, 3, 3]]
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        pairs: bool = False,
+        marginal: Sequence[float] | None = None,
+        noise: Literal["mask", "marginal"] = "mask",
+        window: tuple[float, float] = (0.0, 1.0),
+        weight: float = 1.0,
+    ) -> None:
+        if noise not in ("mask", "marginal"):
+            raise ConfigError.unknown("noise of a categorical field", noise, ["mask", "marginal"])
+        if marginal is not None and len(marginal) != classes:
+            raise ConfigError(f"marginal has {len(marginal)} frequencies, expected {classes}")
+        self.classes, self.noise = classes, noise
+        self.rank = self.stream = "pair" if pairs else "site"
+        self.states = classes + (noise == "mask")
+        self.inputs, self.estimates, self.outputs = self.states, classes, classes
+        self.window, self.weight = Window(*window), weight
+        self.schedule = JumpSchedule(self.window)
+        frequencies = torch.ones(classes) if marginal is None else torch.tensor(list(marginal)).float()
+        redraw = F.one_hot(torch.tensor(classes), classes + 1).float() if noise == "mask" else frequencies
+        self.redraw = redraw / redraw.sum()
+        self.frequencies = frequencies / frequencies.sum()
+
+    @property
+    def _axes(self) -> int:
+        return 2 if self.rank == "pair" else 1
+
+    def valid(self, mask: Tensor) -> Tensor:
+        if self.rank == "site":
+            return mask
+        off = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+        return mask[:, :, None] & mask[:, None, :] & off
+
+    def _total(self, per_site: Tensor, mask: Tensor) -> Tensor:
+        """Sum over entries, each symmetric pair once, `(B,)`."""
+        total = torch.where(self.valid(mask), per_site, torch.zeros_like(per_site)).flatten(1).sum(1)
+        return total / self._axes
+
+    def _count(self, mask: Tensor) -> Tensor:
+        return self.valid(mask).flatten(1).sum(1) / self._axes
+
+    def project(self, x: Tensor, mask: Tensor) -> Tensor:
+        if self.rank == "pair":
+            upper = x.triu(1)
+            x = upper + upper.transpose(1, 2)
+        return x * self.valid(mask)
+
+    def _uniform(self, mask: Tensor, noise: Noise) -> Tensor:
+        u = noise.uniform(mask, own_shape(mask, axes=self._axes))
+        if self.rank == "pair":
+            u = u.triu(1)
+            u = u + u.transpose(1, 2)
+        return u
+
+    def _pick(self, weights: Tensor, u: Tensor) -> Tensor:
+        """A class per site by inversion of unnormalised weights `(..., K)` at uniforms `u`."""
+        steps = weights.cumsum(-1)
+        return (steps < u[..., None] * steps[..., -1:]).sum(-1).clamp_max(weights.shape[-1] - 1)
+
+    # -- process
+
+    def prior(self, mask: Tensor, noise: Noise) -> Tensor:
+        u = self._uniform(mask, noise)
+        weights = self.redraw.to(u).expand(*u.shape, self.states)
+        return self.project(self._pick(weights, u), mask)
+
+    def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+        x = x.long()
+        keep = self.schedule.alpha(t) / self.schedule.alpha(s).clamp_min(1e-12)
+        u, v = self._uniform(mask, noise), self._uniform(mask, noise)
+        fresh = self._pick(self.redraw.to(v).expand(*v.shape, self.states), v)
+        return self.project(torch.where(u < per_sample(keep, u), x, fresh), mask)
+
+    def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
+        return torch.zeros(len(mask), device=mask.device)  # alpha(1) = 0: time 1 forgets x0 exactly
+
+    # -- network
+
+    def level(self, t: Tensor) -> Tensor:
+        return 1 - self.schedule.alpha(t)
+
+    def features(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        return F.one_hot(x.long(), self.inputs).float() * self.valid(mask)[..., None]
+
+    def estimate(self, params: Tensor, mask: Tensor) -> Tensor:
+        return params.softmax(-1) * self.valid(mask)[..., None]
+
+    def predict(self, raw: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        if self.noise != "mask":
+            return raw
+        # A token that is not masked is known; a finite certainty keeps guidance free of NaN.
+        hidden = (x == self.classes)[..., None]
+        known = 50.0 * F.one_hot(x.long().clamp_max(self.classes - 1), self.classes).to(raw.dtype)
+        return torch.where(hidden, raw, known)
+
+    # -- learning
+
+    def loss(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        entropy = -params.log_softmax(-1).gather(-1, x0.long()[..., None]).squeeze(-1)
+        if self.noise == "mask":
+            # The continuous-time bound: cross-entropy of hidden tokens over the hidden share.
+            entropy = entropy * (x == self.classes) / per_sample(self.level(t).clamp_min(1e-3), entropy)
+        return self._total(entropy, mask) / self._count(mask).clamp_min(1) * self.window.active(t)
+
+    def posterior(self, p0: Tensor, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        r"""p(x_s | x_t) with x0 ~ p0 summed out, `(..., states)`.
+
+        .. math:: p(x_s | x_t) \propto q(x_t | x_s) \sum_{x_0} q(x_s | x_0) \frac{p_0(x_0)}{q(x_t | x_0)}
+
+        Arguments:
+            p0: probabilities of x0, `(B, ..., K)`.
+            x: x_t, `(B, ...)`.
+            t, s: times, `s <= t`, `(B,)`.
+        """
+        now = F.one_hot(x.long(), self.states).to(p0.dtype)
+        redraw = self.redraw.to(p0)
+        a_t, a_s = (per_sample(self.schedule.alpha(time), now) for time in (t, s))
+        keep = a_t / a_s.clamp_min(1e-12)
+        back = redraw[x.long()][..., None]
+        evidence = a_t * now[..., : self.classes] + (1 - a_t) * back
+        weight = torch.where(evidence > 0, p0 / evidence.clamp_min(1e-12), torch.zeros_like(p0))
+        spread = F.pad(weight, (0, self.states - self.classes))
+        forward = a_s * spread + (1 - a_s) * redraw * weight.sum(-1, keepdim=True)
+        result = (keep * now + (1 - keep) * back) * forward
+        return result / result.sum(-1, keepdim=True).clamp_min(1e-12)
+
+    def step_kl(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, s: Tensor, mask: Tensor) -> Tensor:
+        truth = F.one_hot(x0.long(), self.classes).to(params.dtype)
+        q, p = self.posterior(truth, x, t, s), self.posterior(params.softmax(-1), x, t, s)
+        kl = (q * (q.clamp_min(1e-12).log() - p.clamp_min(1e-12).log())).sum(-1)
+        changes = self.schedule.alpha(s) > self.schedule.alpha(t)
+        return torch.where(changes, self._total(kl, mask), torch.zeros_like(changes, dtype=kl.dtype))
+
+    # -- sampling
+
+    def step(
+        self,
+        x: Tensor,
+        params: Tensor,
+        t: Tensor,
+        s: Tensor,
+        mask: Tensor,
+        noise: Noise,
+        eta: float = 0.0,
+        scale: float = 1.0,
+    ) -> Tensor:
+        x = x.long()
+        order, value = self._uniform(mask, noise), self._uniform(mask, noise)
+        if self.noise == "mask":
+            y = torch.where(self._revealed(x, s, mask, order), self._pick(params.softmax(-1), value), x)
+        else:
+            y = self._pick(self.posterior(params.softmax(-1), x, t, s), value)
+        changes = self.schedule.alpha(s) > self.schedule.alpha(t)
+        return self.project(torch.where(per_sample(changes, y), y, x), mask)
+
+    def _revealed(self, x: Tensor, s: Tensor, mask: Tensor, order: Tensor) -> Tensor:
+        """Which hidden tokens to reveal so that the expected number stays hidden at time `s`.
+
+        Independent coins would reveal several tokens at once in some steps and none in others; a
+        fixed number in random order reveals one at a time whenever there are steps enough, which
+        makes ancestral sampling exact there.
+        """
+        hidden = (x == self.classes) & self.valid(mask)
+        stay = (self._count(mask) * self.level(s)).round().long() * self._axes
+        score = torch.where(hidden, order, torch.full_like(order, -1.0)).flatten(1)
+        rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        reveal = (hidden.flatten(1).sum(1) - stay).clamp_min(0)
+        return (rank < reveal[:, None]).reshape(x.shape) & hidden
+
+    # -- relaxation
+
+    def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+        gap = ((a.softmax(-1) - b.softmax(-1)) ** 2).sum(-1)
+        return self._total(gap, mask) / self._count(mask).clamp_min(1)
+
+    def relax(self, x: Tensor, mask: Tensor) -> Tensor:
+        return (2 * F.one_hot(x.long(), self.classes).float() - 1) * self.valid(mask)[..., None]
+
+    def harden(self, reals: Tensor, mask: Tensor) -> Tensor:
+        return self.project(reals.argmax(-1), mask)

@@ -1,0 +1,151 @@
+"""The verbs that every field has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from molgen.core.noise import Noise
+from molgen.core.schedules import Window
+
+
+def per_sample(t: Tensor, x: Tensor) -> Tensor:
+    """A value per sample, broadcastable over that sample's entries."""
+    return t.reshape(-1, *(1,) * (x.dim() - 1))
+
+
+def own_shape(mask: Tensor, *channels: int, axes: int = 1) -> tuple[int, ...]:
+    """The shape of one sample's draw: its own sites (or the whole grid), then channels."""
+    sites = tuple(mask.shape[1:]) if mask.dim() > 2 else (-1,) * axes
+    return (*sites, *channels)
+
+
+class Field(ABC):
+    """The geometry of one tensor.
+
+    Attributes:
+        rank: ``"site"`` or ``"pair"``, where the values live.
+        stream: the trunk's stream that carries it: ``"site"``, ``"pair"`` or ``"point"``.
+        inputs: channels that `features` gives.
+        estimates: channels that `estimate` gives.
+        outputs: channels of the network that `predict` reads.
+        window: the part of global time in which the field changes.
+        weight: its share in a loss over several fields.
+    """
+
+    rank: Literal["site", "pair"] = "site"
+    stream: Literal["site", "pair", "point"] = "site"
+    inputs: int
+    estimates: int
+    outputs: int
+    window: Window
+    weight: float
+
+    # ------------------------------------------------------------------ geometry
+
+    @abstractmethod
+    def valid(self, mask: Tensor) -> Tensor:
+        """Which entries are real, broadcastable over values."""
+
+    @abstractmethod
+    def project(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The nearest value that obeys the field's constraints; zero on padding."""
+
+    @abstractmethod
+    def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+        """A distance between two parameters (of p(x0 | .)) per sample, `(B,)`, for consistency losses."""
+
+    @abstractmethod
+    def relax(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Values as reals `(B, ..., R)` of about unit scale, for families that need gradients."""
+
+    @abstractmethod
+    def harden(self, reals: Tensor, mask: Tensor) -> Tensor:
+        """The value nearest to relaxed reals; `harden(relax(x)) == x`."""
+
+    # ------------------------------------------------------------------ the noising process
+
+    @abstractmethod
+    def prior(self, mask: Tensor, noise: Noise) -> Tensor:
+        """A draw at time 1."""
+
+    @abstractmethod
+    def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+        """A draw of x_t given x_s, `s <= t`; with `s = 0` it corrupts data."""
+
+    @abstractmethod
+    def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
+        """KL(q(x_1 | x0) || prior) in nats, `(B,)`."""
+
+    # ------------------------------------------------------------------ network input and output
+
+    @abstractmethod
+    def level(self, t: Tensor) -> Tensor:
+        """The noise level as the network sees it, `(B,)`, of order one."""
+
+    @abstractmethod
+    def features(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        """Noisy values as network input of about unit scale, `(B, ..., inputs)`."""
+
+    @abstractmethod
+    def estimate(self, params: Tensor, mask: Tensor) -> Tensor:
+        """Parameters as network input, `(B, ..., estimates)`, for self-conditioning."""
+
+    @abstractmethod
+    def predict(self, raw: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        """The network's output, preconditioned to the parameters of p(x0 | x_t)."""
+
+    # ------------------------------------------------------------------ learning
+
+    @abstractmethod
+    def loss(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        """The denoising loss per sample, `(B,)`, zero where the field is not active."""
+
+    @abstractmethod
+    def step_kl(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, s: Tensor, mask: Tensor) -> Tensor:
+        """KL(q(x_s | x_t, x0) || p(x_s | x_t)) in nats, `(B,)`; at `s = 0`, -log p(x0 | x_t)."""
+
+    # ------------------------------------------------------------------ sampling
+
+    @abstractmethod
+    def step(
+        self,
+        x: Tensor,
+        params: Tensor,
+        t: Tensor,
+        s: Tensor,
+        mask: Tensor,
+        noise: Noise,
+        eta: float = 0.0,
+        scale: float = 1.0,
+    ) -> Tensor:
+        """A draw of x_s given x_t and the parameters.
+
+        Arguments:
+            eta: share of fresh noise on real fields: 0 is the ODE, 1 ancestral sampling.
+            scale: factor on that noise; below 1 trades diversity for quality.
+        """
+
+    def guide(self, params: Tensor, base: Tensor, strength: float) -> Tensor:
+        """Classifier-free guidance: moves from the unconditional `base` through the conditional."""
+        return base + strength * (params - base)
+
+    def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
+        """Parameters with a multistep correction; jumps have none."""
+        return params
+
+    def correct(
+        self, x: Tensor, y: Tensor, params: Tensor, ahead: Tensor, t: Tensor, s: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Heun's second half: replaces the step x -> y by one that uses `ahead`, predicted at y.
+
+        A jump is taken once, so the default returns `y`.
+        """
+        return y
+
+    def log_ratio(self, t: Tensor, s: Tensor) -> Tensor:
+        """Length of a step in half the log signal-to-noise ratio, `(B,)`; zero where nothing changes."""
+        return torch.zeros_like(t)

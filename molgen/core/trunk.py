@@ -1,0 +1,66 @@
+"""The wall between the core's roles and the networks: three streams in, three streams out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TrunkSpec:
+    """What a role feeds a trunk and reads from it.
+
+    Arguments:
+        site: channels of the site stream, 0 if there is none.
+        pair: channels of the pair stream, 0 if there is none.
+        point: number of point sets (0 if there are none): noisy coordinates first, then e.g. the
+            self-conditioning estimate.
+        context: channels of the global vector (noise levels, conditions).
+        pair_out: whether the role reads features of pairs.
+        point_out: whether the role reads a displacement per site.
+    """
+
+    site: int = 0
+    pair: int = 0
+    point: int = 0
+    context: int = 0
+    pair_out: bool = False
+    point_out: bool = False
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Features on sites, on pairs of sites, and coordinates.
+
+    Arguments:
+        site: `(B, *extent, C)`, or None.
+        pair: `(B, N, N, P)`, symmetric, or None.
+        point: input `(B, N, S, 3)` for S point sets; output `(B, N, 3)` displacements; or None.
+    """
+
+    site: Tensor | None = None
+    pair: Tensor | None = None
+    point: Tensor | None = None
+
+
+class Trunk(nn.Module, ABC):
+    """A network from streams, a mask and a context to streams of features.
+
+    Constructed by a modality for a `TrunkSpec`. Output channels are `width` on sites and
+    `pair_width` on pairs; the core adds the heads. Padding in the input never changes real sites.
+    """
+
+    width: int
+    pair_width: int
+
+    @abstractmethod
+    def forward(self, streams: Streams, mask: Tensor, context: Tensor | None) -> Streams:
+        """Features of every site (and pair, and displacement where the spec asks for them).
+
+        Arguments:
+            streams: input features, with the channels of the spec.
+            mask: real sites, `(B, *extent)`.
+            context: `(B, spec.context)`, or None where the spec has none.
+        """

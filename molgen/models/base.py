@@ -1,0 +1,450 @@
+"""What the families share: construction, fitting, sampling, scoring, saving."""
+
+from __future__ import annotations
+
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from molgen.core import checkpoint
+from molgen.core.batch import Batch
+from molgen.core.conditions import Condition, condition_from
+from molgen.core.data import Records
+from molgen.core.errors import CheckpointError, ConfigError, MolgenError, UnsupportedError
+from molgen.core.header import finite, need
+from molgen.core.modality import Modality, View
+from molgen.core.noise import Noise, SampleNoise, generator
+from molgen.core.registry import get_modality
+from molgen.core.trunk import Trunk, TrunkSpec
+
+
+class GenerativeModel(ABC):
+    """A family of deep generative models over any modality.
+
+    A family says which view it needs, builds its networks, and gives `losses` and `generate`;
+    everything else is here.
+
+    Arguments:
+        modality: a registered name or a `Modality`.
+        view: the view of the modality to use; None takes the first that suits the family.
+        trunk: an alternative trunk that the modality names; None takes its default.
+        trunk_options: keyword arguments for the trunk, e.g. ``{"width": 64}``.
+        hyper: the family's own options, recorded in the checkpoint.
+    """
+
+    family: ClassVar[str]
+    needs: ClassVar[Mapping[str, bool]] = {}
+    likelihood: ClassVar[str] = "none"
+
+    def __init__(
+        self,
+        modality: str | Modality,
+        view: str | None,
+        trunk: str | None,
+        trunk_options: Mapping[str, Any] | None,
+        **hyper: Any,
+    ) -> None:
+        self.modality = get_modality(modality) if isinstance(modality, str) else modality
+        self._view = self.modality.view(view, **({} if view else self.needs)).name
+        for name, wanted in self.needs.items():
+            if getattr(self.view, name) != wanted:
+                raise UnsupportedError(
+                    f"{self.family} needs a view that is {name}; view {self._view!r} of "
+                    f"{self.modality.name!r} is not"
+                )
+        self.trunk, self.trunk_options = trunk, dict(trunk_options or {})
+        self.hyper = hyper
+        self.conditions: tuple[Condition, ...] = ()
+        self.training: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples": 0, "runs": []}
+        self.metrics: dict[str, float | None] = {}
+        self.network: nn.Module | None = None
+
+    # ------------------------------------------------------------------ what a family gives
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The family's networks for the current modality and conditions."""
+
+    @abstractmethod
+    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        """The terms of the training loss, named; their sum is minimised."""
+
+    @abstractmethod
+    def generate(
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, **options: Any
+    ) -> dict[str, Tensor]:
+        """Values of every field for the sites of `mask`, `(B, *extent)`."""
+
+    def log_density(self, batch: Batch, noise: Noise, **options: Any) -> Tensor:
+        """log p(values | size) in nats, `(B,)`."""
+        raise UnsupportedError(f"{self.family} has no likelihood")
+
+    sampling: ClassVar[tuple[str, ...]] = ()
+    """Names of the options that `generate` takes."""
+
+    # ------------------------------------------------------------------ parts
+
+    @property
+    def view(self) -> View:
+        """The view of the modality that the model works in."""
+        return self.modality.views[self._view]
+
+    def option(self, name: str, default: Any) -> Any:
+        """A hyper-parameter, or the modality's recipe for it, or a default."""
+        value = self.hyper.get(name)
+        return self.view.recipe.get(name, default) if value is None else value
+
+    def make_trunk(self, spec: TrunkSpec) -> Trunk:
+        """The modality's trunk for these streams."""
+        try:
+            return self.modality.trunk(spec, self.trunk, **self.trunk_options)
+        except TypeError as error:  # an option that the trunk's constructor does not take
+            raise ConfigError(f"trunk of {self.modality.name!r}: {error}") from None
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network; `ConfigError` before it exists."""
+        if self.network is None:
+            raise ConfigError(f"this {type(self).__name__} has no weights: call fit, or molgen.load")
+        return self.network
+
+    def _built(self, seed: int) -> nn.Module:
+        # Initial weights come from torch's global generator: seed it inside a fork.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator(seed, -1).initial_seed() % 2**31))
+            return self.build()
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained numbers."""
+        return sum(p.numel() for p in self.trained.parameters())
+
+    # ------------------------------------------------------------------ fit
+
+    def fit(
+        self,
+        data: str | Path | Sequence[Any],
+        validation: str | Path | Sequence[Any] | None = None,
+        max_epochs: int | None = None,
+        max_steps: int | None = None,
+        max_time: str | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        seed: int = 0,
+        ckpt_path: str | Path | None = None,
+        trainer: Any = None,
+        condition: Sequence[str] = (),
+        skip_invalid: bool = False,
+        patience: int | None = None,
+        root_dir: str | Path | None = None,
+        progress: bool | None = None,
+    ) -> Self:
+        """Trains on data, or goes on training.
+
+        Arguments:
+            data: a data set's name, a path, or a sequence of domain objects.
+            validation: the same; by default the data set's own split, else a held-out twentieth.
+            max_epochs, max_steps, max_time: where to stop, whichever comes first; time as
+                ``"DD:HH:MM:SS"``, ``"HH:MM:SS"``, ``"10m"``, ``"1h"``; without any, 10 epochs.
+            batch_size, lr: by default the modality's recipe.
+            seed: of weights, order and noise.
+            ckpt_path: the training state of a run that was cut off; goes on bit for bit.
+            trainer: keyword arguments for a Lightning `Trainer`, or a `Trainer`.
+            condition: labels or properties to condition on.
+            skip_invalid: skip bad records of a file, counting them, instead of stopping.
+            patience: stop after so many validations without a gain.
+            root_dir: where logs and the training state go; without it nothing is written.
+            progress: whether to show a progress bar; by default on a terminal.
+
+        Errors: `DataError` for bad data, `ConfigError` for bad options, `CheckpointError` for a
+            bad state, `MolgenError` naming the term if a loss is not finite.
+        """
+        from molgen import train
+
+        records, held = train.split(self.modality, data, validation, seed, skip_invalid)
+        if self.network is None:
+            self.modality = self.modality.fitted(records)
+            self.conditions = self._conditions(condition, records)
+            self.network = self._built(seed)
+        elif condition and {c.name for c in self.conditions} != set(condition):
+            raise ConfigError(
+                f"this model was trained with conditions {[c.name for c in self.conditions]}, "
+                f"got {list(condition)}; start a new model to change them"
+            )
+        run = train.run(
+            self,
+            self.encode(records),
+            self.encode(held) if len(held) else None,
+            max_epochs=max_epochs,
+            max_steps=max_steps,
+            max_time=max_time,
+            batch_size=batch_size or self.option("batch_size", 64),
+            lr=lr or self.option("lr", 1e-3),
+            seed=seed,
+            ckpt_path=ckpt_path,
+            trainer=trainer,
+            patience=patience,
+            root_dir=root_dir,
+            progress=progress,
+        )
+        self._account(run, records.name, seed)
+        return self
+
+    def _account(self, run: Mapping[str, Any], data: str, seed: int) -> None:
+        for key in ("seconds", "steps", "samples"):
+            self.training[key] += run[key]
+        self.training["runs"] = [
+            *self.training["runs"],
+            {
+                **run,
+                "data": data,
+                "seed": seed,
+                "date": time.strftime("%Y-%m-%d"),
+                "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+                "torch": str(torch.__version__),
+            },
+        ]
+
+    def _conditions(self, names: Sequence[str], records: Records) -> tuple[Condition, ...]:
+        known = self.modality.conditions
+        for name in names:
+            if name not in known:
+                raise ConfigError.unknown(f"condition of {self.modality.name}", name, known)
+        return tuple(known[name] for name in names)
+
+    def encode(self, records: Sequence[Any]) -> Batch:
+        """Domain objects to a batch of this model's view, with the conditions it knows."""
+        labels = getattr(records, "labels", {})
+        values = {}
+        for c in self.conditions:
+            if c.name in labels:
+                values[c.name] = np.asarray(labels[c.name], dtype=np.float32)
+            else:
+                measured = [self.modality.measure(r, c.name) for r in records]
+                values[c.name] = np.asarray(measured, dtype=np.float32)
+        return self.modality.encode_all(records, self._view, values)
+
+    # ------------------------------------------------------------------ sample
+
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        batch_size: int | None = None,
+        condition: Mapping[str, Any] | None = None,
+        progress: bool = False,
+        valid_only: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        """Draws samples as domain objects.
+
+        Arguments:
+            n: how many.
+            seed: sample i depends on (seed, i).
+            batch_size: samples at a time; the result does not depend on it but for rounding.
+            condition: values of the labels the model was trained with, e.g. ``{"digit": 7}``.
+            progress: whether to show a progress bar.
+            valid_only: draw on until n samples are valid; by default all are returned as drawn.
+            options: the family's, e.g. `steps`.
+
+        Errors: `ConfigError` for an option that the family does not take.
+
+        Returns: a list of n domain objects, invalid ones included unless `valid_only`.
+        """
+        return [
+            record
+            for chunk in self.stream(n, seed, batch_size, condition, progress, valid_only, **options)
+            for record in chunk
+        ]
+
+    def stream(
+        self,
+        n: int,
+        seed: int = 0,
+        batch_size: int | None = None,
+        condition: Mapping[str, Any] | None = None,
+        progress: bool = False,
+        valid_only: bool = False,
+        **options: Any,
+    ) -> Iterator[list[Any]]:
+        """`sample` a batch at a time, in order, so that memory stays flat."""
+        if n < 0:
+            raise ConfigError(f"n is {n}, expected 0 or more")
+        for name in options:
+            if name not in self.sampling:
+                raise ConfigError.unknown(f"sampling option of {self.family}", name, self.sampling)
+        labels, fixed = self._wanted(condition or {})
+        size = batch_size or self.option("sample_batch", 4 * self.option("batch_size", 64))
+        from molgen.core.console import bar
+
+        done = drawn = 0
+        with bar(n, "sampling", progress) as advance:
+            while done < n:
+                count = min(size, n - done) if not valid_only else size
+                chunk = self._draw(range(drawn, drawn + count), seed, labels, fixed, options)
+                drawn += count
+                if valid_only:
+                    chunk = [r for r in chunk if self.modality.is_valid(r)][: n - done]
+                    if done == 0 and not chunk and drawn >= max(10 * size, 1000):
+                        raise MolgenError(
+                            f"none of the first {drawn} samples is valid; train longer or sample "
+                            "without valid_only"
+                        )
+                done += len(chunk)
+                advance(len(chunk))
+                yield chunk
+
+    def _wanted(self, condition: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+        """A request's conditions, parted into labels of the network and constraints on the size."""
+        known = {c.name: c for c in self.conditions}
+        labels, fixed = {}, {}
+        for name, value in condition.items():
+            if name in known:
+                labels[name] = known[name].parse(value)
+            elif name in self.modality.size_options:
+                fixed[name] = value
+            else:
+                raise ConfigError.unknown(
+                    "condition of this model", name, [*known, *self.modality.size_options]
+                )
+        return labels, fixed
+
+    @torch.no_grad()
+    def _draw(
+        self,
+        indices: range,
+        seed: int,
+        labels: Mapping[str, float],
+        fixed: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> list[Any]:
+        network = self.trained.eval()
+        device = next(network.parameters()).device
+        sizes = self.modality.draw_sizes(seed, indices, **fixed)
+        mask = self.modality.template(sizes).to(device)
+        given = {k: torch.full((len(sizes),), v, device=device) for k, v in labels.items()}
+        values = self.generate(mask, given, SampleNoise(seed, indices), **options)
+        return self.modality.decode_all(Batch(values, mask, {}, self.view.pairs), self._view)
+
+    # ------------------------------------------------------------------ score
+
+    def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
+        """The modality's scores of records against a reference; see `Modality.evaluate`."""
+        return self.modality.evaluate(records, reference, **options)
+
+    def log_prob(
+        self, records: Sequence[Any], seed: int = 0, batch_size: int | None = None, **options: Any
+    ) -> Tensor:
+        """log p of each record in nats, log p(size) included; see `likelihood` for what it is.
+
+        Arguments:
+            records: domain objects.
+            seed: of the estimate's noise.
+            batch_size: records at a time.
+            options: the family's.
+
+        Errors: `UnsupportedError` where the family has no likelihood.
+
+        Returns: `(n,)` in float64.
+        """
+        network = self.trained.eval()
+        device = next(network.parameters()).device
+        out = []
+        with torch.no_grad():
+            size = batch_size or self.option("batch_size", 64)
+            for start in range(0, len(records), size):
+                chunk = records[start : start + size]
+                batch = self.encode(chunk).trimmed().to(device)
+                noise = SampleNoise(seed, range(start, start + len(batch)))
+                value = self.log_density(batch, noise, **options).double().cpu()
+                sizes = [self.modality.log_size(n) for n in batch.sizes.tolist()]
+                out.append(value + torch.tensor(sizes, dtype=torch.float64))
+        return torch.cat(out) if out else torch.zeros(0, dtype=torch.float64)
+
+    # ------------------------------------------------------------------ save and load
+
+    def header(self) -> dict[str, Any]:
+        """Everything but the weights: what the checkpoint's JSON header holds."""
+        from molgen import __version__
+
+        return {
+            "kind": "model",
+            "molgen": __version__,
+            "family": self.family,
+            "modality": self.modality.name,
+            "modality_version": self.modality.version,
+            "modality_config": self.modality.config(),
+            "view": self._view,
+            "trunk": self.trunk,
+            "trunk_options": self.trunk_options,
+            "hyper": self.hyper,
+            "conditions": [c.config() for c in self.conditions],
+            "parameters": self.parameters,
+            "training": self.training,
+            "metrics": finite({k: v for k, v in self.metrics.items() if v is not None}),
+        }
+
+    def save(self, path: str | Path, half: bool = False) -> None:
+        """Writes weights and header to one safetensors file, atomically.
+
+        Arguments:
+            path: the file.
+            half: store weights as float16, half the size, for shipping.
+        """
+        state = self.trained.state_dict()
+        if half:
+            state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
+        checkpoint.write(path, state, self.header())
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any], path: str | Path = "checkpoint") -> Self:
+        """A model without weights from a checkpoint's header."""
+        modality_type = type(get_modality(need(header, "modality", str, path)))
+        if header.get("modality_version") != modality_type.version:
+            raise CheckpointError(
+                f"{path}: written for version {header.get('modality_version')!r} of modality "
+                f"{modality_type.name!r}, here is {modality_type.version}; use the matching package"
+            )
+        try:
+            modality = modality_type(**need(header, "modality_config", dict, path))
+            model = cls(
+                modality,  # type: ignore[call-arg]
+                view=need(header, "view", str, path),
+                trunk=header.get("trunk"),
+                trunk_options=need(header, "trunk_options", dict, path),
+                **need(header, "hyper", dict, path),
+            )
+            model.conditions = tuple(condition_from(c) for c in need(header, "conditions", list, path))
+            model.training = need(header, "training", dict, path)
+            model.metrics = need(header, "metrics", dict, path)
+        except (TypeError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path}: its header does not describe a {cls.family} model ({error})") from None
+        return model
+
+    def load_weights(self, tensors: Mapping[str, Tensor], path: str | Path = "checkpoint") -> None:
+        """Builds the network and fills it; `CheckpointError` if a tensor is missing or of another shape."""
+        network = self._built(0)
+        expected = network.state_dict()
+        for name, tensor in expected.items():
+            got = tensors.get(name)
+            if got is None or got.shape != tensor.shape:
+                found = "missing" if got is None else f"of shape {tuple(got.shape)}"
+                raise CheckpointError(f"{path}: tensor {name!r} is {found}, expected {tuple(tensor.shape)}")
+        network.load_state_dict({k: tensors[k].to(v.dtype) for k, v in expected.items()})
+        self.network = network.eval()
+
+    def to(self, device: torch.device | str) -> Self:
+        """The model on another device."""
+        self.trained.to(device)
+        return self
+
+    def __repr__(self) -> str:
+        size = "unfitted" if self.network is None else f"{self.parameters:,} parameters"
+        return f"{type(self).__name__}({self.modality.name!r}, view={self._view!r}, {size})"
