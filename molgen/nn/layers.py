@@ -1,0 +1,178 @@
+"""Small layers that the trunks share."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from molgen.core.errors import ConfigError
+
+
+def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    """The same layer with weights and bias at zero, for the ends of residual branches."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def require_divisible(name: str, value: int, by: str, divisor: int) -> None:
+    """Raises `ConfigError` unless `value` is a positive multiple of `divisor`."""
+    if divisor < 1 or value < 1 or value % divisor:
+        raise ConfigError(f"{name}={value} must be a positive multiple of {by}={divisor}; change one of them")
+
+
+def sinusoid(x: Tensor, width: int, longest: float = 1e4) -> Tensor:
+    r"""Sines and cosines of scalars at `width / 2` geometric wavelengths from 2 pi to `longest`.
+
+    Arguments:
+        x: scalars, `(...)`.
+        width: an even number of channels.
+        longest: the longest wavelength over :math:`2 \pi`.
+
+    Returns:
+        `(..., width)`.
+
+    Source: Vaswani et al., Attention Is All You Need (2017).
+
+    Example:
+        >>> sinusoid(torch.zeros(2), 4).tolist()
+        [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]
+    """
+    half = width // 2
+    dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    steps = torch.arange(half, device=x.device, dtype=dtype) / max(half - 1, 1)
+    waves = x[..., None].to(dtype) * torch.exp(-math.log(longest) * steps)
+    out = torch.cat([waves.sin(), waves.cos()], -1)
+    return F.pad(out, (0, width - 2 * half))
+
+
+class Modulation(nn.Module):
+    """Vectors of shift, scale and gate from the context, zero at the start of training (adaLN).
+
+    Arguments:
+        context: channels of the context; 0 makes the vectors plain parameters.
+        width: channels of each vector.
+        parts: number of vectors.
+
+    Source: Peebles and Xie, Scalable Diffusion Models with Transformers (2023).
+
+    Example:
+        >>> [v.shape[-1] for v in Modulation(5, 8, 3)(torch.randn(2, 5))]
+        [8, 8, 8]
+    """
+
+    def __init__(self, context: int, width: int, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+        self.base = nn.Parameter(torch.zeros(parts * width))
+        self.mix = zeroed(nn.Linear(context, parts * width, bias=False)) if context else None
+
+    def forward(self, context: Tensor | None, axes: int = 1) -> tuple[Tensor, ...]:
+        """`parts` tensors `(B or 1, 1, ..., width)`, with `axes` ones to broadcast over sites."""
+        out = self.base[None]
+        if self.mix is not None and context is not None:
+            out = out + self.mix(context)
+        return out.reshape(out.shape[0], *(1,) * axes, -1).chunk(self.parts, -1)
+
+
+class ContextEmbedding(nn.Module):
+    """A nonlinear bottleneck of the context that every block's `Modulation` reads.
+
+    Arguments:
+        context: channels of the context vector, 0 if there is none.
+        width: channels given to the blocks; 0 if there is no context.
+    """
+
+    def __init__(self, context: int, width: int) -> None:
+        super().__init__()
+        self.width = width if context else 0
+        self.mix = nn.Linear(context, width) if context else None
+
+    def forward(self, context: Tensor | None) -> Tensor | None:
+        return None if self.mix is None or context is None else F.silu(self.mix(context))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`norm(x) * (1 + scale) + shift` with a layer norm without parameters."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-5), 1 + scale)
+
+
+class GatedMLP(nn.Module):
+    r""":math:`W_2 (\mathrm{silu}(a) \odot b)` with :math:`(a, b) = W_1 x`; zero at the start.
+
+    Arguments:
+        width: channels in and out.
+        hidden: channels of the product.
+
+    Source: Shazeer, GLU Variants Improve Transformer (2020).
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 2 * hidden)
+        self.down = zeroed(nn.Linear(hidden, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.up(x).chunk(2, -1)
+        out: Tensor = self.down(F.silu(a) * b)
+        return out
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding: channel pairs `(c, c + C / 2)` turned by the angles of `rotary`.
+
+    Source: Su et al., RoFormer (2021).
+    """
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def rotary(length: int, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines `(length, channels / 2)` of the angles that `rotate` uses."""
+    frequency = 1e4 ** (-torch.arange(0, channels, 2, device=like.device, dtype=like.dtype) / channels)
+    angle = torch.arange(length, device=like.device, dtype=like.dtype)[:, None] * frequency
+    return angle.cos(), angle.sin()
+
+
+class RadialBasis(nn.Module):
+    r"""Gaussians of :math:`e^{-d / \ell}`: narrow at short range, wide at long range.
+
+    Their width in distance is about :math:`\ell e^{d / \ell} / K`; with the defaults 0.1 at d = 1
+    and 0.5 at d = 4.
+
+    Arguments:
+        count: number of Gaussians K.
+        length: the length scale, in the unit of the distances.
+
+    Source: after Unke and Meuwly, PhysNet (2019).
+
+    Example:
+        >>> RadialBasis(4)(torch.tensor([0.0, 100.0])).argmax(-1).tolist()
+        [3, 0]
+    """
+
+    centres: Tensor
+
+    def __init__(self, count: int = 32, length: float = 2.0) -> None:
+        super().__init__()
+        self.count, self.length = count, length
+        self.register_buffer("centres", torch.linspace(0, 1, count), persistent=False)
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """`(..., K)` from distances `(...)`."""
+        # exp(-(u (K - 1) - k)^2 / 2), with neighbours overlapping at one standard deviation.
+        scaled = torch.exp(distance / -self.length)[..., None] * (self.count - 1)
+        return (scaled - self.centres * (self.count - 1)).square().mul(-0.5).exp()
+
+
+def length_of(x: Tensor) -> Tensor:
+    """Euclidean length over the last axis, with a finite gradient at zero."""
+    return (x.square().sum(-1) + 1e-12).sqrt()
+
+
+gelu = partial(F.gelu, approximate="tanh")

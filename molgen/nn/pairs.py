@@ -1,0 +1,110 @@
+"""Symmetric pairs stored once: a rectangular packing of the N x N matrix.
+
+The pair {i, j} lives at row i and column k = (j - i) mod N where k <= N / 2: a rectangle `(N, N // 2 +
+1)`. It halves the work on pairs, makes their symmetry exact, and needs no scatter. (For even N the last
+column holds its pairs twice, with equal values.)
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@lru_cache(maxsize=64)
+def _places(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Flat indices: of each (i, j) in the packing, of (i, i + k) and (i + k, i) in the matrix.
+
+    The last entry says where the packing stands for (i + k, i) as well.
+    """
+    with torch.inference_mode(False):
+        columns = n // 2 + 1
+        i = torch.arange(n, device=device)
+        step = (i[None] - i[:, None]) % n
+        back = (i[:, None] - i[None]) % n
+        own = step < columns
+        place = torch.where(own, i[:, None] * columns + step, i[None] * columns + back)
+        k = torch.arange(columns, device=device)
+        j = (i[:, None] + k) % n
+        both = ((n - k) % n >= columns).expand(n, columns)
+        return place.flatten(), (i[:, None] * n + j).flatten(), (j * n + i[:, None]).flatten(), both.flatten()
+
+
+class _Expand(torch.autograd.Function):
+    """Packed `(..., N K, ...)` to `(..., N N, ...)` along an axis."""
+
+    @staticmethod
+    def forward(ctx: Any, packed: Tensor, n: int, axis: int) -> Tensor:
+        ctx.n, ctx.axis = n, axis
+        return packed.index_select(axis, _places(n, packed.device)[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _contract(grads[0], ctx.n, ctx.axis), None, None
+
+
+class _Contract(torch.autograd.Function):
+    """The transpose of `_Expand`: sums the entries that share a place."""
+
+    @staticmethod
+    def forward(ctx: Any, full: Tensor, n: int, axis: int) -> Tensor:
+        ctx.n, ctx.axis = n, axis
+        _, forth, back, both = _places(n, full.device)
+        shape = [1] * full.dim()
+        shape[axis] = -1
+        twin = full.index_select(axis, back).mul_(both.to(full.dtype).reshape(shape))
+        return full.index_select(axis, forth).add_(twin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _expand(grads[0], ctx.n, ctx.axis), None, None
+
+
+def _expand(packed: Tensor, n: int, axis: int) -> Tensor:
+    out: Tensor = _Expand.apply(packed, n, axis)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _contract(full: Tensor, n: int, axis: int) -> Tensor:
+    out: Tensor = _Contract.apply(full, n, axis)  # type: ignore[no-untyped-call]
+    return out
+
+
+def pack(full: Tensor) -> Tensor:
+    """`(B, N, N, C)` to its symmetric part, packed, `(B, N, N // 2 + 1, C)`.
+
+    Example:
+        >>> z = torch.randn(2, 5, 5, 3)
+        >>> z = z + z.transpose(1, 2)
+        >>> bool((unpack(pack(z)) - z).abs().max() < 1e-6)
+        True
+    """
+    b, n, _, c = full.shape
+    _, forth, back, _ = _places(n, full.device)
+    flat = full.reshape(b, n * n, c)
+    return ((flat[:, forth] + flat[:, back]) / 2).reshape(b, n, n // 2 + 1, c)
+
+
+def unpack(packed: Tensor) -> Tensor:
+    """`(B, N, N // 2 + 1, C)` to the full symmetric `(B, N, N, C)`."""
+    b, n, k, c = packed.shape
+    out = _expand(packed.reshape(b, n * k, c), n, 1)
+    return out.reshape(b, n, n, c)
+
+
+def unpack_first(packed: Tensor, n: int) -> Tensor:
+    """Channels first: `(B, C, N K)` to `(B, C, N, N)`, as attention wants its bias."""
+    out = _expand(packed, n, 2)
+    return out.reshape(*packed.shape[:2], n, n)
+
+
+def partners(x: Tensor) -> Tensor:
+    """The value at site j of every packed pair, a view: `(B, N, C)` to `(B, N, K, C)`.
+
+    The value at site i is `x[:, :, None]`.
+    """
+    columns = x.shape[1] // 2 + 1
+    return torch.cat([x, x[:, : columns - 1]], 1).unfold(1, columns, 1).transpose(2, 3)
