@@ -48,6 +48,26 @@ def sanitised(record: Mol | str) -> Mol | None:
     return mol if mol is not None and mol.GetNumAtoms() else None
 
 
+def unsanitised(smiles: str) -> Mol:
+    """The molecule of a string: sanitised where RDKit agrees, else as it stands, without atoms if it is not SMILES.
+
+    Example:
+        >>> unsanitised("CC(C)(C)(C)C").GetNumAtoms(), unsanitised("C(").GetNumAtoms()
+        (6, 0)
+    """
+    clean = sanitised(smiles)
+    if clean is not None:
+        return clean
+    params = Chem.SmilesParserParams()
+    params.sanitize = params.removeHs = False
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles, params)
+        if mol is None:
+            return Mol()
+        mol.UpdatePropertyCache(strict=False)
+    return mol
+
+
 def flat(mol: Mol) -> Mol:
     """A copy without stereochemistry, isotopes, atom maps and explicit hydrogens.
 

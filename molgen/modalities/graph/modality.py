@@ -12,7 +12,7 @@ import numpy as np
 
 from molgen.core.batch import Sample
 from molgen.core.conditions import Condition
-from molgen.core.data import DataSource
+from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical, Field
 from molgen.core.modality import Format, Modality, View
@@ -176,6 +176,12 @@ class GraphModality(Modality):
         from molgen.modalities.graph.formats import FORMATS
 
         return FORMATS
+
+    def read_samples(self, path: Path) -> Records:
+        """Every record of a file of samples, in order, invalid ones included."""
+        from molgen.modalities.graph.formats import read_samples
+
+        return read_samples(path)
 
     @property
     def datasets(self) -> Mapping[str, DataSource]:

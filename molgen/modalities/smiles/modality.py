@@ -11,7 +11,7 @@ import numpy as np
 
 from molgen.core.batch import Sample
 from molgen.core.conditions import Condition
-from molgen.core.data import DataSource
+from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical
 from molgen.core.modality import Format, Modality, View
@@ -142,6 +142,12 @@ class SmilesModality(Modality):
         from molgen.modalities.smiles.formats import FORMATS
 
         return FORMATS
+
+    def read_samples(self, path: Path) -> Records:
+        """Every record of a file of samples, in order, invalid ones included."""
+        from molgen.modalities.chemistry.formats import read_raw as read_samples
+
+        return read_samples(path)
 
     @property
     def datasets(self) -> Mapping[str, DataSource]:
