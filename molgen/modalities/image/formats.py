@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -13,7 +12,7 @@ import numpy as np
 
 from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import atomic, read_bytes, save_arrays
+from molgen.core.files import atomic, load_arrays, read_bytes, save_arrays
 from molgen.core.modality import Format
 
 OnError = Callable[[DataError], None]
@@ -90,17 +89,9 @@ def read_folder(path: Path, on_error: OnError) -> Records:
 
 def read_npz(path: Path, on_error: OnError) -> Records:
     """The array `images` `(n, H, W, C)` or `(n, H, W)`, uint8; an array `labels` `(n,)` becomes `class`."""
-    read_bytes(path)  # the shared reader names a file that is missing or empty
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            names = list(data.files)
-            arrays = {name: data[name] for name in ("images", "labels") if name in names}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise DataError(
-            f"not a readable .npz file ({_line(error)})", file=path, fix="write it again"
-        ) from None
+    arrays = load_arrays(path)
     if "images" not in arrays:
-        found = ", ".join(names) or "none"
+        found = ", ".join(arrays) or "none"
         raise DataError(
             f"arrays {found}, expected one named 'images'", file=path, fix="save it under that name"
         )
@@ -173,7 +164,7 @@ def write_grid(path: Path, records: Sequence[Any]) -> None:
     save_grid(records, path, limit=None)
 
 
-def stacked(records: Sequence[Any]) -> np.ndarray:
+def stacked(records: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Records as one array `(n, H, W, C)` uint8; `DataError` where one is no image or of another shape."""
     from molgen.modalities.image.modality import ImageModality, pixels_of
 
