@@ -12,7 +12,8 @@ from molgen.core.errors import ConfigError, MolgenError
 def commands() -> dict[str, str]:
     """The subcommands, modules of this folder, with the first line of their docstrings."""
     files = [p for p in sorted(Path(__file__).parent.glob("*.py")) if p.stem[0] != "_"]
-    return {p.stem: (p.read_text(encoding="utf-8").strip('"\n') or p.stem).splitlines()[0] for p in files}
+    first = {p.stem: (p.read_text(encoding="utf-8").splitlines() or [""])[0] for p in files}
+    return {name: line.strip('"') for name, line in first.items()}
 
 
 def main(argv: list[str]) -> int:

@@ -160,6 +160,13 @@ def test_grid_is_a_picture_of_all_records(tmp_path: Path) -> None:
     assert canvas.shape == (9, 9, 3) and np.array_equal(canvas[5:, :4], images(3, 4, 4, 3)[2])
 
 
+def test_two_channels_have_no_png(tmp_path: Path) -> None:
+    for name, suffix in [("out.png", ".png"), ("out", "/")]:
+        with pytest.raises(DataError, match="2 channels"):
+            write(tmp_path / name, suffix, list(images(3, 4, 4, 2)))
+        assert not list(tmp_path.iterdir())
+
+
 def test_npy_and_arrays_without_channels(tmp_path: Path) -> None:
     pixels = images(3, 4, 5)
     np.save(tmp_path / "a.npy", pixels)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from molgen.core.data import Records
 from molgen.core.errors import DataError
 from molgen.core.files import atomic, load_arrays, read_bytes, save_arrays
 from molgen.core.modality import Format
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 OnError = Callable[[DataError], None]
 
@@ -147,14 +150,11 @@ def write_npz(path: Path, records: Sequence[Any]) -> None:
 
 def write_folder(path: Path, records: Sequence[Any]) -> None:
     """A PNG per record, numbered from zero in order."""
-    from PIL import Image
-
     digits = max(5, len(str(len(records))))
     with atomic(path) as temporary:
         temporary.mkdir(exist_ok=True)
         for i, image in enumerate(stacked(records)):
-            flat = image[:, :, 0] if image.shape[2] == 1 else image
-            Image.fromarray(flat).save(temporary / f"{i:0{digits}d}.png")
+            picture(image).save(temporary / f"{i:0{digits}d}.png")
 
 
 def write_grid(path: Path, records: Sequence[Any]) -> None:
@@ -162,6 +162,15 @@ def write_grid(path: Path, records: Sequence[Any]) -> None:
     from molgen.modalities.image.plot import save_grid
 
     save_grid(records, path, limit=None)
+
+
+def picture(image: np.ndarray) -> PIL.Image.Image:
+    """A Pillow image of `(H, W, C)` uint8; `DataError` unless C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
+    from PIL import Image
+
+    if image.shape[2] not in (1, 3, 4):
+        raise DataError(f"{image.shape[2]} channels, expected 1 or 3 for a PNG", fix="write .npz")
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
 
 
 def stacked(records: Sequence[Any] | np.ndarray) -> np.ndarray:

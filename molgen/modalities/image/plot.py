@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from molgen.core.files import atomic
-from molgen.modalities.image.formats import stacked
+from molgen.modalities.image.formats import picture, stacked
 
 
 def grid(records: Sequence[Any], columns: int | None = None, gap: int = 1) -> np.ndarray:
@@ -41,11 +41,9 @@ def save_grid(
     records: Sequence[Any], path: Path, limit: int | None = 100, columns: int | None = None
 ) -> None:
     """Writes a grid of the first `limit` images (None: all) as PNG, small ones enlarged by a whole factor."""
-    from PIL import Image
-
     canvas = grid(records[:limit], columns)
     factor = max(1, 560 // max(canvas.shape[:2]))
     canvas = canvas.repeat(factor, 0).repeat(factor, 1)
-    image = Image.fromarray(canvas[:, :, 0] if canvas.shape[2] == 1 else canvas)
+    image = picture(canvas)
     with atomic(path) as temporary:
         image.save(temporary, format="PNG")
