@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from molgen.core.console import bar
+from molgen.core.errors import DataError
+from molgen.core.files import check_writable
+
+_CHUNK = 1 << 18
+_TRIES = 4  # times that one address is asked before the next one
+_AGENT = {"User-Agent": "molgen (data set downloader)"}
 
 
 @dataclass(frozen=True)
@@ -17,7 +33,6 @@ class Records(Sequence[Any]):
         items: the domain objects.
         labels: per name an array `(n,)`; NaN or -1 where a record has none.
         name: where they came from, for error messages and checkpoints.
-        splits: optional indices of other parts, e.g. ``{"valid": array}``.
     """
 
     items: Sequence[Any]
@@ -58,3 +73,161 @@ class DataSource:
     licence: str
     files: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("train", "valid", "test")
+
+    @property
+    def present(self) -> bool:
+        """Whether it can be read here and now, without a download."""
+        folder = data_folder()
+        return all((folder / file).is_file() for file in self.files)
+
+
+def data_folder() -> Path:
+    """Where data sets lie: `MOLGEN_DATA`, else the folder `molgen` in the user's cache; nothing is made.
+
+    Example:
+        >>> data_folder().is_absolute()
+        True
+    """
+    named = os.environ.get("MOLGEN_DATA")
+    if named:
+        return Path(named).expanduser().absolute()
+    if sys.platform == "darwin":
+        cache = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "molgen"
+
+
+def find_or_download(relative: str, urls: Sequence[str], md5: str | None = None, fix: str = "") -> Path:
+    """A file of the data folder, downloaded first if it is not there.
+
+    Arguments:
+        relative: the file within the data folder, e.g. ``"mnist/train-images-idx3-ubyte.gz"``.
+        urls: official address and mirrors; none where no address is known for certain.
+        md5: the checksum, where it is known; a file that lies there already must match it as well.
+        fix: what to tell the user about getting the file by hand.
+
+    Errors: `DataError` naming the file, the addresses and what to put where.
+    """
+    path = data_folder() / relative
+    if path.is_file():
+        if md5 is not None and checksum(path) != md5:
+            raise DataError(
+                f"md5 {checksum(path)}, expected {md5}",
+                file=path,
+                fix="delete the file, so that it is downloaded again, or put the original there",
+            )
+        return path
+    if not urls:
+        raise DataError(
+            "no such file, and no official address is known to fetch it from",
+            file=path,
+            fix=fix or f"place it there, or set MOLGEN_DATA to a folder that has {relative}",
+        )
+    return download(urls, path, md5, fix)
+
+
+def download(
+    urls: str | Sequence[str],
+    path: str | Path,
+    md5: str | None = None,
+    fix: str = "",
+    *,
+    pause: float = 1.0,
+    timeout: float = 30.0,
+) -> Path:
+    """Downloads a file; goes on where it broke off, within a call and from one call to the next.
+
+    What has arrived lies in `<path>.part` until it is whole and its checksum right; only then it
+    takes its name.
+
+    Arguments:
+        urls: the address, or several that are tried in order.
+        path: the file that shall exist afterwards.
+        md5: the checksum, where it is known.
+        fix: what to tell the user about getting the file by hand.
+        pause: seconds before the second try, doubled for each further one.
+        timeout: seconds without a byte after which a try is given up.
+
+    Errors: `DataError` if no address gives the file, or it has another checksum.
+    """
+    path, addresses = Path(path), [urls] if isinstance(urls, str) else list(urls)
+    part = path.with_name(path.name + ".part")
+    check_writable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for url in addresses:
+        why = _fetch(url, part, pause, timeout)
+        if why is None and md5 is not None and (got := checksum(part)) != md5:
+            part.unlink()
+            why = f"md5 {got}, expected {md5}"
+        if why is None:
+            os.replace(part, path)
+            return path
+        failures.append(f"{url}: {why}")
+    kept = f"run again to go on after {part.stat().st_size:,} bytes, or " if part.is_file() else ""
+    by_hand = fix or f"fetch it by hand from {' or '.join(addresses)} and put it there"
+    raise DataError(f"cannot be downloaded ({'; '.join(failures)})", file=path, fix=kept + by_hand)
+
+
+def checksum(path: str | Path) -> str:
+    """The md5 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _fetch(url: str, part: Path, pause: float, timeout: float) -> str | None:
+    """Brings an address into `part`, trying a few times; None, or why not."""
+    why = ""
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(pause * 2 ** (attempt - 1))
+        try:
+            _continue(url, part, timeout)
+            return None
+        except urllib.error.HTTPError as error:
+            error.close()
+            why = f"HTTP {error.code} {error.reason}"
+            if error.code < 500 and error.code != 429:  # asking again does not help
+                return why
+        except urllib.error.URLError as error:
+            why = str(error.reason)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = str(error) or type(error).__name__
+    return why
+
+
+def _continue(url: str, part: Path, timeout: float) -> None:
+    """One try: asks for what is missing after the bytes of `part`, and appends it."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("not an http address")
+    have = part.stat().st_size if part.is_file() else 0
+    headers = _AGENT | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not have:
+            raise
+        error.close()
+        if error.headers.get("Content-Range") == f"bytes */{have}":
+            return  # it was whole already
+        part.unlink()
+        raise ConnectionError("the file has changed there; starting anew") from None
+    with answer:
+        resumed = answer.status == 206
+        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise ConnectionError("another range came than was asked for")
+        length = answer.headers.get("Content-Length")
+        start = have if resumed else 0
+        total = None if length is None else start + int(length)
+        got = start
+        with part.open("ab" if resumed else "wb") as file, bar(total, part.stem) as advance:
+            advance(start)
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+                got += len(chunk)
+                advance(len(chunk))
+        if total is not None and got != total:
+            raise ConnectionError(f"broke off after {got:,} of {total:,} bytes")

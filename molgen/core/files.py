@@ -167,10 +167,12 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     _exists(path)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise DataError("a single array, expected an npz file", file=path, fix="write it with numpy.savez")
-        with loaded:
+        # Opened here, since numpy leaks the file it opened itself when that is damaged.
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                fix = "write it with numpy.savez"
+                raise DataError("a single array, expected an npz file", file=path, fix=fix)
             return {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
