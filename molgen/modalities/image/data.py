@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from molgen.core.data import DataSource, Records
+from molgen.core.data import DataSource, Records, find_or_download
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.files import load_arrays, read_bytes
 from molgen.modalities.image.formats import parse_idx
@@ -27,6 +27,10 @@ _ADDRESSES = {
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
     "fashion_mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+}
+
+_FIX = {
+    "binarized_mnist": "make an .npz of train, valid, test: np.packbits(bits, axis=1) for bits (n, 784)",
 }
 
 _MD5 = {
@@ -98,11 +102,9 @@ def _known(split: str) -> None:
 
 def _find(name: str, file: str) -> Path:
     """The file in the data folder, downloaded first if need be."""
-    from molgen.core.data import find_or_download
-
     relative = f"{name}/{file}"
     addresses = [base + file for base in _ADDRESSES.get(name, ())]
-    return find_or_download(relative, addresses, md5=_MD5.get(relative))
+    return find_or_download(relative, addresses, md5=_MD5.get(relative), fix=_FIX.get(name, ""))
 
 
 def _idx_source(name: str, label: str, licence: str) -> DataSource:

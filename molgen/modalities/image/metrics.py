@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from molgen.core.data import Records
+from molgen.core.data import Records, data_folder
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.files import load_arrays
 from molgen.core.statistics import (
@@ -208,7 +208,6 @@ def sharpness(images: np.ndarray) -> float:
 
 def _present(name: str) -> Records | None:
     """The training images of a data set, if nothing has to be downloaded for them."""
-    from molgen.core.data import data_folder
     from molgen.modalities.image.data import DATASETS
 
     source = DATASETS[name]
