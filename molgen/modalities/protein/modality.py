@@ -1,0 +1,216 @@
+"""`ProteinModality`: backbones of one chain as a CA trace, in space or as angles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+import torch
+
+from molgen.core.batch import Batch, Sample, split
+from molgen.core.conditions import Condition, Scalar
+from molgen.core.data import DataSource, Records
+from molgen.core.errors import ConfigError, DataError, UnsupportedError
+from molgen.core.fields import Angles, Positions
+from molgen.core.modality import Modality, View
+from molgen.core.noise import generator
+from molgen.core.trunk import Trunk, TrunkSpec
+
+NM = 0.1
+"""Nanometres per Angstrom."""
+
+
+@final
+class ProteinModality(Modality):
+    """Protein backbones: one chain of residues with the atoms N, CA, C and O.
+
+    Views: ``"cartesian"`` has the field `ca`, positions of the CA atoms in nm; ``"internal"`` has
+    the field `angles`, the virtual bond angle theta and torsion tau that place each residue after
+    those before it, at bonds of 3.80 Angstrom. N, C and O are rebuilt from the CA trace.
+
+    Arguments:
+        sizes: chains per number of residues.
+        sd: standard deviation of a centred CA coordinate, in nm.
+        draw: shortest and longest chain that `draw_sizes` draws; all sizes if the data have none there.
+        helix, strand: mean and standard deviation of the contents.
+
+    Example:
+        >>> modality = ProteinModality()
+        >>> list(modality.views), modality.draw_sizes(0, [0], length=100)
+        (['cartesian', 'internal'], [100])
+    """
+
+    name: ClassVar[str] = "protein"
+    size_options = ("length",)
+
+    def __init__(
+        self,
+        sizes: Mapping[Any, int] | None = None,
+        sd: float = 0.803,
+        draw: Sequence[int] = (64, 128),
+        helix: Sequence[float] = (0.33, 0.24),
+        strand: Sequence[float] = (0.28, 0.19),
+    ) -> None:
+        counts = {n: 1 for n in range(64, 129)} if sizes is None else sizes
+        self.sizes = {int(n): int(count) for n, count in sorted(counts.items(), key=lambda x: int(x[0]))}
+        if len(draw) != 2 or not 1 <= draw[0] <= draw[1]:
+            raise ConfigError(f"draw={tuple(draw)}: expected the shortest and the longest length")
+        self.sd, self.draw = float(sd), (int(draw[0]), int(draw[1]))
+        self.helix, self.strand = (float(helix[0]), float(helix[1])), (float(strand[0]), float(strand[1]))
+        self._views = {
+            "cartesian": View("cartesian", {"ca": Positions(sd=self.sd)}),
+            "internal": View("internal", {"angles": Angles(2)}, bijective=False, ordered=True),
+        }
+
+    @property
+    def views(self) -> Mapping[str, View]:
+        return self._views
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        return {"helix": Scalar("helix", *self.helix), "strand": Scalar("strand", *self.strand)}
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "sizes": {str(n): count for n, count in self.sizes.items()},
+            "sd": self.sd,
+            "draw": list(self.draw),
+            "helix": list(self.helix),
+            "strand": list(self.strand),
+        }
+
+    # ------------------------------------------------------------------ codec
+
+    def encode(self, record: Any, view: str) -> Sample:
+        from molgen.modalities.protein.backbone import trace
+        from molgen.modalities.protein.geometry import to_internal
+
+        ca = trace(record).astype(np.float64)
+        if len(ca) == 0:
+            raise DataError("a chain without residues", fix="give at least one complete residue")
+        if not np.isfinite(ca).all():
+            raise DataError("coordinates that are not finite", fix="remove the residue or the record")
+        if self.view(view).name == "internal":
+            return {"angles": to_internal(ca).astype(np.float32)}
+        return {"ca": ((ca - ca.mean(0)) * NM).astype(np.float32)}
+
+    def decode(self, sample: Sample, view: str) -> Any:
+        return self._build([self._trace(sample, view)])[0]
+
+    def decode_all(self, batch: Batch, view: str) -> list[Any]:
+        return self._build([self._trace(sample, view) for sample in split(batch)])
+
+    def _trace(self, sample: Sample, view: str) -> np.ndarray:
+        from molgen.modalities.protein.geometry import from_internal
+
+        if self.view(view).name == "internal":
+            return from_internal(sample["angles"].astype(np.float64))
+        return np.asarray(sample["ca"], np.float64) / NM
+
+    @staticmethod
+    def _build(traces: list[np.ndarray]) -> list[Any]:
+        from molgen.modalities.protein.backbone import Backbone
+        from molgen.modalities.protein.rebuild import rebuild
+
+        return [
+            Backbone("molgen", atoms.astype(np.float32), bfactor=np.minimum(distance, 99.0))
+            for atoms, distance in rebuild(traces)
+        ]
+
+    # ------------------------------------------------------------------ what the data say
+
+    def fitted(self, records: Sequence[Any]) -> Self:
+        from molgen.modalities.protein.backbone import trace
+
+        traces = [trace(record) for record in records]
+        if not traces:
+            raise DataError("no chains", fix="give at least one")
+        sizes, counts = np.unique([len(ca) for ca in traces], return_counts=True)
+        usual = [ca for ca in traces if self.draw[0] <= len(ca) <= self.draw[1]] or traces
+        squares = sum(float(((ca - ca.mean(0)) ** 2).sum()) for ca in usual)
+        labels = records.labels if isinstance(records, Records) else {}
+        return type(self)(
+            sizes=dict(zip(sizes.tolist(), counts.tolist(), strict=True)),
+            sd=math.sqrt(squares / sum(ca.size for ca in usual)) * NM or 1.0,
+            draw=self.draw,
+            helix=_bounds(labels.get("helix"), self.helix),
+            strand=_bounds(labels.get("strand"), self.strand),
+        )
+
+    def _drawn(self) -> tuple[np.ndarray, np.ndarray]:
+        """The sizes that are drawn and how often."""
+        inside = {n: count for n, count in self.sizes.items() if self.draw[0] <= n <= self.draw[1]}
+        chosen = inside or self.sizes
+        return np.array(list(chosen)), np.array(list(chosen.values()), np.float64)
+
+    def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
+        if fixed.get("length") is not None:
+            return [self._length(fixed["length"])] * len(indices)
+        sizes, counts = self._drawn()
+        below = np.cumsum(counts / counts.sum())
+        picks = [float(torch.rand((), generator=generator(seed, i, 0x51E))) for i in indices]
+        return [int(sizes[min(np.searchsorted(below, pick, side="right"), len(sizes) - 1)]) for pick in picks]
+
+    @staticmethod
+    def _length(value: Any) -> int:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number) or number != int(number) or number < 4:
+            raise ConfigError(f"condition length={value}: expected a whole number of residues, at least 4")
+        return int(number)
+
+    def log_size(self, n: int) -> float:
+        """log p(size) under the histogram of the data (all of it, not only the lengths that are drawn)."""
+        count = self.sizes.get(n, 0)
+        return math.log(count / sum(self.sizes.values())) if count else -math.inf
+
+    def measure(self, record: Any, name: str) -> float:
+        from molgen.modalities.protein.backbone import coordinates
+
+        if name in ("helix", "strand"):
+            from molgen.modalities.protein.secondary import contents
+
+            return contents(coordinates(record))[name]
+        raise UnsupportedError(
+            f"protein records carry no {name!r}: choose among {', '.join(self.conditions)}"
+        )
+
+    # ------------------------------------------------------------------ network, data
+
+    def trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
+        """The network body: ``"pair"`` (default, knows the order of residues), ``"equivariant"`` or ``"message"``."""
+        if name in (None, "pair"):
+            from molgen.nn.pair import PairTransformer
+
+            return PairTransformer(spec, **{"ordered": True, **_PAIR, **options})
+        if name == "equivariant":
+            from molgen.nn.equivariant import EquivariantTrunk
+
+            return EquivariantTrunk(spec, **options)
+        if name == "message":
+            from molgen.nn.message import MessageTrunk
+
+            return MessageTrunk(spec, **options)
+        raise ConfigError.unknown("trunk of protein", name, ["pair", "equivariant", "message"])
+
+    @property
+    def datasets(self) -> Mapping[str, DataSource]:
+        from molgen.modalities.protein.data import sources
+
+        return sources()
+
+
+_PAIR: dict[str, Any] = {"width": 128, "pair_width": 24, "depth": 6, "heads": 8}
+
+
+def _bounds(values: np.ndarray | None, default: tuple[float, ...]) -> tuple[float, float]:
+    """Mean and standard deviation of a label, or what was there before."""
+    known = np.asarray([] if values is None else values, np.float64)
+    known = known[np.isfinite(known)]
+    if len(known) == 0:
+        return default[0], default[1]
+    return float(known.mean()), float(known.std()) or 1.0
