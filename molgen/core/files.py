@@ -107,14 +107,14 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file with their 1-based numbers, without line ends; reads `.gz` too.
+    r"""The lines of a text file with their 1-based numbers, without line ends; reads `.gz` too.
 
     Errors: as for `read_bytes`, and `DataError` naming the line that is not UTF-8 text.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "a.smi"
-        >>> _ = path.write_text("CCO\\nC\\n")
+        >>> _ = path.write_text("CCO\nC\n")
         >>> list(read_lines(path))
         [(1, 'CCO'), (2, 'C')]
     """

@@ -1,0 +1,30 @@
+# Every goal sets up .venv first, from nothing if need be; a stamp makes that quick the next time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+# torch without the CUDA packages; on a machine with a GPU: make CONSTRAINTS=/dev/null ...
+CONSTRAINTS ?= constraints-cpu.txt
+
+.PHONY: setup demo test lint clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml $(wildcard constraints-cpu.txt)
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'molgen needs Python 3.11 or later')"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[dev]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/molgen demo --out demo
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(PYTEST)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,145 @@
+"""What a user calls without a model at hand: load, evaluate, and the lists of what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molgen.core.errors import CheckpointError, ConfigError, MolgenError
+from molgen.core.header import need, read_header
+from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality
+
+if TYPE_CHECKING:
+    from molgen.core.modality import Modality
+    from molgen.models.base import GenerativeModel
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class DataSetInfo:
+    """A data set in a list: what reads it, how large it is, where it comes from, whether it is here."""
+
+    name: str
+    modality: str
+    records: int
+    source: str
+    licence: str
+    present: bool
+
+
+def list_families() -> Mapping[str, type[GenerativeModel]]:
+    """The families by name; each class is imported when it is looked up.
+
+    Example:
+        >>> list_families()["diffusion"].__name__
+        'DiffusionModel'
+    """
+    return Table(FAMILIES)
+
+
+def list_modalities() -> Mapping[str, type[Modality]]:
+    """The modalities by name, plugins included; each class is imported when it is looked up.
+
+    Example:
+        >>> {"image", "smiles", "graph", "molecule", "protein"} <= set(list_modalities())
+        True
+    """
+    return Table(MODALITIES)
+
+
+def list_datasets(modality: str | None = None) -> list[DataSetInfo]:
+    """The data sets of one modality, or of all that can be imported.
+
+    Example:
+        >>> [d.present for d in list_datasets("image") if d.name == "digits"]
+        [True]
+    """
+    found = []
+    for name in Table(MODALITIES) if modality is None else [modality]:
+        try:
+            sources = get_modality(name).datasets
+        except MolgenError:
+            if modality is not None:
+                raise
+            continue  # a plugin's trouble is told where that plugin is used
+        found += [
+            DataSetInfo(s.name, name, s.records, s.source, s.licence, s.present) for s in sources.values()
+        ]
+    return found
+
+
+def list_weights() -> dict[str, dict[str, Any]]:
+    """The headers of the shipped weights by name, read without torch."""
+    return {path.stem: read_header(path) for path in sorted(WEIGHTS.glob("*.safetensors"))}
+
+
+def find_weights(path_or_name: str | Path) -> Path:
+    """The file of a checkpoint, or of shipped weights.
+
+    Errors: `ConfigError` suggesting the nearest shipped name, `CheckpointError` if a file is not there.
+    """
+    path = Path(path_or_name)
+    if path.is_file():
+        return path
+    if isinstance(path_or_name, Path) or path.suffix or len(path.parts) != 1:
+        raise CheckpointError(f"{path}: no such file; give a checkpoint or the name of shipped weights")
+    shipped = WEIGHTS / f"{path_or_name}.safetensors"
+    if not shipped.is_file():
+        raise ConfigError.unknown("weights", path_or_name, (p.stem for p in WEIGHTS.glob("*.safetensors")))
+    return shipped
+
+
+def load(path_or_name: str | Path) -> GenerativeModel:
+    """A model with its weights from a checkpoint, or from weights that ship with molgen.
+
+    Arguments:
+        path_or_name: a file written by `save`, or a shipped name, e.g. ``"diffusion-molecule"``.
+
+    Errors: `CheckpointError` if the file is missing, truncated, of another version, or not a model;
+        `ConfigError` for an unknown name, or a family or modality that is not installed.
+    """
+    from molgen.core import checkpoint
+
+    path = find_weights(path_or_name)
+    header = read_header(path)
+    if header.get("kind") != "model":
+        raise CheckpointError(f"{path}: holds a {header.get('kind')}, expected a model; give what save wrote")
+    family = get_family(need(header, "family", str, path))
+    model: GenerativeModel = family.from_header(header, path)
+    model.load_weights(checkpoint.read(path)[0], path)
+    return model
+
+
+def evaluate(
+    data: str | Path | Sequence[Any],
+    modality: str | Modality,
+    reference: str | Path | Sequence[Any] | None = None,
+    skip_invalid: bool = False,
+    **options: Any,
+) -> dict[str, float]:
+    """The scores of anybody's file or records; no model needed.
+
+    Arguments:
+        data: a path, or domain objects.
+        modality: a registered name, or a `Modality`.
+        reference: a data set's name, a path, or domain objects to compare with.
+        skip_invalid: skip records that cannot be read, counting them, instead of stopping.
+        options: the modality's own.
+
+    Errors: `DataError` for a bad file, `ConfigError` for an unknown name.
+
+    Example:
+        >>> evaluate(["CCO", "CC(", "CCO"], "smiles")["valid"]
+        0.6666666666666666
+    """
+    from molgen.core.resolve import resolve
+
+    kind = get_modality(modality) if isinstance(modality, str) else modality
+    records = resolve(kind, data, "test", skip_invalid)
+    named = isinstance(reference, str) and reference in kind.datasets
+    if reference is not None and not named:
+        reference = resolve(kind, reference, "test", skip_invalid)
+    return kind.evaluate(records, reference, **options)
