@@ -41,6 +41,7 @@ def build(modality: str, dataset: str, folder: Path | None = None) -> Path:
 
 
 def main(argv: list[str]) -> None:
+    """Makes the files of all modalities, of one, or one file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks references", description=__doc__)
     parser.add_argument("modality", nargs="?", help="only this modality")
     parser.add_argument("dataset", nargs="?", help="only this data set")

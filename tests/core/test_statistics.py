@@ -1,4 +1,7 @@
+"""Closed forms and brute force for the distances between samples."""
+
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -149,6 +152,6 @@ def test_wasserstein_is_scipys() -> None:
         (lambda: wasserstein_1d([], [1.0]), "at least 1"),
     ],
 )
-def test_bad_input_is_named(call, text) -> None:
+def test_bad_input_is_named(call: Callable[[], object], text: str) -> None:
     with pytest.raises(DataError, match=text):
         call()

@@ -1,3 +1,5 @@
+"""Images: codec, fitting, files good and bad, data sets."""
+
 import gzip
 import json
 import os

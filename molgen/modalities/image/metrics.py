@@ -34,7 +34,7 @@ KINDS = ("classifier", "pca")
 
 _DIGITS = ("mnist", "binarized_mnist")  # the data whose classes the classifier knows
 _SUBSET = 2000  # rows for the distances that need every pair
-_FLOORS = (500, 1000, 2000, 5000, 10_000)  # sizes at which the floor is stored
+_FLOORS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # sizes at which the floor is stored
 _COMPONENTS = 64
 _NEIGHBOURS = 1000  # samples in the nearest-neighbour check
 
@@ -285,10 +285,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _floor_at(n: int, sizes: np.ndarray, floors: np.ndarray) -> float:
-    """The floor at `n` samples, linear in 1/n as the bias of estimated moments is; the last one beyond."""
-    if n < sizes[0] and len(sizes) > 1:
-        slope = (floors[0] - floors[1]) / (1 / sizes[0] - 1 / sizes[1])
-        return float(floors[0] + slope * (1 / n - 1 / sizes[0]))
+    """The floor at `n` samples, linear in 1/n as the bias of estimated moments is; constant beyond."""
     return float(np.interp(-1 / n, -1 / sizes, floors))
 
 
