@@ -133,13 +133,13 @@ class ImageModality(Modality):
         }
 
     def trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
-        """The U-Net, ``"unet"``; a level less for images under 16 pixels."""
+        """The U-Net, ``"unet"``; single pixels instead of patches under 16 pixels."""
         if name not in (None, "unet"):
             raise ConfigError.unknown("trunk of image", name, ["unet"])
         from molgen.nn.unet import UNet
 
         if min(self.shape[:2]) < 16:
-            options = {"multipliers": (1, 2), "attention": (False, True), **options}
+            options = {"patch": 1, **options}
         return UNet(spec, **options)
 
     @property
