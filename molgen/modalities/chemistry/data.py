@@ -1,6 +1,7 @@
 """The molecular data sets as 2D records: QM9, ZINC250k, and the embedded enumeration `gdb6`.
 
-Records are RDKit's canonical SMILES without stereochemistry and explicit hydrogens, or the molecules of these.
+Records are RDKit's canonical SMILES without stereochemistry and explicit hydrogens, or the molecules of
+these.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import Mol
 
-from molgen.core.data import DataSource, Records
+from molgen.core.data import DataSource, Records, find_or_download
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.files import load_arrays, read_bytes, read_lines
 from molgen.modalities.chemistry.parse import canonical
 from molgen.modalities.chemistry.properties import LABELS
-from molgen.modalities.chemistry.qm9 import FILE, qm9_file
+from molgen.modalities.chemistry.qm9 import FILE, find
 
 Form = Literal["smiles", "graph"]
 SPLITS = ("train", "valid", "test")
@@ -103,9 +104,10 @@ def qm9(split: str) -> Records:
     """The characterised molecules of QM9 as canonical SMILES, with its labels; NaN where a molecule has none.
 
     Arguments:
-        split: ``"train"`` (100,000), ``"valid"`` (17,748) or ``"test"`` (13,083), the split of Cormorant and EDM.
+        split: ``"train"`` (100,000), ``"valid"`` (17,748) or ``"test"`` (13,083), the split of Cormorant
+        and EDM.
     """
-    path = qm9_file()
+    path = find()
     arrays = load_arrays(path)
     try:
         rows = np.flatnonzero(arrays["split"] == SPLITS.index(split) + 1)
@@ -120,14 +122,15 @@ def qm9(split: str) -> Records:
 def zinc250k(split: str) -> Records:
     """ZINC250k as canonical SMILES without stereochemistry.
 
-    The test part is the one of MoFlow and GDSS (24,887); the validation part is JT-VAE's without molecules of the former
-    (21,986); the others are for training (202,582). A user brings the files, there is no official address.
+    The test part is the one of MoFlow and GDSS (24,887); the validation part is JT-VAE's without molecules
+    of the former (21,986); the others are for training (202,582). A user brings the files, there is no
+    official address.
 
     Arguments:
         split: ``"train"``, ``"valid"`` or ``"test"``.
     """
-    strings = [line.split()[0] for _, line in read_lines(_placed(_ZINC)) if line.strip()]
-    parts = json.loads(read_bytes(_placed(_ZINC_SPLITS)))
+    strings = [line.split()[0] for _, line in read_lines(find_or_download(_ZINC, [])) if line.strip()]
+    parts = json.loads(read_bytes(find_or_download(_ZINC_SPLITS, [])))
     code = np.zeros(len(strings), np.uint8)
     code[np.array(parts["jtnn_valid_idx"])] = 1
     code[np.array(parts["moflow_gdss_test_idx"])] = 2
@@ -159,20 +162,6 @@ def write_gdb6(path: Path = GDB6) -> None:
     text = "".join(f"{s}\n" for s in enumerate_molecules())
     with atomic(path) as temporary:
         temporary.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-
-
-def _placed(name: str) -> Path:
-    """A file of the data folder that a user has to bring."""
-    from molgen.core.data import data_folder
-
-    path = data_folder() / name
-    if not path.exists():
-        raise DataError(
-            "no such file, and no official address is known to fetch it from",
-            file=path,
-            fix=f"place it there, or set MOLGEN_DATA to a folder that has {name}",
-        )
-    return path
 
 
 def _checked(split: str) -> str:

@@ -1,11 +1,13 @@
 """`gdb6`, the embedded data set: small organic molecules, enumerated by code.
 
-All connected graphs of up to six atoms of C, N, O and F that obey the valences 4, 3, 2 and 1, grown from one atom by two
-moves: hang on an atom by a single bond, and raise the order of a bond or close a ring. Then rules of stability take out
-what no chemist would keep, in the spirit of the GDB databases. Neutral, no stereochemistry; aromaticity is RDKit's.
+All connected graphs of up to six atoms of C, N, O and F that obey the valences 4, 3, 2 and 1, grown from
+one atom by two
+moves: hang on an atom by a single bond, and raise the order of a bond or close a ring. Then rules of
+stability take out what no chemist would keep, in the spirit of the GDB databases. Neutral, no
+stereochemistry; aromaticity is RDKit's.
 
-Source: Ruddigkeit et al., Enumeration of 166 Billion Organic Small Molecules in GDB-17, J. Chem. Inf. Model. 52, 2864 (2012),
-for the idea and the kind of rules.
+Source: Ruddigkeit et al., Enumeration of 166 Billion Organic Small Molecules in GDB-17, J. Chem. Inf.
+Model. 52, 2864 (2012), for the idea and the kind of rules.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ _UNSTABLE = {
     "double bond out of a ring of three, next to another": "[r3;!$([r3]=O)]=[*]",
     "enol or enamine": "[CX3;!a]=[CX3;!a][OX2H,NX3;!H0;!$(NC=[O,N])]",
     "ynol or ynamine": "C#C[OX2,NX3,F]",
-    "alcohol or amine twice, or with ether or fluorine, on one saturated carbon": "[CX4]([OX2H,NX3H2,NX3H1])[OX2,NX3,F]",
+    "OH or NH beside a heteroatom on saturated carbon": "[CX4]([OX2H,NX3H2,NX3H1])[OX2,NX3,F]",
     "fluorine beside a heteroatom on carbon": "[CX4](F)[OX2,NX3]",
     "acyl fluoride or imidoyl fluoride": "[CX3](=[O,N])F",
     "hydroxyl imine form of an amide": "[OX2H][CX3]=[NX2]",
     "acid of carbon with three heteroatoms and a free OH": "[OX2H]C(=O)[O,N,F]",
     "primary or secondary imine": "[CX3;!$(C[N,O])]=[NX2H]",
-    "single N-N or N-O outside an aromatic ring, oxime or hydrazone": "[#7;!a;!$(N=C)]-[N,O;!$(*N=C);!$(*-N=C)]",
+    "N-N or N-O but in aromatic rings, oximes, hydrazones": "[#7;!a;!$(N=C)]-[N,O;!$(*N=C);!$(*-N=C)]",
     "peroxide": "[OX2][OX2]",
     "azo": "[#7;!a]=[#7;!a]",
     "nitroso": "N=O",
@@ -47,11 +49,11 @@ def enumerate_molecules(atoms: int = 6) -> list[str]:
     """Canonical SMILES of all stable molecules of up to so many atoms, sorted by size, then by string.
 
     Arguments:
-        atoms: largest number of heavy atoms, 1 to 6; six take about a minute.
+        atoms: largest number of heavy atoms, 1 to 6; six take ten seconds.
 
     Example:
         >>> enumerate_molecules(2)
-        ['C', 'N', 'O', 'C#C', 'C#N', 'C=C', 'C=O', 'CC', 'CF', 'CN', 'CO']
+        ['C', 'N', 'O', 'C#C', 'C#N', 'C=C', 'C=O', 'CC', 'CF', 'CN', 'CO', 'N#N']
     """
     with rdBase.BlockLogs():
         trees = {Chem.MolToSmiles(_atom(z)) for z in (6, 7, 8)}

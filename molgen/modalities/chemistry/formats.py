@@ -189,7 +189,9 @@ def _no_smiles(path: Path, header: Sequence[str]) -> DataError:
     close = difflib.get_close_matches("smiles", [name.lower() for name in header], n=1, cutoff=0.4)
     near = [name for name in header if close and name.lower() == close[0]]
     hint = f"rename {near[0]!r} if it holds them" if near else "name the column of SMILES so"
-    return DataError(f"no column 'smiles' among {', '.join(header[:8])}", file=path, record="line 1", fix=hint)
+    return DataError(
+        f"no column 'smiles' among {', '.join(header[:8])}", file=path, record="line 1", fix=hint
+    )
 
 
 def _cell(value: Any) -> str:

@@ -1,7 +1,9 @@
 """Between strings and molecules: parsing that says what is wrong, and one canonical form.
 
-The canonical form is RDKit's canonical SMILES of the molecule without stereochemistry, isotopes, atom maps and explicit
-hydrogens: the molecule as a graph of heavy atoms with charges, which is what the models of strings and graphs learn.
+The canonical form is RDKit's canonical SMILES of the molecule without stereochemistry, isotopes, atom maps
+and explicit
+hydrogens: the molecule as a graph of heavy atoms with charges, which is what the models of strings and
+graphs learn.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def sanitised(record: Mol | str) -> Mol | None:
 
 
 def unsanitised(smiles: str) -> Mol:
-    """The molecule of a string: sanitised where RDKit agrees, else as it stands, without atoms if it is not SMILES.
+    """The molecule of a string: sanitised where RDKit agrees, else as it stands, without atoms if it is not
+    SMILES.
 
     Example:
         >>> unsanitised("CC(C)(C)(C)C").GetNumAtoms(), unsanitised("C(").GetNumAtoms()
@@ -59,7 +62,8 @@ def unsanitised(smiles: str) -> Mol:
     if clean is not None:
         return clean
     params = Chem.SmilesParserParams()
-    params.sanitize = params.removeHs = False
+    params.sanitize = False  # type: ignore[assignment]
+    params.removeHs = False  # type: ignore[assignment]
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles, params)
         if mol is None:
@@ -102,12 +106,15 @@ def canonical(record: Mol | str) -> str:
         return str(Chem.MolToSmiles(flat(parse(record))))
     mol = sanitised(record)
     if mol is None:
-        raise DataError(f"a molecule that RDKit does not sanitise: {text(record)}", fix="correct or remove it")
+        raise DataError(
+            f"a molecule that RDKit does not sanitise: {text(record)}", fix="correct or remove it"
+        )
     return str(Chem.MolToSmiles(flat(mol)))
 
 
 def text(record: Mol | str) -> str:
-    """The record as a line of text, valid or not: the string itself, or the SMILES of the molecule as it stands.
+    """The record as a line of text, valid or not: the string itself, or the SMILES of the molecule as it
+    stands.
 
     Example:
         >>> text(Chem.MolFromSmiles("FC(F)(F)(F)F", sanitize=False))
@@ -126,7 +133,7 @@ def _reason(smiles: str) -> str:
     if not smiles.strip():
         return "empty"
     params = Chem.SmilesParserParams()
-    params.sanitize = False
+    params.sanitize = False  # type: ignore[assignment]
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles, params)
         if mol is not None:

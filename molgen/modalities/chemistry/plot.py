@@ -16,7 +16,8 @@ from molgen.modalities.chemistry.parse import sanitised, text, unsanitised
 
 
 def save_grid(records: Sequence[Any], path: Path, columns: int = 8, cell: int = 180, limit: int = 64) -> None:
-    """Draws the first molecules to a PNG; those that RDKit does not sanitise are drawn as they stand, marked in red.
+    """Draws the first molecules to a PNG; those that RDKit does not sanitise are drawn as they stand,
+    marked in red.
 
     Arguments:
         records: molecules or SMILES.
@@ -32,19 +33,27 @@ def save_grid(records: Sequence[Any], path: Path, columns: int = 8, cell: int = 
         raise DataError("no molecule to draw", fix="give at least one")
     columns = min(columns, len(some))
     rows = -(-len(some) // columns)
-    mols, legends, marked = [], [], []
+    mols, legends = [], []
+    marked: list[list[int]] = []
     for record in some:
         clean = sanitised(record)
-        mol = (unsanitised(record) if isinstance(record, str) else record) if clean is None else clean
-        mols.append(_laid_out(mol))
-        bad = clean is None
-        marked.append(list(range(mol.GetNumAtoms())) if bad else [])
-        legends.append(_short(text(record)) if bad else "")
+        if clean is not None:
+            mols.append(_laid_out(clean))
+            marked.append([])
+            legends.append("")
+            continue
+        line = text(record)
+        mol = _laid_out(unsanitised(record) if isinstance(record, str) else record)
+        if not mol.GetNumAtoms():
+            mol = _written(line)
+        mols.append(mol)
+        marked.append(list(range(mol.GetNumAtoms())))
+        legends.append("" if mol.HasProp("text") else _short(line))
     drawer = rdMolDraw2D.MolDraw2DCairo(columns * cell, rows * cell, cell, cell)
     options = drawer.drawOptions()
-    options.prepareMolsBeforeDrawing = False
-    options.legendFontSize = 14
-    options.padding = 0.1
+    options.prepareMolsBeforeDrawing = False  # type: ignore[assignment]
+    options.legendFontSize = 14  # type: ignore[assignment]
+    options.padding = 0.1  # type: ignore[assignment]
     with rdBase.BlockLogs():
         drawer.DrawMolecules(mols, legends=legends, highlightAtoms=marked)
         drawer.FinishDrawing()
@@ -65,6 +74,15 @@ def _laid_out(mol: Mol) -> Mol:
             Chem.FastFindRings(out)
             rdDepictor.Compute2DCoords(out)
     return out
+
+
+def _written(line: str) -> Mol:
+    """A stand-in for what is no graph at all: the text itself."""
+    mol = Chem.MolFromSmiles("*")
+    mol.GetAtomWithIdx(0).SetProp("atomLabel", _short(line) or "(empty)")
+    mol.SetProp("text", line)
+    rdDepictor.Compute2DCoords(mol)
+    return mol
 
 
 def _short(smiles: str) -> str:

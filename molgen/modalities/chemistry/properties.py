@@ -28,13 +28,13 @@ Scales = dict[str, tuple[float, float]]
 def _logp(mol: Mol) -> float:
     from rdkit.Chem import Crippen
 
-    return float(Crippen.MolLogP(mol))
+    return float(Crippen.MolLogP(mol))  # type: ignore[attr-defined]
 
 
 def _qed(mol: Mol) -> float:
     from rdkit.Chem import QED
 
-    return float(QED.qed(mol))
+    return float(QED.qed(mol))  # type: ignore[no-untyped-call]
 
 
 def _tpsa(mol: Mol) -> float:
@@ -46,7 +46,7 @@ def _tpsa(mol: Mol) -> float:
 def _weight(mol: Mol) -> float:
     from rdkit.Chem import Descriptors
 
-    return float(Descriptors.MolWt(mol))
+    return float(Descriptors.MolWt(mol))  # type: ignore[attr-defined]
 
 
 COMPUTED: dict[str, Callable[[Mol], float]] = {"logp": _logp, "qed": _qed, "tpsa": _tpsa, "weight": _weight}

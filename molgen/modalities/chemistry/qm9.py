@@ -1,15 +1,15 @@
 """QM9 from its official files: one archive of 133,885 small text files, converted once to `qm9.npz`.
 
-Each file of `dsgdb9nsd.xyz.tar.bz2` holds the number of atoms; a line of properties; a line per atom (element, three
-coordinates in Angstrom, a Mulliken charge); the frequencies; two SMILES (of GDB-17, and of the relaxed geometry); two
-InChIs. Numbers may be written as Fortran does, ``1.2*^-5``.
+Each file of `dsgdb9nsd.xyz.tar.bz2` holds the number of atoms; a line of properties; a line per atom
+(element, three coordinates in Angstrom, a Mulliken charge); the frequencies; two SMILES (of GDB-17, and of
+the relaxed geometry); two InChIs. Numbers may be written as Fortran does, ``1.2*^-5``.
 
-Source: Ramakrishnan et al., Quantum chemistry structures and properties of 134 kilo molecules, Scientific Data 1, 140022 (2014).
+Source: Ramakrishnan et al., Quantum chemistry structures and properties of 134 kilo molecules, Scientific
+Data 1, 140022 (2014).
 """
 
 from __future__ import annotations
 
-import gzip
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 
+from molgen.core.data import data_folder, find_or_download
 from molgen.core.errors import DataError
-from molgen.core.files import save_arrays
+from molgen.core.files import read_bytes, save_arrays
 
 FILE = "qm9/qm9.npz"
 ARCHIVE = "qm9/dsgdb9nsd.xyz.tar.bz2"
@@ -32,8 +33,8 @@ ADDRESSES = {
 }
 MOLECULES, DROPPED, TRAIN = 133_885, 3_054, 100_000
 
-_COLUMNS = {"mu": 3, "alpha": 4, "homo": 5, "lumo": 6, "gap": 7, "cv": 15}
-"""Where the properties stand after the tag and the number: A B C mu alpha homo lumo gap r2 zpve U0 U H G Cv."""
+_COLUMNS = {"mu": 3, "alpha": 4, "homo": 5, "lumo": 6, "gap": 7, "cv": 14}
+"""Where they stand after tag and number: A B C mu alpha homo lumo gap r2 zpve U0 U H G Cv."""
 _RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57}
 """Covalent radii in Angstrom; Cordero et al. 2008."""
 _FIX = "fetch the file again"
@@ -50,14 +51,13 @@ class Entry:
     properties: dict[str, float]
 
 
-def qm9_file() -> Path:
-    """The path of `qm9.npz` in the data folder; downloads and converts the official files where it is missing."""
-    from molgen.core.data import data_folder, find_or_download
-
+def find() -> Path:
+    """Path of `qm9.npz` in the data folder; downloads and converts the official files first if need be."""
     path = data_folder() / FILE
-    if not path.exists():
-        archive = find_or_download(ARCHIVE, [ADDRESSES[ARCHIVE]])
-        convert_qm9(archive, find_or_download(UNCHARACTERIZED, [ADDRESSES[UNCHARACTERIZED]]), path)
+    if not path.is_file():
+        # The small file first, so that a dead link is known before half a gigabyte comes.
+        dropped = find_or_download(UNCHARACTERIZED, [ADDRESSES[UNCHARACTERIZED]])
+        convert_qm9(find_or_download(ARCHIVE, [ADDRESSES[ARCHIVE]]), dropped, path)
     return path
 
 
@@ -100,11 +100,13 @@ def convert_qm9(archive: Path, uncharacterized: Path, out: Path, molecules: int 
 def split_of(excluded: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The split of Cormorant and EDM: 0 for the excluded, 1 train, 2 valid, 3 test.
 
-    The characterised molecules, in the order of their numbers, are permuted by `numpy.random.RandomState(0)`; the first
-    100,000 are for training, the last tenth (rounded down) for testing, those between for validation. On all of QM9 this
-    gives 100,000, 17,748 and 13,083. Smaller sets keep the ratio of training to the rest.
+    The characterised molecules, in the order of their numbers, are permuted by
+    `numpy.random.RandomState(0)`; the first 100,000 are for training, the last tenth (rounded down) for
+    testing, those between for validation. On all of QM9 this gives 100,000, 17,748 and 13,083. Smaller sets
+    keep the ratio of training to the rest.
 
-    Source: Anderson et al., Cormorant (2019); Hoogeboom et al., Equivariant Diffusion for Molecule Generation in 3D (2022).
+    Source: Anderson et al., Cormorant (2019); Hoogeboom et al., Equivariant Diffusion for Molecule
+    Generation in 3D (2022).
 
     Arguments:
         excluded: which molecules are left out, `(n,)`.
@@ -131,9 +133,7 @@ def read_uncharacterized(path: Path) -> set[int]:
     Arguments:
         path: the list, `.gz` or not.
     """
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("latin-1")
-    words = [line.split() for line in text.splitlines()]
+    words = [line.split() for line in read_bytes(path).decode("latin-1").splitlines()]
     found = {int(w[0]) for w in words if w and w[0].isdigit()}
     if not found:
         raise DataError("no number of a molecule in this list", file=path, fix=_FIX)
@@ -141,7 +141,7 @@ def read_uncharacterized(path: Path) -> set[int]:
 
 
 def parse_entry(text: str) -> Entry:
-    """One file of the archive.
+    r"""One file of the archive.
 
     Arguments:
         text: its contents.
@@ -149,8 +149,8 @@ def parse_entry(text: str) -> Entry:
     Errors: `DataError` naming the line.
 
     Example:
-        >>> lines = ["1", "gdb 7\\t" + "1.0 " * 15, "C\\t0.0\\t1.5*^-2\\t0.0\\t0.0", "3000.0", "C\\tC", "InChI\\tInChI"]
-        >>> entry = parse_entry("\\n".join(lines))
+        >>> lines = ["1", "gdb 7 " + "1.0 " * 15, "C 0.0 1.5*^-2 0.0 0.0", "3000.0", "C C", "InChI InChI"]
+        >>> entry = parse_entry("\n".join(lines))
         >>> entry.index, entry.smiles, entry.xyz.tolist()
         (7, 'C', [[0.0, 0.015, 0.0]])
     """
@@ -176,7 +176,8 @@ def parse_entry(text: str) -> Entry:
 
 
 def in_smiles_order(smiles: str, z: NDArray[Any], xyz: NDArray[Any]) -> bool:
-    """Whether heavy atoms stand in the order of the SMILES, and bonds and hydrogen counts agree with the geometry.
+    """Whether heavy atoms stand in the order of the SMILES, and bonds and hydrogen counts agree with the
+    geometry.
 
     Two atoms are taken as bonded under 1.15 times the sum of their covalent radii.
 

@@ -54,7 +54,7 @@ class Sizes:
         return [int(n) for n in self._keys[picks]]
 
     def log(self, n: int) -> float:
-        """log p(n) in nats; minus infinity for a size that the data do not have."""
+        """Logarithm of p(n) in nats; minus infinity for a size that the data do not have."""
         count = self.counts.get(int(n), 0)
         return math.log(count / self._total) if count else -math.inf
 

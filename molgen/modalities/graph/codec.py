@@ -1,8 +1,9 @@
 """Between molecules and two arrays: kinds of heavy atoms, and bond orders of the kekulised graph.
 
-Atoms stand in the order of RDKit's canonical SMILES, and the molecule is kekulised in that order, so equal molecules give
-equal arrays. The order is a modelling choice: neighbours in the array are mostly neighbours in the molecule, which a
-network with positions can use. Hydrogens follow from the valences; stereochemistry and isotopes are dropped.
+Atoms stand in the order of RDKit's canonical SMILES, and the molecule is kekulised in that order, so equal
+molecules give equal arrays. The order is a modelling choice: neighbours in the array are mostly neighbours
+in the molecule, which a network with positions can use. Hydrogens follow from the valences; stereochemistry
+and isotopes are dropped.
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ from rdkit.Chem import Mol
 from molgen.core.errors import DataError
 from molgen.modalities.chemistry.parse import flat, sanitised, text
 
-BONDS = (None, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
-"""The bond of each class: none, single, double, triple."""
-
-_ORDERS = {bond: i for i, bond in enumerate(BONDS)}
+_TYPES = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
+_ORDERS = {bond: order for order, bond in _TYPES.items()}
 _KIND = re.compile(r"([A-Z][a-z]?)([+-]\d*)?")
 
 
@@ -123,7 +122,7 @@ def to_mol(kinds: list[str], bonds: np.ndarray) -> Mol:
         raw.AddAtom(atom)
     upper = np.triu(bonds, 1)
     for i, j in zip(*map(np.ndarray.tolist, upper.nonzero()), strict=True):
-        raw.AddBond(i, j, BONDS[min(int(upper[i, j]), 3)])
+        raw.AddBond(i, j, _TYPES[min(int(upper[i, j]), 3)])
     mol = raw.GetMol()
     clean = sanitised(mol)
     if clean is not None:

@@ -55,6 +55,7 @@ def graph_of(mol: Mol) -> Mol:
 def read_samples(path: Path) -> Records:
     """Every record of a file, in order, molecules or not, for scores."""
     if path.name.lower().endswith(SDF):
+
         def stop(error: DataError) -> None:
             raise error
 

@@ -28,9 +28,9 @@ _TRUNKS = ("pair", "message")
 class GraphModality(Modality):
     """Molecules as graphs: `rdkit.Chem.Mol` without conformer; heavy atoms are sites, bonds live on pairs.
 
-    Kinds of atoms are elements with a charge; bonds are none, single, double or triple of the kekulised graph. Hydrogens
-    follow from the valences. Stereochemistry and isotopes are dropped. Atoms stand in the order of the canonical SMILES, a
-    modelling choice that lets a network with positions learn the traversal.
+    Kinds of atoms are elements with a charge; bonds are none, single, double or triple of the kekulised
+    graph. Hydrogens follow from the valences. Stereochemistry and isotopes are dropped. Atoms stand in the
+    order of the canonical SMILES, a modelling choice that lets a network with positions learn the traversal.
 
     Arguments:
         kinds: the kinds of atoms, e.g. ``["C", "N+"]``; the default is QM9's.
@@ -79,14 +79,16 @@ class GraphModality(Modality):
 
     @cached_property
     def views(self) -> Mapping[str, View]:
-        fields: dict[str, Field] = {
-            ATOMS: Categorical(
-                len(self.kinds), marginal=self.marginals.get(ATOMS), noise=self.noise, window=self.windows[ATOMS]
-            ),
-            BONDS: Categorical(
-                4, pairs=True, marginal=self.marginals.get(BONDS), noise=self.noise, window=self.windows[BONDS]
-            ),
-        }
+        atoms = Categorical(
+            len(self.kinds),
+            marginal=self.marginals.get(ATOMS),
+            noise=self.noise,
+            window=self.windows[ATOMS],
+        )
+        bonds = Categorical(
+            4, pairs=True, marginal=self.marginals.get(BONDS), noise=self.noise, window=self.windows[BONDS]
+        )
+        fields: dict[str, Field] = {ATOMS: atoms, BONDS: bonds}
         return {"graph": View("graph", fields, ordered=True)}
 
     def encode(self, record: Any, view: str) -> Sample:

@@ -26,8 +26,9 @@ FIELD = "tokens"
 class SmilesModality(Modality):
     """Molecules as SMILES strings: one token per character, one site per token.
 
-    The string of a record is what the model learns, so train on canonical strings: the named data sets hold RDKit's
-    canonical SMILES without stereochemistry and explicit hydrogens. Strings that are no molecules stay as they are.
+    The string of a record is what the model learns, so train on canonical strings: the named data sets hold
+    RDKit's canonical SMILES without stereochemistry and explicit hydrogens. Strings that are no molecules
+    stay as they are.
 
     Arguments:
         vocabulary: the characters, in the order of their codes; the default is QM9's.
