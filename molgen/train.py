@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -53,7 +53,7 @@ def split(
         return records, resolve(modality, validation, "valid", skip_invalid)
     if isinstance(data, str) and "valid" in getattr(modality.datasets.get(data), "splits", ()):
         held = resolve(modality, data, "valid")
-        return records, held[: 2000] if len(held) > 2000 else held
+        return records, held[:2000] if len(held) > 2000 else held
     count = min(len(records) // 20, 1000)
     if count == 0:
         return records, Records([])
@@ -101,9 +101,8 @@ class Loader:
         order = torch.randperm(len(self.data), generator=source)
         sizes, size = self.data.sizes, self.batch_size
         batches: list[Tensor] = []
-        for stretch in order.split(50 * size):
-            stretch = stretch[sizes[stretch].argsort(stable=True)]
-            batches += stretch.split(size)
+        for stretch in torch.split(order, 50 * size):
+            batches += torch.split(stretch[sizes[stretch].argsort(stable=True)], size)
         return [batches[i] for i in torch.randperm(len(batches), generator=source).tolist()]
 
 
@@ -197,7 +196,9 @@ class TrainingModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            for mean, new in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+            for mean, new in zip(
+                self.average.state_dict().values(), self.network.state_dict().values(), strict=True
+            ):
                 if mean.is_floating_point():
                     mean.lerp_(new, 1 - decay)
                 else:
@@ -224,10 +225,14 @@ class SafeCheckpointIO(CheckpointIO):
         plain, tensors = checkpoint.flatten(checkpoint_)
         checkpoint.write(path, tensors, {"kind": "training state", "state": plain})
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: Any = None
+    ) -> dict[str, Any]:
         tensors, header = checkpoint.read(path)
         if header.get("kind") != "training state":
-            raise CheckpointError(f"{path}: not a training state; to go on from weights, load the model and fit")
+            raise CheckpointError(
+                f"{path}: not a training state; to go on from weights, load the model and fit"
+            )
         state: dict[str, Any] = checkpoint.unflatten(header["state"], tensors)
         return state
 
@@ -311,22 +316,27 @@ def run(
     if root_dir is not None:
         callbacks.append(SaveState(Path(root_dir) / "state.safetensors"))
     with _quiet():
-        fitter = trainer if isinstance(trainer, pl.Trainer) else pl.Trainer(
-            **{
-                "max_epochs": -1 if max_epochs is None else max_epochs,
-                "max_steps": -1 if max_steps is None else max_steps,
-                "callbacks": callbacks,
-                "enable_checkpointing": False,
-                "enable_progress_bar": _watched() if progress is None else progress,
-                "enable_model_summary": False,
-                "logger": _logger(root_dir),
-                "log_every_n_steps": 50,
-                "num_sanity_val_steps": 0,
-                "limit_val_batches": 1.0 if held is not None else 0,
-                "plugins": [SafeCheckpointIO()],
-                "use_distributed_sampler": False,
-                **(trainer or {}),
-            }
+        options = {} if trainer is None or isinstance(trainer, pl.Trainer) else dict(trainer)
+        options["callbacks"] = [*callbacks, *options.get("callbacks", [])]
+        fitter = (
+            trainer
+            if isinstance(trainer, pl.Trainer)
+            else pl.Trainer(
+                **{
+                    "max_epochs": -1 if max_epochs is None else max_epochs,
+                    "max_steps": -1 if max_steps is None else max_steps,
+                    "enable_checkpointing": False,
+                    "enable_progress_bar": _watched() if progress is None else progress,
+                    "enable_model_summary": False,
+                    "logger": _logger(root_dir),
+                    "log_every_n_steps": 50,
+                    "num_sanity_val_steps": 0,
+                    "limit_val_batches": 1.0 if held is not None else 0,
+                    "plugins": [SafeCheckpointIO()],
+                    "use_distributed_sampler": False,
+                    **options,
+                }
+            )
         )
         loader = Loader(data, batch_size, seed, start, fitter.global_rank, fitter.world_size)
         if fitter.check_val_every_n_epoch and len(loader) < 200:
@@ -385,20 +395,17 @@ def _watched() -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Lightning without its banners and its advice about loaders, which ours does not need."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")]
+    names = ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
-            warnings.filterwarnings("ignore", message=r".*(does not have many workers|litmodels|dataloader).*")
+            for text in ("does not have many workers", "litmodels", "dataloader", "exists and is not empty"):
+                warnings.filterwarnings("ignore", message=f".*{text}.*")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def describe(training: Mapping[str, Any]) -> str:
-    """A training budget in words, for listings."""
-    return f"{training.get('samples', 0):,} samples, {training.get('steps', 0):,} steps, {training.get('seconds', 0):,.0f} s"

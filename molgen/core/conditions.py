@@ -113,7 +113,7 @@ class Scalar(Condition):
         return torch.cat([known, (~given)[:, None].float()], 1)
 
 
-_KINDS = {"Label": Label, "Scalar": Scalar}
+_KINDS: dict[str, type[Label] | type[Scalar]] = {"Label": Label, "Scalar": Scalar}
 
 
 def condition_from(config: dict[str, Any]) -> Condition:
@@ -122,4 +122,5 @@ def condition_from(config: dict[str, Any]) -> Condition:
     kind = values.pop("kind", None)
     if kind not in _KINDS:
         raise ConfigError.unknown("kind of condition", kind, _KINDS)
-    return _KINDS[kind](**values)
+    condition: Condition = _KINDS[kind](**values)
+    return condition

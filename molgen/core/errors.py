@@ -40,9 +40,7 @@ class DataError(MolgenError):
         text = ", ".join(where) + ": " + problem if where else problem
         super().__init__(text if fix is None else f"{text}; {fix}")
 
-    def at(
-        self, *, file: str | Path | None = None, record: int | str | None = None
-    ) -> DataError:
+    def at(self, *, file: str | Path | None = None, record: int | str | None = None) -> DataError:
         """The same error with a place added, for callers who know where the record came from."""
         return DataError(
             self.problem,

@@ -35,7 +35,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
     metadata = outer.get("__metadata__") if isinstance(outer, dict) else None
     text = metadata.get("molgen") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
-        raise CheckpointError(f"{path}: a safetensors file without molgen's header; give a file saved by molgen")
+        raise CheckpointError(
+            f"{path}: a safetensors file without molgen's header; give a file saved by molgen"
+        )
     try:
         header = json.loads(text)
     except (ValueError, RecursionError):

@@ -133,6 +133,12 @@ class Modality(ABC):
         """The file formats, in order of preference."""
         return ()
 
+    def read_samples(self, path: Path) -> Records:
+        """Every record of a file in order, for scores: what is no valid object is kept and counted as such."""
+        from molgen.core.resolve import read
+
+        return read(self, path)
+
     @property
     def datasets(self) -> Mapping[str, DataSource]:
         """The data sets by name, the embedded one included."""

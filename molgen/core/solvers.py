@@ -136,10 +136,7 @@ def ancestral(
     """
     for t, s in _steps(times, mask):
         params = denoise(x, t)
-        x = {
-            k: f.step(x[k], params[k], t, s, mask, noise, eta=1.0, scale=scale)
-            for k, f in fields.items()
-        }
+        x = {k: f.step(x[k], params[k], t, s, mask, noise, eta=1.0, scale=scale) for k, f in fields.items()}
     return x
 
 

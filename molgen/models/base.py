@@ -78,11 +78,11 @@ class GenerativeModel(ABC):
 
     @abstractmethod
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, **options: Any
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *args: Any, **options: Any
     ) -> dict[str, Tensor]:
         """Values of every field for the sites of `mask`, `(B, *extent)`."""
 
-    def log_density(self, batch: Batch, noise: Noise, **options: Any) -> Tensor:
+    def log_density(self, batch: Batch, noise: Noise, *args: Any, **options: Any) -> Tensor:
         """log p(values | size) in nats, `(B,)`."""
         raise UnsupportedError(f"{self.family} has no likelihood")
 
@@ -425,7 +425,9 @@ class GenerativeModel(ABC):
             model.training = need(header, "training", dict, path)
             model.metrics = need(header, "metrics", dict, path)
         except (TypeError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{path}: its header does not describe a {cls.family} model ({error})") from None
+            raise CheckpointError(
+                f"{path}: its header does not describe a {cls.family} model ({error})"
+            ) from None
         return model
 
     def load_weights(self, tensors: Mapping[str, Tensor], path: str | Path = "checkpoint") -> None:

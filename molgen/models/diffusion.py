@@ -121,7 +121,8 @@ class DiffusionModel(GenerativeModel):
         count = len(mask)
         offset = noise.uniform(mask, ())[:1]
         u = (torch.arange(count, device=mask.device) + offset) / count
-        return (1 - u ** (1 / b)).clamp(1e-5, 1) ** (1 / a)
+        times: Tensor = (1 - u ** (1 / b)).clamp(1e-5, 1) ** (1 / a)
+        return times
 
     def _corrupt(self, batch: Batch, t: Tensor, noise: Noise) -> State:
         zero = torch.zeros_like(t)
@@ -201,9 +202,7 @@ class DiffusionModel(GenerativeModel):
 
     # ------------------------------------------------------------------ likelihood
 
-    def log_density(
-        self, batch: Batch, noise: Noise, *, steps: int = 1000, draws: int = 16, **options: Any
-    ) -> Tensor:
+    def log_density(self, batch: Batch, noise: Noise, *, steps: int = 1000, draws: int = 16) -> Tensor:
         r"""The variational bound, a sum of `steps` terms estimated without bias from `draws` of them.
 
         .. math:: -\log p(x_0) \le KL(q(x_1 | x_0) || p) + \sum_{t} KL(q(x_s | x_t, x_0) || p(x_s | x_t))
@@ -219,9 +218,7 @@ class DiffusionModel(GenerativeModel):
             t, s = grid[index], grid[index - 1]
             x = self._corrupt(batch, t, noise)
             params = network(x, t, mask, labels)
-            kls = [
-                f.step_kl(params[k], batch.values[k], x[k], t, s, mask) for k, f in fields.items()
-            ]
+            kls = [f.step_kl(params[k], batch.values[k], x[k], t, s, mask) for k, f in fields.items()]
             return torch.stack(kls).sum(0)
 
         # A field ends where its window closes; those steps hold log p(x0 | .) and are never skipped.

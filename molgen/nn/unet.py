@@ -172,4 +172,6 @@ class UNet(Trunk):
         x = grid if site is None else torch.cat([site, grid], -1)
         tall, wide = (self.stride * math.ceil(s / self.stride) for s in (height, width))
         x = F.pad(x, (0, 0, 0, wide - width, 0, tall - height))
-        return F.pixel_unshuffle(x.permute(0, 3, 1, 2), self.patch).contiguous(memory_format=torch.channels_last)
+        return F.pixel_unshuffle(x.permute(0, 3, 1, 2), self.patch).contiguous(
+            memory_format=torch.channels_last
+        )

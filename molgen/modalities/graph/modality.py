@@ -86,7 +86,12 @@ class GraphModality(Modality):
             window=self.windows[ATOMS],
         )
         bonds = Categorical(
-            4, pairs=True, marginal=self.marginals.get(BONDS), noise=self.noise, window=self.windows[BONDS]
+            4,
+            pairs=True,
+            marginal=self.marginals.get(BONDS),
+            noise=self.noise,
+            window=self.windows[BONDS],
+            weight=4.0,  # a molecule has four times as many pairs as atoms, and they are as hard
         )
         fields: dict[str, Field] = {ATOMS: atoms, BONDS: bonds}
         return {"graph": View("graph", fields, ordered=True)}

@@ -1,0 +1,59 @@
+"""`python -m benchmarks train CELL --max-time 20m`: trains a cell we ship, or goes on training it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.cells import CELLS
+
+
+def main(argv: list[str]) -> int:
+    """Trains one cell and writes its weights (float16) where the package ships them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks train", description=__doc__)
+    parser.add_argument("cell", choices=sorted(CELLS))
+    parser.add_argument("--max-time", default="20m")
+    parser.add_argument("--max-steps", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--trunk")
+    parser.add_argument("--out", type=Path, help="the weights; by default molgen/weights/CELL.safetensors")
+    parser.add_argument("--from", dest="start", type=Path, help="weights to go on from, budgets summed")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the training state of a cut-off run"
+    )
+    args = parser.parse_args(argv)
+
+    import torch
+
+    import molgen
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    cell = CELLS[args.cell]
+    runs = Path("runs") / cell.name
+    family = molgen.list_families()[cell.family]
+    if args.start:
+        model = molgen.load(str(args.start))
+    else:
+        options = dict(cell.model) | ({"trunk": args.trunk} if args.trunk else {})
+        model = family(cell.modality, **options)
+    model.fit(
+        cell.data,
+        max_time=args.max_time,
+        max_steps=args.max_steps,
+        seed=args.seed,
+        lr=args.lr,
+        batch_size=args.batch_size,
+        root_dir=runs,
+        ckpt_path=runs / "state.safetensors" if args.resume else None,
+        **cell.fit,
+    )
+    out = args.out or Path(molgen.__file__).parent / "weights" / f"{cell.name}.safetensors"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    model.save(out, half=True)
+    print(f"{out}: {model!r}, {model.training['runs'][-1]}", file=sys.stderr)
+    return 0

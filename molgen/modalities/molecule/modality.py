@@ -1,0 +1,255 @@
+"""`MoleculeModality`: molecules in 3D with explicit hydrogens, formal charges and bonds."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self, final
+
+import numpy as np
+
+from molgen.core.batch import Sample
+from molgen.core.conditions import Condition
+from molgen.core.data import DataSource, Records
+from molgen.core.errors import ConfigError, DataError
+from molgen.core.fields import Categorical, Field, Positions
+from molgen.core.modality import Format, Modality, View, bounds
+from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.modalities.chemistry.parse import flat, sanitised
+from molgen.modalities.chemistry.properties import measure, scalars, scales
+from molgen.modalities.chemistry.sizes import Sizes
+from molgen.modalities.molecule.codec import Mol, assemble, canonical, kinds, positions_of
+
+ATOMS, BONDS, POSITIONS = "atoms", "bonds", "positions"
+TRUNKS = ("pair", "equivariant", "message")
+_FIT_ON = 2000  # records that fix the scales of computed properties
+
+
+@final
+class MoleculeModality(Modality):
+    """Molecules: `rdkit.Chem.Mol` with one conformer and explicit hydrogens.
+
+    One view, ``cartesian``: element and formal charge of each atom, the kekulised order of each bond, and
+    coordinates in Angstrom. The graph resolves first and the geometry after, in windows of one time.
+    Atoms stand in a canonical order (see `codec.canonical`), which is a modelling choice: a record
+    comes back with the same canonical SMILES and the same coordinates under that permutation.
+
+    Arguments:
+        atoms: element, formal charge and frequency of every class of atoms.
+        bonds: frequencies of no bond, single, double and triple among pairs of atoms.
+        sd: standard deviation of a centred coordinate in Angstrom.
+        sizes: how many molecules of the data have each number of atoms.
+        scales: mean and standard deviation of every property.
+        windows: where in time the graph and the geometry change.
+
+    Example:
+        >>> from rdkit import Chem
+        >>> water = assemble([("O", 0), ("H", 0), ("H", 0)], np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]]),
+        ...                  np.array([[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]]))
+        >>> modality = MoleculeModality()
+        >>> sample = modality.encode(water, "cartesian")
+        >>> sample["atoms"].tolist(), sample["positions"].shape
+        ([1, 0, 0], (3, 3))
+        >>> Chem.MolToSmiles(modality.decode(sample, "cartesian"))
+        '[H]O[H]'
+    """
+
+    name = "molecule"
+
+    def __init__(
+        self,
+        atoms: Sequence[tuple[str, int, float]] | None = None,
+        bonds: Sequence[float] | None = None,
+        sd: float = 1.45,
+        sizes: Mapping[int | str, int] | None = None,
+        scales: Mapping[str, Sequence[float]] | None = None,
+        windows: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        self.atoms = [(str(s), int(c), float(f)) for s, c, f in (QM9_ATOMS if atoms is None else atoms)]
+        self.bonds = [float(f) for f in (QM9_BONDS if bonds is None else bonds)]
+        self.sd = float(sd)
+        self.sizes = Sizes(QM9_SIZES if sizes is None else sizes)
+        given = QM9_SCALES if scales is None else scales
+        self.scales = {str(name): (float(mean), float(sd)) for name, (mean, sd) in given.items()}
+        self.windows = {"graph": (0.5, 1.0), "geometry": (0.0, 0.5)}
+        for part, window in (windows or {}).items():
+            if part not in self.windows:
+                raise ConfigError.unknown("window", part, self.windows)
+            self.windows[part] = (float(window[0]), float(window[1]))
+        self._class = {(symbol, charge): i for i, (symbol, charge, _) in enumerate(self.atoms)}
+
+    @cached_property
+    def views(self) -> Mapping[str, View]:
+        graph, geometry = self.windows["graph"], self.windows["geometry"]
+        shares = [share for _, _, share in self.atoms]
+        fields: dict[str, Field] = {
+            ATOMS: Categorical(len(self.atoms), marginal=shares, window=graph),
+            BONDS: Categorical(4, pairs=True, marginal=self.bonds, window=graph, weight=8.0),
+            POSITIONS: Positions(sd=self.sd, window=geometry),
+        }
+        return {"cartesian": View("cartesian", fields, ordered=True)}
+
+    # ------------------------------------------------------------------ codec
+
+    def encode(self, record: Any, view: str) -> Sample:
+        if not isinstance(record, Mol) or record.GetNumAtoms() == 0:
+            raise DataError(f"{type(record).__name__} without atoms, expected a molecule", fix="remove it")
+        xyz = positions_of(record)
+        order, bonds = canonical(record)
+        found = kinds(record)
+        try:
+            atoms = np.array([self._class[found[i]] for i in order], dtype=np.uint8)
+        except KeyError as missing:
+            symbol, charge = missing.args[0]
+            known = ", ".join(f"{s}{c:+d}" if c else s for s, c, _ in self.atoms)
+            raise DataError(
+                f"atom {symbol} with charge {charge:+d}, known are {known}",
+                fix="fit a new model on data with this atom, or leave the record out",
+            ) from None
+        centred = xyz[order] - xyz.mean(0)
+        return {ATOMS: atoms, BONDS: bonds, POSITIONS: centred.astype(np.float32)}
+
+    def decode(self, sample: Sample, view: str) -> Mol:
+        last = len(self.atoms) - 1  # a class that is still masked cannot be written; it becomes the last
+        atoms = [self.atoms[min(int(k), last)][:2] for k in sample[ATOMS]]
+        return assemble(atoms, np.asarray(sample[BONDS]) % 4, sample[POSITIONS])
+
+    # ------------------------------------------------------------------ what the data teach
+
+    def fitted(self, records: Sequence[Any]) -> Self:
+        atoms: Counter[tuple[str, int]] = Counter()
+        bonds = np.zeros(4)
+        sizes: Counter[int] = Counter()
+        square, count = 0.0, 0
+        for number, record in enumerate(records, 1):
+            try:
+                xyz = positions_of(record)
+            except DataError as error:
+                raise error.at(record=number) from None
+            n = record.GetNumAtoms()
+            atoms.update(kinds(record))
+            sizes[n] += 1
+            orders = Counter(round(bond.GetBondTypeAsDouble() + 0.1) for bond in record.GetBonds())
+            for order, times in orders.items():
+                bonds[min(order, 3)] += times
+            bonds[0] += n * (n - 1) / 2 - record.GetNumBonds()
+            square += float(((xyz - xyz.mean(0)) ** 2).sum())
+            count += 3 * n
+        if not sizes:
+            raise DataError("no molecules to fit to", fix="give at least one molecule with coordinates")
+        total = sum(atoms.values())
+        order_of = sorted(atoms, key=lambda kind: (kind[0] != "H", kind[1] != 0, -atoms[kind], kind))
+        return type(self)(
+            [(symbol, charge, round(atoms[symbol, charge] / total, 7)) for symbol, charge in order_of],
+            [round(float(share), 6) for share in bonds / max(bonds.sum(), 1)],
+            round(math.sqrt(square / max(count, 1)), 4) or 1.0,
+            dict(sorted(sizes.items())),
+            scales([_skeleton(record) for record in _evenly(records)]) | _labels(records),
+            self.windows,
+        )
+
+    def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
+        """Numbers of atoms, hydrogens included; `size=` fixes them."""
+        size = fixed.pop("size", None)
+        if fixed:
+            raise ConfigError.unknown("size option of molecule", next(iter(fixed)), ["size"])
+        return self.sizes.draw(seed, indices, size)
+
+    def log_size(self, n: int) -> float:
+        return self.sizes.log(n)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "atoms": [list(kind) for kind in self.atoms],
+            "bonds": list(self.bonds),
+            "sd": self.sd,
+            "sizes": self.sizes.config(),
+            "scales": {name: list(scale) for name, scale in self.scales.items()},
+            "windows": {name: list(window) for name, window in self.windows.items()},
+        }
+
+    # ------------------------------------------------------------------ network, conditions, edges
+
+    def trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
+        """The pair transformer; ``"equivariant"`` (e3nn) and ``"message"`` (PyG) are alternatives."""
+        make: Callable[[TrunkSpec], Trunk]
+        if name in (None, "pair"):
+            from molgen.nn.pair import PairTransformer
+
+            make = partial(PairTransformer, **{"ordered": True, "vectors": 8, **options})
+        elif name == "equivariant":
+            from molgen.nn.equivariant import EquivariantTrunk
+
+            make = partial(EquivariantTrunk, **options)
+        elif name == "message":
+            from molgen.nn.message import MessageTrunk
+
+            make = partial(MessageTrunk, **options)
+        else:
+            raise ConfigError.unknown("trunk of molecule", name, TRUNKS)
+        from molgen.modalities.molecule.trunk import TopologicalTrunk
+
+        return TopologicalTrunk(spec, make, slice(1, 4))  # bonds are the one field on pairs; 0 is no bond
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        return scalars(self.scales)
+
+    def measure(self, record: Any, name: str) -> float:
+        return measure(_skeleton(record), name)
+
+    @property
+    def formats(self) -> Sequence[Format]:
+        from molgen.modalities.molecule.formats import FORMATS
+
+        return FORMATS
+
+    @property
+    def datasets(self) -> Mapping[str, DataSource]:
+        from molgen.modalities.molecule.data import DATASETS
+
+        return DATASETS
+
+    def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
+        from molgen.modalities.molecule.metrics import evaluate
+
+        return evaluate(records, reference, **options)
+
+    def is_valid(self, record: Any) -> bool:
+        from molgen.modalities.molecule.metrics import is_valid
+
+        return is_valid(record)
+
+    def plot(self, records: Sequence[Any], path: Path) -> None:
+        from molgen.modalities.molecule.plot import save_grid
+
+        save_grid(records, path)
+
+
+def _skeleton(record: Mol) -> Mol:
+    """The molecule without explicit hydrogens, as the properties are defined; itself if it is not valid."""
+    mol = sanitised(record)
+    return record if mol is None else flat(mol)
+
+
+def _evenly(records: Sequence[Any]) -> list[Any]:
+    picks = np.unique(np.linspace(0, len(records) - 1, min(len(records), _FIT_ON)).astype(int))
+    return [records[int(i)] for i in picks]
+
+
+def _labels(records: Sequence[Any]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of the numeric labels of all records."""
+    if not isinstance(records, Records) or not records.labels:
+        return {}
+    found = {name: bounds(np.asarray(values, dtype=np.float64)) for name, values in records.labels.items()}
+    return {name: (float(f"{mean:.6g}"), float(f"{sd:.6g}")) for name, (mean, sd) in found.items()}
+
+
+# What `fitted` gives on QM9's training set, so that an unfitted modality can be constructed and tried.
+QM9_ATOMS = [("H", 0, 0.51), ("C", 0, 0.35), ("O", 0, 0.08), ("N", 0, 0.06), ("F", 0, 0.001), ("N", 1, 0.001), ("O", -1, 0.001)]
+QM9_BONDS = [0.89, 0.1, 0.009, 0.001]
+QM9_SIZES = {18: 1}
+QM9_SCALES: dict[str, tuple[float, float]] = {}

@@ -1,0 +1,186 @@
+"""Every verb of every field: constraints, padding, bounds, and the algebra of the noising process."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from molgen.core.errors import ConfigError
+from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
+from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.schedules import GaussianSchedule, Window
+
+MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
+FIELDS: dict[str, Field] = {
+    "continuous": Continuous(2),
+    "levels": Continuous(2, levels=256),
+    "positions": Positions(sd=1.4),
+    "angles": Angles(2),
+    "mask": Categorical(4),
+    "marginal": Categorical(4, noise="marginal", marginal=[0.4, 0.3, 0.2, 0.1]),
+    "pairs": Categorical(4, pairs=True),
+    "window": Categorical(4, pairs=True, noise="marginal", window=(0.5, 1.0)),
+}
+
+
+def noise(key: int = 0) -> BatchNoise:
+    return BatchNoise(generator(key))
+
+
+def data(field: Field) -> Tensor:
+    """A valid value, made by hardening random relaxed reals."""
+    template = field.relax(seed_value(field), MASK)
+    return field.harden(torch.randn(template.shape, generator=generator(9)), MASK)
+
+
+def seed_value(field: Field) -> Tensor:
+    shape = (2, 5, 5) if field.rank == "pair" else (2, 5)
+    if isinstance(field, Categorical):
+        return torch.zeros(shape, dtype=torch.long)
+    return torch.zeros(*shape, field.channels)  # type: ignore[attr-defined]
+
+
+def params(field: Field, x: Tensor, t: Tensor) -> Tensor:
+    raw = torch.randn(*x.shape[: 3 if field.rank == "pair" else 2], field.outputs, generator=generator(5))
+    if field.rank == "pair":
+        raw = raw + raw.transpose(1, 2)
+    return field.predict(raw, x, t, MASK)
+
+
+def check_constraints(field: Field, x: Tensor) -> None:
+    assert (x * ~field.valid(MASK)).abs().sum() == 0
+    if field.rank == "pair":
+        assert (x == x.transpose(1, 2)).all()
+    if isinstance(field, Positions):
+        assert x.sum(1).abs().max() < 1e-4
+    assert torch.allclose(field.project(x, MASK).float(), x.float(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("time", [0.05, 0.5, 0.9, 1.0])
+def test_every_verb_keeps_constraints_and_padding(name: str, time: float) -> None:
+    field = FIELDS[name]
+    x0, t = data(field), torch.full((2,), time)
+    check_constraints(field, field.prior(MASK, noise()))
+    x = field.diffuse(x0, torch.zeros(2), t, MASK, noise())
+    check_constraints(field, x)
+    for eta in (0.0, 1.0):
+        check_constraints(field, field.step(x, params(field, x, t), t, t / 2, MASK, noise(), eta))
+    assert (field.features(x, t, MASK)[1, 3:] == 0).all()
+    assert (field.estimate(params(field, x, t), MASK)[1, 3:] == 0).all()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_harden_inverts_relax(name: str) -> None:
+    field = FIELDS[name]
+    x0 = data(field)
+    assert torch.allclose(field.harden(field.relax(x0, MASK), MASK).float(), x0.float(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_time_zero_is_data_and_the_last_step_trusts_the_parameters(name: str) -> None:
+    field = FIELDS[name]
+    x0, zero = data(field), torch.zeros(2)
+    assert torch.allclose(field.diffuse(x0, zero, zero, MASK, noise()).float(), x0.float())
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_padding_never_changes_a_loss_or_a_bound(name: str) -> None:
+    field = FIELDS[name]
+    x0, t, s = data(field), torch.full((2,), 0.8), torch.full((2,), 0.6)
+    x = field.diffuse(x0, torch.zeros(2), t, MASK, noise())
+    p = params(field, x, t)
+    junk = torch.where(MASK.reshape(2, 5, *(1,) * (p.dim() - 2)), p, p + 7)
+    if field.rank == "pair":
+        junk = torch.where(field.valid(MASK)[..., None], p, p + 7)
+    for verb in (lambda q: field.loss(q, x0, x, t, MASK), lambda q: field.step_kl(q, x0, x, t, s, MASK)):
+        assert torch.allclose(verb(p), verb(junk), atol=1e-5)
+        assert (verb(p) >= -1e-5).all()
+
+
+@pytest.mark.parametrize("name", ["window"])
+def test_outside_its_window_a_field_neither_moves_nor_learns(name: str) -> None:
+    field = FIELDS[name]
+    x0, t, s = data(field), torch.full((2,), 0.4), torch.full((2,), 0.2)
+    x = field.diffuse(x0, torch.zeros(2), t, MASK, noise())
+    assert (x == x0).all()
+    p = params(field, x, t)
+    assert field.loss(p, x0, x, t, MASK).abs().sum() == 0
+    assert field.step_kl(p, x0, x, t, s, MASK).abs().sum() == 0
+    assert (field.step(x, p, t, s, MASK, noise()) == x).all()
+
+
+@pytest.mark.parametrize("name", ["continuous", "positions", "mask", "marginal"])
+def test_diffusing_twice_equals_diffusing_once(name: str) -> None:
+    """The noising process is Markov: q(x_t | x_0) = sum over x_s, compared by first two moments."""
+    field, n = FIELDS[name], 20_000
+    mask = torch.ones(n, 2, dtype=torch.bool)
+    one = seed_value(field)[:1, :2]
+    x0 = one.expand(n, *one.shape[1:])
+    zero, s, t = (torch.full((n,), v) for v in (0.0, 0.3, 0.5))
+    once = field.diffuse(x0, zero, t, mask, noise(1)).float()
+    twice = field.diffuse(field.diffuse(x0, zero, s, mask, noise(2)), s, t, mask, noise(3)).float()
+    scale = once.std() + 1e-9
+    assert abs(once.mean() - twice.mean()) < 0.03 * scale
+    assert once.std().item() == pytest.approx(twice.std().item(), rel=0.03)
+
+
+@pytest.mark.parametrize("kind", ["mask", "marginal"])
+def test_posterior_is_bayes_rule(kind: str) -> None:
+    """posterior(delta) = q(x_t | x_s) q(x_s | x_0) / q(x_t | x_0), by enumeration."""
+    field = Categorical(3, noise=kind, marginal=[0.5, 0.3, 0.2])
+    t, s = torch.tensor([0.7]), torch.tensor([0.4])
+    alpha_t, alpha_s = 0.3, 0.6
+    eye = torch.eye(field.states)
+
+    def kernel(keep: float) -> Tensor:
+        return keep * eye + (1 - keep) * field.redraw
+
+    for x0 in range(3):
+        for xt in range(field.states):
+            if kernel(alpha_t)[x0, xt] == 0:
+                continue
+            exact = kernel(alpha_s)[x0] * kernel(alpha_t / alpha_s)[:, xt] / kernel(alpha_t)[x0, xt]
+            delta = torch.nn.functional.one_hot(torch.tensor([[x0]]), 3).float()
+            got = field.posterior(delta, torch.tensor([[xt]]), t, s)[0, 0]
+            assert torch.allclose(got, exact, atol=1e-5)
+
+
+def test_preconditioning_is_exact_for_gaussian_data() -> None:
+    """With F = 0 the denoiser is the posterior mean of N(mean, sd^2) data."""
+    field = Continuous(1, mean=0.2, sd=0.7)
+    t = torch.tensor([0.5])
+    x = torch.tensor([[[1.5]]])
+    sigma = field.schedule.sigma(t).item()
+    expected = 0.2 + 0.49 / (0.49 + sigma**2) * 1.3
+    assert field.predict(torch.zeros(1, 1, 1), x, t, MASK[:1, :1]).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_angles_precondition_is_exact_for_uniform_data() -> None:
+    field, t = Angles(1), torch.tensor([0.4])
+    sigma = field.schedule.sigma(t).item()
+    x = torch.full((1, 1, 1), 2.0)
+    params = field.predict(torch.zeros(1, 1, 2), x, t, MASK[:1, :1]).flatten()
+    assert params.norm().item() == pytest.approx(math.exp(-(sigma**2) / 2), rel=1e-4)
+    assert field.mean_angle(params[None, None]).item() == pytest.approx(2.0, abs=1e-5)
+
+
+def test_noise_of_a_sample_depends_on_seed_and_index_alone() -> None:
+    for name, field in FIELDS.items():
+        both = field.prior(MASK, SampleNoise(7, [3, 4]))
+        alone = field.prior(MASK[1:, :3], SampleNoise(7, [4]))[0]
+        short = both[1, :3, :3] if field.rank == "pair" else both[1, :3]
+        assert (short == alone).all(), name
+
+
+def test_bad_options_name_the_choices() -> None:
+    with pytest.raises(ConfigError, match="mask"):
+        Categorical(3, noise="msk")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="expected 3"):
+        Categorical(3, marginal=[1.0])
+    with pytest.raises(ConfigError, match="window"):
+        Window(0.6, 0.5)
+    assert GaussianSchedule(0.01, 2.0).sigma(torch.zeros(1)).item() == 0
