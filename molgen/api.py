@@ -123,10 +123,10 @@ def evaluate(
     """The scores of anybody's file or records; no model needed.
 
     Arguments:
-        data: a path, or domain objects.
+        data: a path, or domain objects; what is no valid object counts as an invalid sample.
         modality: a registered name, or a `Modality`.
         reference: a data set's name, a path, or domain objects to compare with.
-        skip_invalid: skip records that cannot be read, counting them, instead of stopping.
+        skip_invalid: leave bad records of a file out of the scores, and tell how many.
         options: the modality's own.
 
     Errors: `DataError` for a bad file, `ConfigError` for an unknown name.
@@ -135,10 +135,14 @@ def evaluate(
         >>> evaluate(["CCO", "CC(", "CCO"], "smiles")["valid"]
         0.6666666666666666
     """
-    from molgen.core.resolve import resolve
+    from molgen.core.resolve import format_of, resolve
 
     kind = get_modality(modality) if isinstance(modality, str) else modality
-    records = resolve(kind, data, "test", skip_invalid)
+    if isinstance(data, (str, Path)) and Path(data).exists() and not skip_invalid:
+        format_of(kind, Path(data), "read")
+        records = kind.read_samples(Path(data))
+    else:
+        records = resolve(kind, data, "test", skip_invalid)
     named = isinstance(reference, str) and reference in kind.datasets
     if reference is not None and not named:
         reference = resolve(kind, reference, "test", skip_invalid)

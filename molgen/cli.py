@@ -1,0 +1,402 @@
+"""The command line: thin, quick to start, one clear line on a mistake."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from molgen.core.errors import CheckpointError, ConfigError, MolgenError
+
+if TYPE_CHECKING:
+    from molgen.models.base import GenerativeModel
+
+app = typer.Typer(
+    name="molgen",
+    help="Deep generative models of molecules, proteins and images.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples at a time.")]
+SkipInvalid = Annotated[
+    bool, typer.Option("--skip-invalid", help="Skip and count bad records of a file, instead of stopping.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: a GPU if there is one.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="One more option; repeatable.")
+]
+Weights = Annotated[str, typer.Argument(metavar="WEIGHTS", help="A checkpoint, or a shipped name.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """Families, modalities, data sets, shipped weights."""
+    from molgen import api
+    from molgen.core.data import data_folder
+    from molgen.core.registry import FAMILIES, MODALITIES, Table
+
+    families, modalities = Table(FAMILIES), Table(MODALITIES)
+    for title, table in (("families", families), ("modalities", modalities)):
+        rows = [[name, table.path(name), f"package {table.source(name)}"] for name in table]
+        _table(f"{title}:", rows)
+    rows = []
+    for name, header in api.list_weights().items():
+        training = header.get("training", {})
+        data = sorted({run.get("data", "?").split("/")[0] for run in training.get("runs", ())})
+        labels = [c.get("name", "?") for c in header.get("conditions", ())]
+        rows.append(
+            [
+                name,
+                f"{header.get('parameters', 0):,} parameters",
+                f"trained on {', '.join(data) or '?'} for {training.get('seconds', 0) / 60:,.0f} min",
+                f"conditions: {', '.join(labels)}" if labels else "",
+            ]
+        )
+    _table("shipped weights:", rows)
+    rows = [
+        [d.name, d.modality, f"{d.records:,}", "here" if d.present else "not here", d.licence, d.source]
+        for d in api.list_datasets()
+    ]
+    _table(f"data sets (folder {data_folder()}, set by MOLGEN_DATA):", rows)
+    for name, why in _broken(families) + _broken(modalities):
+        typer.echo(f"molgen: {name} cannot be used: {why}", err=True)
+
+
+@app.command()
+def fit(
+    family: Annotated[str, typer.Argument(help="A family, e.g. diffusion.")],
+    modality: Annotated[str, typer.Argument(help="A modality, e.g. graph.")],
+    data: Annotated[str, typer.Option(help="A data set's name, or a path.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write.")],
+    validation: Annotated[str | None, typer.Option(help="The same for validation.")] = None,
+    max_time: Annotated[str | None, typer.Option(help="E.g. 90s, 10m, 1h or 00:30:00.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1)] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: BatchSize = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Seed = 0,
+    trunk: Annotated[str | None, typer.Option(help="An alternative network of the modality.")] = None,
+    view: Annotated[str | None, typer.Option(help="A view of the modality.")] = None,
+    condition: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A label to condition on; repeatable.")
+    ] = None,
+    option: Options = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many validations without a gain.")
+    ] = None,
+    skip_invalid: SkipInvalid = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="A run that was cut off: goes on exactly; or a finished model: trains it further."),
+    ] = None,
+) -> None:
+    """Train a model, or go on training one."""
+    from molgen.core.files import check_writable
+    from molgen.core.registry import get_family
+
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out {out}: expected a name that ends in .safetensors")
+    check_writable(out)
+    kind = get_family(family)
+    options = parse_options(option or [], kind)
+    state = None
+    if resume is not None and not (state := _state_of(resume)):
+        from molgen import load
+
+        model = load(resume)
+        if (model.family, model.modality.name) != (family, modality):
+            got = f"{model.family} {model.modality.name}"
+            raise ConfigError(f"--resume {resume}: holds {got}, not {family} {modality}; name the same two")
+    else:
+        model = kind(modality, view=view, trunk=trunk, **options)
+    folder = state.parent if state else _folder_of(out)
+    model.fit(
+        data,
+        validation=validation,
+        max_time=max_time,
+        max_steps=max_steps,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        condition=condition or (),
+        skip_invalid=skip_invalid,
+        patience=patience,
+        ckpt_path=state,
+        root_dir=folder,
+    )
+    model.save(out)
+    run = model.training["runs"][-1]
+    note = f"{run['steps']:,} steps in {run['seconds']:,.0f} s, validation loss {run['validation_loss']}"
+    typer.echo(f"{out}: {model!r}, {note}; log and training state in {folder}", err=True)
+
+
+@app.command()
+def sample(
+    weights: Weights,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to write.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 100,
+    seed: Seed = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps, where the family has steps.")] = None,
+    condition: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label's value; repeatable.")
+    ] = None,
+    batch_size: BatchSize = None,
+    valid_only: Annotated[bool, typer.Option("--valid-only", help="Draw on until n are valid.")] = False,
+    option: Options = None,
+    device: Device = "auto",
+) -> None:
+    """Draw samples to a file; invalid ones included, unless --valid-only."""
+    import time
+
+    from molgen.core.drawn import Drawn
+    from molgen.core.files import check_writable
+    from molgen.core.resolve import format_of, write
+
+    check_writable(out)
+    model = _load(weights, device)
+    format_of(model.modality, out, "write")
+    options = parse_options(option or []) | ({} if steps is None else {"steps": steps})
+    labels = dict(_pair(text, "--condition") for text in condition or [])
+
+    begun = time.monotonic()
+    write(
+        model.modality,
+        out,
+        Drawn(n, lambda: model.stream(n, seed, batch_size, labels, True, valid_only, **options)),
+    )
+    seconds = time.monotonic() - begun
+    typer.echo(f"{out}: {n:,} samples in {seconds:,.1f} s, {n / seconds:,.1f} a second", err=True)
+
+
+@app.command()
+def evaluate(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A file, or a folder, of samples.")],
+    modality: Annotated[str, typer.Option(help="What the file holds.")],
+    reference: Annotated[str | None, typer.Option(help="A data set's name, or a path.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Writes the scores there as JSON.")] = None,
+    skip_invalid: SkipInvalid = False,
+    option: Options = None,
+) -> None:
+    """Score anybody's file; no model needed."""
+    from molgen import api
+    from molgen.core.files import atomic, check_writable
+
+    if json is not None:
+        check_writable(json)
+    scores = api.evaluate(path, modality, reference, skip_invalid, **parse_options(option or []))
+    _print_scores(scores)
+    if json is not None:
+        from json import dumps
+
+        from molgen.core.header import finite
+
+        with atomic(json) as temporary:
+            temporary.write_text(dumps(finite(scores), indent=1) + "\n", encoding="utf-8")
+
+
+@app.command()
+def score(
+    weights: Weights,
+    data: Annotated[str, typer.Argument(help="A file, or a data set's name (its test split).")],
+    seed: Seed = 0,
+    batch_size: BatchSize = None,
+    skip_invalid: SkipInvalid = False,
+    option: Options = None,
+    device: Device = "auto",
+) -> None:
+    """Log-likelihoods in nats, one line each."""
+    from molgen.core.resolve import resolve
+
+    model = _load(weights, device)
+    records = resolve(model.modality, data, "test", skip_invalid)
+    values = model.log_prob(records, seed=seed, batch_size=batch_size, **parse_options(option or []))
+    typer.echo(f"log p in nats, {model.likelihood}, log p(size) included, {len(records):,} records", err=True)
+    for value in values.tolist():
+        typer.echo(f"{value:.4f}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("demo"),
+) -> None:
+    """Every modality from shipped weights: files, pictures, scores, in minutes."""
+    from molgen.demo import run
+
+    run(out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command: 0, or 2 and one line on the error stream if the user can mend it.
+
+    Example:
+        >>> main(["fit", "difusion", "graph", "--data", "qm9", "--out", "a.safetensors"])
+        2
+    """
+    try:
+        status = app(arguments, standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except MolgenError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        return _complain("stopped", 130)
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own complaints about arguments
+            return _complain(_usage(error))
+        if type(error).__name__ == "Abort":
+            return _complain("stopped", 130)
+        if os.environ.get("MOLGEN_DEBUG"):
+            raise
+        fault = f"{type(error).__name__}: {error}"
+        return _complain(f"a fault of molgen's, not yours: {fault} (MOLGEN_DEBUG=1 shows where)", 1)
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def parse_options(texts: list[str], owner: Any = None) -> dict[str, Any]:
+    """Options from `key=value`: values are JSON where they can be, dots in keys nest.
+
+    Arguments:
+        texts: what the user gave.
+        owner: a class whose constructor must take them; None where somebody else checks.
+
+    Errors: `ConfigError` for a text without a key, or a name that the owner does not take.
+
+    Example:
+        >>> parse_options(["width=64", "solver=heun", "trunk_options.depth=2"])
+        {'width': 64, 'solver': 'heun', 'trunk_options': {'depth': 2}}
+    """
+    import json
+
+    out: dict[str, Any] = {}
+    for text in texts:
+        key, raw = _pair(text, "--option")
+        try:
+            value = json.loads(raw)
+        except ValueError:
+            value = raw
+        *parents, last = key.split(".")
+        inner = out
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--option {text}: {parent} has been given a value already")
+        inner[last] = value
+    if owner is not None:
+        import inspect
+
+        taken = set(inspect.signature(owner).parameters) - {"modality", "view", "trunk"}
+        for name in out:
+            if name not in taken:
+                raise ConfigError.unknown(f"option of {getattr(owner, 'family', owner)}", name, taken)
+    return out
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ConfigError(f"{option} {text}: expected name=value")
+    return key, value
+
+
+def _load(weights: str, device: str) -> GenerativeModel:
+    from molgen import load
+
+    model = load(weights)
+    if device == "cpu":
+        return model
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0]
+        raise ConfigError(f"--device {device}: {why}; choices: auto, cpu, cuda, mps") from None
+
+
+def _folder_of(out: Path) -> Path:
+    """Where a run's log and training state lie: beside what it writes."""
+    return out.with_suffix(".training")
+
+
+def _state_of(path: Path) -> Path | None:
+    """The training state that a path to resume from means; None if it is a finished model."""
+    from molgen.core.header import read_header
+
+    state = _folder_of(path) / "state.safetensors"
+    if path.is_file():
+        if read_header(path).get("kind") == "training state":
+            return path
+        # A state younger than the model belongs to a run that was cut off after it.
+        cut_off = state.is_file() and state.stat().st_mtime > path.stat().st_mtime
+        return state if cut_off else None
+    if not state.is_file():
+        raise CheckpointError(f"--resume {path}: neither this file nor a training state {state} is there")
+    return state
+
+
+def _table(title: str, rows: list[list[str]]) -> None:
+    """A title and aligned rows, plain, so that other programs can read them."""
+    typer.echo(title)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        typer.echo("  " + "  ".join(cells).rstrip())
+    if not rows:
+        typer.echo("  none")
+
+
+def _print_scores(scores: dict[str, float]) -> None:
+    """Scores by name; the floor of a distance, train to test, stands beside it."""
+    rows = []
+    for name, value in scores.items():
+        if name.startswith("floor/") and name.removeprefix("floor/") in scores:
+            continue
+        floor = scores.get(f"floor/{name}")
+        rows.append([name, f"{value:.6g}", "" if floor is None else f"(train to test {floor:.6g})"])
+    _table("scores:", rows)
+
+
+def _broken(table: Any) -> list[tuple[str, str]]:
+    """The names of a table that cannot be used, and why."""
+    out = []
+    for name in table:
+        try:
+            table[name]
+        except MolgenError as error:
+            out.append((name, str(error)))
+    return out
+
+
+def _usage(error: Any) -> str:
+    """A complaint about arguments as one line, with the nearest command."""
+    text: str = error.format_message()
+    if text.startswith("No such command"):
+        got = text.split("'")[1] if "'" in text else ""
+        return str(ConfigError.unknown("command", got, typer.main.get_command(app).commands))  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "molgen"
+    return f"{text} (see: {path} --help)"
+
+
+def _complain(message: str, status: int = 2) -> int:
+    print("molgen: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
