@@ -212,6 +212,11 @@ def test_files_by_suffix(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_pictures_are_not_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read this format"):
+        GraphModality().read_samples(tmp_path / "a.png")
+
+
 def test_sdf(tmp_path: Path) -> None:
     pytest.importorskip("molgen.modalities.molecule.formats")
     modality = GraphModality()

@@ -102,6 +102,11 @@ def test_files_by_suffix(tmp_path: Path) -> None:
         assert list(modality.read_samples(path).items) == ["CCO", "C(", "CN"]
 
 
+def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read this format"):
+        SmilesModality().read_samples(tmp_path / "a.pdb")
+
+
 def test_picture_scores_and_properties(tmp_path: Path) -> None:
     modality = SmilesModality()
     modality.plot(["CCO", "C("], tmp_path / "a.png")

@@ -185,9 +185,10 @@ class GraphModality(Modality):
         return FORMATS
 
     def read_samples(self, path: Path) -> Records:
-        """Every record of a file of samples, in order, invalid ones included."""
+        from molgen.core.resolve import format_of
         from molgen.modalities.graph.formats import read_samples
 
+        format_of(self, path, "read")
         return read_samples(path)
 
     @property

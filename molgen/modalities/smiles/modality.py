@@ -145,9 +145,10 @@ class SmilesModality(Modality):
         return FORMATS
 
     def read_samples(self, path: Path) -> Records:
-        """Every record of a file of samples, in order, invalid ones included."""
+        from molgen.core.resolve import format_of
         from molgen.modalities.chemistry.formats import read_raw as read_samples
 
+        format_of(self, path, "read")
         return read_samples(path)
 
     @property
