@@ -16,9 +16,7 @@ from molgen.core.errors import DataError
 
 ATOMS = ("N", "CA", "C", "O")
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-NAMES = (
-    "ALA CYS ASP GLU PHE GLY HIS ILE LYS LEU MET ASN PRO GLN ARG SER THR VAL TRP TYR"
-).split()
+NAMES = ("ALA CYS ASP GLU PHE GLY HIS ILE LYS LEU MET ASN PRO GLN ARG SER THR VAL TRP TYR").split()
 TO_NAME = dict(zip(LETTERS, NAMES, strict=True))
 TO_LETTER = {name: letter for letter, name in TO_NAME.items()}
 
@@ -104,9 +102,7 @@ class Backbone(Structure):
                 for atom, xyz in zip(ATOMS, coords[i], strict=True):
                     serial += 1
                     full = f" {atom:<3}"
-                    residue.add(
-                        Atom(atom, xyz, float(bfactor[i]), 1.0, " ", full, serial, element=atom[0])
-                    )
+                    residue.add(Atom(atom, xyz, float(bfactor[i]), 1.0, " ", full, serial, element=atom[0]))
                 chain.add(residue)
         return self._built
 

@@ -27,12 +27,10 @@ def load_chains(split: str, lengths: tuple[int, int] = (40, 256), folder: Path |
         raise DataError(f"no split {split!r}", file=FILE, fix=f"choose among {', '.join(_SPLITS)}")
     path = (data_folder() if folder is None else folder) / FILE
     if not path.is_file():
-        raise DataError("the PDB chains are not there", file=path, fix="set MOLGEN_DATA to a folder that has them")
+        raise DataError("no such file", file=path, fix="set MOLGEN_DATA to a folder that has it")
     table = _arrays(path, path.stat().st_mtime_ns)
     size = np.diff(table["offsets"])
-    picks = np.flatnonzero(
-        (table["split"] == _SPLITS[split]) & (size >= lengths[0]) & (size <= lengths[1])
-    )
+    picks = np.flatnonzero((table["split"] == _SPLITS[split]) & (size >= lengths[0]) & (size <= lengths[1]))
     letters = np.array(list(LETTERS))
     items = []
     for i in picks:

@@ -24,14 +24,14 @@ def angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         1.5708
     """
     u, v = unit(a - b), unit(c - b)
-    return np.arctan2(np.linalg.norm(np.cross(u, v), axis=-1), (u * v).sum(-1))
+    return np.asarray(np.arctan2(np.linalg.norm(np.cross(u, v), axis=-1), (u * v).sum(-1)))
 
 
 def dihedral(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """The torsion about `b`-`c`, `(..., 3)` each, in radians in (-pi, pi], positive for a right-handed turn."""
+    """The torsion about `b`-`c`, `(..., 3)` each, in radians, positive for a right-handed turn."""
     axis = unit(c - b)
     u, v = np.cross(axis, a - b), np.cross(axis, d - c)
-    return np.arctan2((np.cross(u, v) * axis).sum(-1), (u * v).sum(-1))
+    return np.asarray(np.arctan2((np.cross(u, v) * axis).sum(-1), (u * v).sum(-1)))
 
 
 def place(
@@ -80,7 +80,7 @@ def from_internal(angles: np.ndarray, bond: float = BOND) -> np.ndarray:
         theta, tau = angles[..., i, 0], angles[..., i, 1]
         first, turn = (ca[..., i - 3, :], tau) if i > 2 else (before, np.zeros_like(tau))
         ca[..., i, :] = place(first, ca[..., i - 2, :], ca[..., i - 1, :], bond, theta, turn)
-    return ca - ca.mean(-2, keepdims=True)
+    return np.asarray(ca - ca.mean(-2, keepdims=True))
 
 
 def extended(ca: np.ndarray, count: int = 2) -> np.ndarray:

@@ -179,10 +179,25 @@ class ProteinModality(Modality):
             f"protein records carry no {name!r}: choose among {', '.join(self.conditions)}"
         )
 
+    def is_valid(self, record: Any) -> bool:
+        """One unbroken chain without clashes; see `metrics.valid`."""
+        from molgen.modalities.protein.backbone import coordinates
+        from molgen.modalities.protein.metrics import valid
+
+        try:
+            return valid(coordinates(record))
+        except DataError:
+            return False
+
+    def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
+        from molgen.modalities.protein.metrics import evaluate
+
+        return evaluate(records, reference, **options)
+
     # ------------------------------------------------------------------ network, data
 
     def trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
-        """The network body: ``"pair"`` (default, knows the order of residues), ``"equivariant"`` or ``"message"``."""
+        """The network body: ``"pair"`` (default, knows the order), ``"equivariant"`` or ``"message"``."""
         if name in (None, "pair"):
             from molgen.nn.pair import PairTransformer
 

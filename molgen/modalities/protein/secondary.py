@@ -1,20 +1,61 @@
-"""Secondary structure by hydrogen bonds (Kabsch and Sander's energy, as pydssp)."""
+"""Secondary structure and hydrogen bonds of backbones, by Kabsch and Sander's energy as `pydssp` has it."""
 
 from __future__ import annotations
 
 import numpy as np
 
+COIL, HELIX, STRAND = 0, 1, 2
+
 
 def assign(coords: np.ndarray) -> np.ndarray:
-    """Per residue 0 coil, 1 helix or 2 strand, `(N,)`, from a backbone `(N, 4, 3)` in Angstrom."""
+    """Per residue `COIL`, `HELIX` (of any pitch) or `STRAND` (in a bridge), `(N,)`.
+
+    Arguments:
+        coords: backbone `(N, 4, 3)` in Angstrom, atoms N, CA, C, O.
+
+    Source: Kabsch and Sander (1983); Minami, pydssp.
+
+    Example:
+        >>> assign(np.zeros((3, 4, 3))).tolist()  # too short for a hydrogen bond
+        [0, 0, 0]
+    """
     from pydssp import pydssp_numpy
 
     if len(coords) < 6:
         return np.zeros(len(coords), np.int64)
-    return np.asarray(pydssp_numpy.assign(np.asarray(coords, np.float64)).argmax(-1))
+    with np.errstate(divide="ignore", invalid="ignore"):  # atoms that coincide
+        return np.asarray(pydssp_numpy.assign(np.asarray(coords, np.float64)).argmax(-1))
 
 
 def contents(coords: np.ndarray) -> dict[str, float]:
-    """The share of residues in helices and in strands."""
+    """The shares of residues in helices and in strands, of a backbone `(N, 4, 3)`."""
     classes = assign(coords)
-    return {"helix": float((classes == 1).mean()), "strand": float((classes == 2).mean())}
+    n = max(len(classes), 1)
+    return {"helix": float((classes == HELIX).sum() / n), "strand": float((classes == STRAND).sum() / n)}
+
+
+def hydrogen_bonds(coords: np.ndarray) -> int:
+    """Number of pairs of N-H and C=O, at least two residues apart, with an energy under -0.5 kcal/mol."""
+    from pydssp import pydssp_numpy
+
+    if len(coords) < 6:
+        return 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return int((pydssp_numpy.get_hbond_map(np.asarray(coords, np.float64)) > 0).sum())
+
+
+def segments(classes: np.ndarray, shortest: tuple[int, int] = (3, 2)) -> list[tuple[int, int, int]]:
+    """Runs of one class as `(class, first, last)`, inclusive, helices and strands of these lengths or more.
+
+    Example:
+        >>> segments(np.array([0, 1, 1, 1, 0, 2, 0, 2, 2]))
+        [(1, 1, 3), (2, 7, 8)]
+    """
+    edges = np.flatnonzero(np.diff(classes)) + 1
+    runs = zip([0, *edges], [*edges, len(classes)], strict=True)
+    least = {HELIX: shortest[0], STRAND: shortest[1]}
+    return [
+        (int(classes[a]), int(a), int(b - 1))
+        for a, b in runs
+        if len(classes) and classes[a] in least and b - a >= least[int(classes[a])]
+    ]
