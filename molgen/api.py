@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molgen.core.errors import CheckpointError, ConfigError, MolgenError
+from molgen.core.files import atomic
 from molgen.core.header import need, read_header
 from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality
 
@@ -147,3 +150,38 @@ def evaluate(
     if reference is not None and not named:
         reference = resolve(kind, reference, "test", skip_invalid)
     return kind.evaluate(records, reference, **options)
+
+
+def score_lines(scores: Mapping[str, float]) -> list[str]:
+    """Scores as aligned lines; the floor of a distance, train to test, stands beside it.
+
+    Example:
+        >>> score_lines({"n": 10.0, "fcd": 0.5, "floor/fcd": 0.25, "novelty": float("nan")})
+        ['n        10', 'fcd      0.5        (train to test 0.25)', 'novelty  -']
+    """
+    shown = [name for name in scores if name.removeprefix("floor/") == name or name[6:] not in scores]
+    width = max(map(len, shown), default=0)
+    out = []
+    for name in shown:
+        floor = scores.get(f"floor/{name}", math.nan)
+        beside = f"(train to test {floor:.4g})" if math.isfinite(floor) else ""
+        out.append(f"{name:<{width}}  {_number(scores[name]):<10} {beside}".rstrip())
+    return out
+
+
+def save_json(path: str | Path, scores: Mapping[str, Any]) -> None:
+    """Writes scores, or scores by name, as JSON; what could not be measured is null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(inner) for name, inner in value.items()}
+        return float(value) if math.isfinite(value) else None
+
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(plain(scores), indent=1) + "\n", encoding="utf-8")
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "-"  # there was nothing to measure it on
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e9 else f"{value:.4g}"

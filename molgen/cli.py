@@ -188,19 +188,15 @@ def evaluate(
 ) -> None:
     """Score anybody's file; no model needed."""
     from molgen import api
-    from molgen.core.files import atomic, check_writable
+    from molgen.core.files import check_writable
 
     if json is not None:
         check_writable(json)
     scores = api.evaluate(path, modality, reference, skip_invalid, **parse_options(option or []))
-    _print_scores(scores)
+    for line in api.score_lines(scores):
+        typer.echo(line)
     if json is not None:
-        from json import dumps
-
-        from molgen.core.header import finite
-
-        with atomic(json) as temporary:
-            temporary.write_text(dumps(finite(scores), indent=1) + "\n", encoding="utf-8")
+        api.save_json(json, scores)
 
 
 @app.command()
@@ -358,17 +354,6 @@ def _table(title: str, rows: list[list[str]]) -> None:
         typer.echo("  " + "  ".join(cells).rstrip())
     if not rows:
         typer.echo("  none")
-
-
-def _print_scores(scores: dict[str, float]) -> None:
-    """Scores by name; the floor of a distance, train to test, stands beside it."""
-    rows = []
-    for name, value in scores.items():
-        if name.startswith("floor/") and name.removeprefix("floor/") in scores:
-            continue
-        floor = scores.get(f"floor/{name}")
-        rows.append([name, f"{value:.6g}", "" if floor is None else f"(train to test {floor:.6g})"])
-    _table("scores:", rows)
 
 
 def _broken(table: Any) -> list[tuple[str, str]]:
