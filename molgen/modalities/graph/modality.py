@@ -23,6 +23,9 @@ from molgen.modalities.graph.defaults import ATOM_MARGINAL, BOND_MARGINAL, KINDS
 ATOMS, BONDS = "atoms", "bonds"
 _TRUNKS = ("pair", "message")
 
+RECIPE = {"batch_size": 64, "lr": 1e-3, "solver": "ancestral", "steps": 40, "sample_batch": 256}
+"""Steps enough that few bonds are drawn at once: a jump of one cannot see the others of its step."""
+
 
 @final
 class GraphModality(Modality):
@@ -94,7 +97,7 @@ class GraphModality(Modality):
             weight=4.0,  # a molecule has four times as many pairs as atoms, and they are as hard
         )
         fields: dict[str, Field] = {ATOMS: atoms, BONDS: bonds}
-        return {"graph": View("graph", fields, ordered=True)}
+        return {"graph": View("graph", fields, ordered=True, recipe=RECIPE)}
 
     def encode(self, record: Any, view: str) -> Sample:
         from molgen.modalities.graph.codec import to_arrays

@@ -27,6 +27,15 @@ ATOMS, BONDS, POSITIONS = "atoms", "bonds", "positions"
 TRUNKS = ("pair", "equivariant", "message")
 _FIT_ON = 2000  # records that fix the scales of computed properties
 
+RECIPE = {
+    "batch_size": 64,
+    "lr": 1e-3,
+    "solver": "dpm_2m",
+    "steps": 60,
+    "time_density": (1.0, 1.3),  # the geometry, in the first half of time, is the harder part
+    "sample_batch": 256,
+}
+
 
 @final
 class MoleculeModality(Modality):
@@ -90,7 +99,7 @@ class MoleculeModality(Modality):
             BONDS: Categorical(4, pairs=True, marginal=self.bonds, window=graph, weight=8.0),
             POSITIONS: Positions(sd=self.sd, window=geometry),
         }
-        return {"cartesian": View("cartesian", fields, ordered=True)}
+        return {"cartesian": View("cartesian", fields, ordered=True, recipe=RECIPE)}
 
     # ------------------------------------------------------------------ codec
 
@@ -249,7 +258,15 @@ def _labels(records: Sequence[Any]) -> dict[str, tuple[float, float]]:
 
 
 # What `fitted` gives on QM9's training set, so that an unfitted modality can be constructed and tried.
-QM9_ATOMS = [("H", 0, 0.51), ("C", 0, 0.35), ("O", 0, 0.08), ("N", 0, 0.06), ("F", 0, 0.001), ("N", 1, 0.001), ("O", -1, 0.001)]
+QM9_ATOMS = [
+    ("H", 0, 0.51),
+    ("C", 0, 0.35),
+    ("O", 0, 0.08),
+    ("N", 0, 0.06),
+    ("F", 0, 0.001),
+    ("N", 1, 0.001),
+    ("O", -1, 0.001),
+]
 QM9_BONDS = [0.89, 0.1, 0.009, 0.001]
 QM9_SIZES = {18: 1}
 QM9_SCALES: dict[str, tuple[float, float]] = {}

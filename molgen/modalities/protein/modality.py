@@ -21,6 +21,15 @@ from molgen.core.trunk import Trunk, TrunkSpec
 NM = 0.1
 """Nanometres per Angstrom."""
 
+RECIPE = {
+    "batch_size": 8,
+    "lr": 1e-3,
+    "solver": "ancestral",
+    "steps": 100,
+    "noise_scale": 0.5,  # less noise than the reverse SDE: straighter helices, less diversity
+    "sample_batch": 16,
+}
+
 
 @final
 class ProteinModality(Modality):
@@ -60,7 +69,7 @@ class ProteinModality(Modality):
         self.sd, self.draw = float(sd), (int(draw[0]), int(draw[1]))
         self.helix, self.strand = (float(helix[0]), float(helix[1])), (float(strand[0]), float(strand[1]))
         self._views = {
-            "cartesian": View("cartesian", {"ca": Positions(sd=self.sd)}),
+            "cartesian": View("cartesian", {"ca": Positions(sd=self.sd)}, recipe=RECIPE),
             "internal": View("internal", {"angles": Angles(2)}, bijective=False, ordered=True),
         }
 

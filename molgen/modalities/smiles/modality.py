@@ -21,6 +21,9 @@ from molgen.modalities.smiles.defaults import MARGINAL, SCALES, SIZES, VOCABULAR
 
 FIELD = "tokens"
 
+RECIPE = {"batch_size": 64, "lr": 1e-3, "solver": "ancestral", "steps": 24, "sample_batch": 256}
+"""More steps than QM9's strings have characters draw one character at a time."""
+
 
 @final
 class SmilesModality(Modality):
@@ -65,7 +68,7 @@ class SmilesModality(Modality):
     @cached_property
     def views(self) -> Mapping[str, View]:
         tokens = Categorical(len(self.vocabulary), marginal=self.marginal)
-        return {"characters": View("characters", {FIELD: tokens}, ordered=True)}
+        return {"characters": View("characters", {FIELD: tokens}, ordered=True, recipe=RECIPE)}
 
     def encode(self, record: Any, view: str) -> Sample:
         if not isinstance(record, str):
