@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
+from molgen.nn.linear import Linear
 
 
 def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
@@ -70,7 +70,7 @@ class Modulation(nn.Module):
         super().__init__()
         self.parts = parts
         self.base = nn.Parameter(torch.zeros(parts * width))
-        self.mix = zeroed(nn.Linear(context, parts * width, bias=False)) if context else None
+        self.mix = zeroed(Linear(context, parts * width, bias=False)) if context else None
 
     def forward(self, context: Tensor | None, axes: int = 1) -> tuple[Tensor, ...]:
         """`parts` tensors `(B or 1, 1, ..., width)`, with `axes` ones to broadcast over sites."""
@@ -91,7 +91,7 @@ class ContextEmbedding(nn.Module):
     def __init__(self, context: int, width: int) -> None:
         super().__init__()
         self.width = width if context else 0
-        self.mix = nn.Linear(context, width) if context else None
+        self.mix = Linear(context, width) if context else None
 
     def forward(self, context: Tensor | None) -> Tensor | None:
         return None if self.mix is None or context is None else F.silu(self.mix(context))
@@ -114,8 +114,8 @@ class GatedMLP(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 2 * hidden)
-        self.down = zeroed(nn.Linear(hidden, width))
+        self.up = Linear(width, 2 * hidden)
+        self.down = zeroed(Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = self.up(x).chunk(2, -1)
@@ -175,4 +175,4 @@ def length_of(x: Tensor) -> Tensor:
     return (x.square().sum(-1) + 1e-12).sqrt()
 
 
-gelu = partial(F.gelu, approximate="tanh")
+

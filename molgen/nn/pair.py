@@ -13,13 +13,13 @@ from molgen.nn.layers import (
     GatedMLP,
     Modulation,
     RadialBasis,
-    gelu,
     length_of,
     modulate,
     require_divisible,
     sinusoid,
     zeroed,
 )
+from molgen.nn.linear import Linear
 from molgen.nn.pairs import pack, partners, unpack, unpack_first
 
 
@@ -29,9 +29,9 @@ class _PairInput(nn.Module):
     def __init__(self, spec: TrunkSpec, pair_width: int, basis: int, farthest: int | None) -> None:
         super().__init__()
         self.farthest = farthest
-        self.given = nn.Linear(spec.pair, pair_width, bias=False) if spec.pair else None
+        self.given = Linear(spec.pair, pair_width, bias=False) if spec.pair else None
         self.basis = RadialBasis(basis)
-        self.distance = nn.Linear(spec.point * basis, pair_width, bias=False) if spec.point else None
+        self.distance = Linear(spec.point * basis, pair_width, bias=False) if spec.point else None
         # The last row marks the diagonal and gives the bias where nothing else is known.
         rows = 2 if farthest is None else farthest + 1
         self.order = nn.Parameter(0.5 * torch.randn(rows, pair_width))
@@ -55,13 +55,15 @@ class _Attention(nn.Module):
     def __init__(self, width: int, pair_width: int, heads: int, farthest: int | None) -> None:
         super().__init__()
         self.heads, self.farthest = heads, farthest
-        self.inputs = nn.Linear(width, 3 * width)
-        self.bias = nn.Linear(pair_width, heads, bias=False)
+        self.inputs = Linear(width, 3 * width)
+        self.bias = Linear(pair_width, heads, bias=False)
         # The only place that sees the sign of j - i, so that pairs stay symmetric.
         self.order = nn.Parameter(torch.zeros(heads, 2 * farthest + 1)) if farthest is not None else None
-        self.output = zeroed(nn.Linear(width, width))
+        self.output = zeroed(Linear(width, width))
 
-    def forward(self, h: Tensor, z: Tensor, blocked: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, h: Tensor, z: Tensor, blocked: Tensor, x: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         b, n, width = h.shape
         q, k, v = self.inputs(h).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = unpack_first(self.bias.weight @ z.flatten(1, 2).transpose(1, 2), n)
@@ -84,7 +86,7 @@ class _Attention(nn.Module):
 
 
 class _Geometry(nn.Module):
-    r"""Invariants of vectors at a site: lengths, dot products and the signed volumes :math:`p \cdot (q \times r)`.
+    r"""Invariants of vectors at a site: lengths, dot products, signed volumes :math:`p \cdot (q \times r)`.
 
     Vectors are mixtures of :math:`x_i - \sum_j a_{ij} x_j` over heads and point sets. Volumes change
     sign in a mirror, so left and right are told apart.
@@ -94,7 +96,7 @@ class _Geometry(nn.Module):
         super().__init__()
         self.vectors = vectors
         self.mix = nn.Parameter(torch.randn(heads * points, 3 * vectors) * (heads * points) ** -0.5)
-        self.output = nn.Linear(3 * vectors, width, bias=False)
+        self.output = Linear(3 * vectors, width, bias=False)
 
     def forward(self, centres: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, N, width)` and vectors `(B, N, 3, 3 V)`, space axis third."""
@@ -133,10 +135,10 @@ class _Block(nn.Module):
         self.mlp = GatedMLP(width, hidden)
         self.sites = self.up = self.down = None
         if not last:
-            self.sites = nn.Linear(width, pair_width)
+            self.sites = Linear(width, pair_width)
             nn.init.ones_(self.sites.bias)
-            self.up = nn.Linear(pair_width, pair_width)
-            self.down = zeroed(nn.Linear(pair_width, pair_width))
+            self.up = Linear(pair_width, pair_width)
+            self.down = zeroed(Linear(pair_width, pair_width))
 
     def forward(
         self, h: Tensor, z: Tensor, blocked: Tensor, x: Tensor | None, context: Tensor | None
@@ -153,7 +155,7 @@ class _Block(nn.Module):
         if self.sites is not None and self.up is not None and self.down is not None:
             # (1 + a_i) (1 + a_j) holds the sum and the product of both sites' features.
             s = self.sites(nn.functional.layer_norm(h, h.shape[-1:]))
-            z = z + self.down(gelu(self.up(torch.addcmul(normed, s[:, :, None], partners(s)))))
+            z = z + self.down(nn.functional.silu(self.up(torch.addcmul(normed, s[:, :, None], partners(s)))))
         return h, z, vectors
 
 
@@ -167,8 +169,8 @@ class _Displacement(nn.Module):
     def __init__(self, width: int, pair_width: int, points: int, vectors: int, channels: int) -> None:
         super().__init__()
         self.points, self.channels, self.vectors = points, channels, vectors
-        self.weights = nn.Linear(pair_width, points * channels)
-        self.gates = zeroed(nn.Linear(width, channels + 2 * vectors))
+        self.weights = Linear(pair_width, points * channels)
+        self.gates = zeroed(Linear(width, channels + 2 * vectors))
 
     def forward(self, h: Tensor, z: Tensor, x: Tensor, near: Tensor, vectors: Tensor, real: Tensor) -> Tensor:
         b, n, columns, _ = z.shape
@@ -216,7 +218,8 @@ class PairTransformer(Trunk):
 
     Example:
         >>> trunk = PairTransformer(TrunkSpec(site=4, point=1, point_out=True), width=16, depth=1)
-        >>> out = trunk(Streams(torch.randn(2, 5, 4), None, torch.randn(2, 5, 1, 3)), torch.ones(2, 5) > 0, None)
+        >>> streams = Streams(torch.randn(2, 5, 4), None, torch.randn(2, 5, 1, 3))
+        >>> out = trunk(streams, torch.ones(2, 5) > 0, None)
         >>> out.site.shape, out.point.shape
         (torch.Size([2, 5, 16]), torch.Size([2, 5, 3]))
     """
@@ -239,7 +242,7 @@ class PairTransformer(Trunk):
         require_divisible("width", width, "heads", heads)
         self.spec, self.width, self.pair_width, self.ordered = spec, width, pair_width, ordered
         farthest = max_distance if ordered else None
-        self.site_in = nn.Linear(spec.site, width) if spec.site else None
+        self.site_in = Linear(spec.site, width) if spec.site else None
         self.start = nn.Parameter(torch.randn(width) * 0.1)
         self.pair_in = _PairInput(spec, pair_width, basis, farthest)
         self.context_in = ContextEmbedding(spec.context, min(64, width))

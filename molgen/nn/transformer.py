@@ -21,6 +21,7 @@ from molgen.nn.layers import (
     sinusoid,
     zeroed,
 )
+from molgen.nn.linear import Linear
 
 
 class _Block(nn.Module):
@@ -30,16 +31,22 @@ class _Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.modulation = Modulation(context, width, 6)
-        self.inputs = nn.Linear(width, 3 * width)
-        self.output = zeroed(nn.Linear(width, width))
+        self.inputs = Linear(width, 3 * width)
+        self.output = zeroed(Linear(width, width))
         self.mlp = GatedMLP(width, hidden)
 
     def forward(
-        self, h: Tensor, keep: Tensor | None, causal: bool, turn: tuple[Tensor, Tensor] | None, context: Tensor | None
+        self,
+        h: Tensor,
+        keep: Tensor | None,
+        causal: bool,
+        turn: tuple[Tensor, Tensor] | None,
+        context: Tensor | None,
     ) -> Tensor:
         b, n, width = h.shape
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(context)
-        q, k, v = self.inputs(modulate(h, shift_a, scale_a)).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = self.inputs(modulate(h, shift_a, scale_a)).reshape(b, n, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if turn is not None:
             q, k = rotate(q, *turn), rotate(k, *turn)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal and keep is None)
@@ -89,7 +96,7 @@ class Transformer(Trunk):
         require_divisible("width", width, "2 heads", 2 * heads)
         self.spec, self.width, self.pair_width = spec, width, 0
         self.rotary, self.causal, self.heads = rotary, causal, heads
-        self.site_in = nn.Linear(spec.site, width) if spec.site else None
+        self.site_in = Linear(spec.site, width) if spec.site else None
         self.start = nn.Parameter(torch.randn(width) * 0.1)
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.blocks = nn.ModuleList(

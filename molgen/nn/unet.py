@@ -114,7 +114,8 @@ class UNet(Trunk):
             raise ConfigError("UNet has a site stream only; use PairTransformer for pairs and points")
         if not multipliers or len(attention) != len(multipliers):
             raise ConfigError(
-                f"attention has {len(attention)} entries for {len(multipliers)} multipliers; give one per resolution"
+                f"attention has {len(attention)} entries for {len(multipliers)} multipliers; "
+                "give one per resolution"
             )
         require_divisible("width", width, "groups", groups)
         self.spec, self.width, self.pair_width, self.patch = spec, out, 0, patch
