@@ -309,7 +309,8 @@ def run(
     if ckpt_path is not None:
         start = SafeCheckpointIO().load_checkpoint(ckpt_path)["global_step"]
     batch_size = min(batch_size, len(data))
-    module = TrainingModule(model, lr, seed)
+    warmup = 200 if max_steps is None else max(1, min(200, max_steps // 10))
+    module = TrainingModule(model, lr, seed, warmup)
     callbacks: list[Callback] = [Timer(duration, interval="step")] if duration else []
     if patience is not None and held is not None:
         callbacks.append(EarlyStopping("val/loss", patience=patience))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from abc import ABC, abstractmethod
@@ -59,8 +60,10 @@ class GenerativeModel(ABC):
                     f"{self.family} needs a view that is {name}; view {self._view!r} of "
                     f"{self.modality.name!r} is not"
                 )
-        self.trunk, self.trunk_options = trunk, dict(trunk_options or {})
-        self.hyper = hyper
+        self.trunk = trunk
+        # What is recorded is what JSON gives back, so that a loaded model is the model that was saved.
+        self.trunk_options: dict[str, Any] = json.loads(json.dumps(dict(trunk_options or {})))
+        self.hyper: dict[str, Any] = json.loads(json.dumps(hyper))
         self.conditions: tuple[Condition, ...] = ()
         self.training: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples": 0, "runs": []}
         self.metrics: dict[str, float | None] = {}

@@ -82,7 +82,7 @@ class DiffusionModel(GenerativeModel):
             trunk,
             trunk_options,
             self_condition=self_condition,
-            time_density=None if time_density is None else list(time_density),
+            time_density=time_density,
             label_dropout=label_dropout,
             solver=solver,
             steps=steps,

@@ -1,0 +1,238 @@
+"""DiffusionModel on every modality: promises on seeds, files, resuming, learning and likelihood."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import molgen
+from molgen import ConfigError, DiffusionModel
+from molgen.core.batch import Batch
+from molgen.core.noise import BatchNoise, SampleNoise, generator
+from tests.models.cells import TRUNKS, fitted, records, tiny
+
+MODALITIES = sorted(TRUNKS)
+
+
+def arrays(model: DiffusionModel, samples: list[Any]) -> Batch:
+    """Samples in the model's own coordinates, for comparison."""
+    return model.modality.encode_all(samples, model.view.name)
+
+
+def draw(model: DiffusionModel, n: int, **options: Any) -> list[dict[str, torch.Tensor]]:
+    """Raw values of samples, each trimmed to its own size."""
+    seed, size = options.pop("seed", 0), options.pop("batch_size", n)
+    out: list[dict[str, torch.Tensor]] = []
+    with torch.no_grad():
+        for start in range(0, n, size):
+            indices = range(start, min(start + size, n))
+            sizes = model.modality.draw_sizes(seed, indices)
+            mask = model.modality.template(sizes)
+            values = model.generate(mask, {}, SampleNoise(seed, indices), **options)
+            batch = Batch(values, mask, {}, model.view.pairs)
+            out += [{k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))]
+    return out
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_a_seed_fixes_the_samples(name: str) -> None:
+    model = fitted(name)
+    first, again, other = (draw(model, 4, seed=s, steps=4) for s in (0, 0, 1))
+    for a, b in zip(first, again, strict=True):
+        assert all((a[k] == b[k]).all() for k in a)
+    assert any(a[k].shape != b[k].shape or (a[k] != b[k]).any() for a, b in zip(first, other, strict=True) for k in a)
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_samples_do_not_depend_on_the_batch_size(name: str) -> None:
+    model = fitted(name)
+    together, apart = (draw(model, 6, steps=3, batch_size=size) for size in (6, 2))
+    same = 0.0
+    for a, b in zip(together, apart, strict=True):
+        for k in a:
+            if a[k].is_floating_point():
+                scale = a[k].abs().max().clamp_min(1)
+                assert (a[k] - b[k]).abs().max() <= 1e-4 * scale
+        same += all((a[k] == b[k]).all() for k in a if not a[k].is_floating_point())
+    assert same / len(together) >= 0.99
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_saving_and_loading_keeps_the_samples(name: str, tmp_path: Path) -> None:
+    model = fitted(name)
+    model.save(tmp_path / "model.safetensors")
+    loaded = molgen.load(tmp_path / "model.safetensors")
+    assert loaded.header() == model.header()
+    for a, b in zip(draw(model, 3, steps=3), draw(loaded, 3, steps=3), strict=True):
+        assert all((a[k] == b[k]).all() for k in a)
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_samples_are_domain_objects_and_their_likelihood_is_finite(name: str) -> None:
+    model = fitted(name)
+    samples = model.sample(3, seed=0, steps=2)
+    assert len(samples) == 3
+    assert {type(s) for s in samples} == {type(records(name)[0])}
+    bound = model.log_prob(records(name)[:3], draws=2, steps=20)
+    assert bound.shape == (3,)
+    assert torch.isfinite(bound).all()
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_the_loss_falls_on_a_tiny_set(name: str) -> None:
+    """The loss at fixed noise, before and after a short fit to four records."""
+    model = tiny(name)
+    few = records(name)[:4]
+
+    def loss(network: torch.nn.Module) -> float:
+        batch = model.encode(few)
+        batch = batch[torch.arange(len(batch)).repeat(16)].trimmed()
+        with torch.no_grad():
+            terms = model.losses(network, batch, BatchNoise(generator(5)))
+        return float(torch.stack(list(terms.values())).sum())
+
+    model.fit(few, max_steps=1, batch_size=4, lr=1e-12)
+    before = loss(model.trained)
+    model.fit(few, max_steps=150, batch_size=4, lr=3e-3)
+    after = loss(model.trained)
+    assert math.isfinite(after)
+    assert after < 0.8 * before
+
+
+@pytest.mark.parametrize("name", ["molecule", "protein"])
+def test_a_model_of_coordinates_is_equivariant(name: str) -> None:
+    """Rotating noisy coordinates rotates the prediction; mirroring them does not mirror it."""
+    from scipy.spatial.transform import Rotation
+
+    model = fitted(name)
+    torch.manual_seed(0)
+    network = model.build().double().eval()
+    for p in network.parameters():  # zero-initialised parts would hide a difference
+        p.data += 0.1 * torch.randn(p.shape, dtype=p.dtype)
+    batch = model.encode(records(name)[:3])
+    t = torch.full((3,), 0.3, dtype=torch.float64)
+    key = next(k for k, f in model.view.fields.items() if f.stream == "point")
+    x = {k: f.diffuse(batch.values[k], t * 0, t, batch.mask, BatchNoise(generator(1))) for k, f in model.view.fields.items()}
+    x[key] = x[key].double()
+    turn = torch.tensor(Rotation.random(rng=np.random.default_rng(0)).as_matrix())
+    mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64))
+
+    def moved(matrix: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = network({**x, key: x[key] @ matrix.T}, t, batch.mask)[key]
+        return out
+
+    plain = moved(torch.eye(3, dtype=torch.float64))
+    assert torch.allclose(moved(turn), plain @ turn.T, atol=1e-5)
+    assert not torch.allclose(moved(mirror), plain @ mirror.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["smiles", "protein"])
+def test_a_killed_run_resumes_to_the_same_weights(name: str, tmp_path: Path) -> None:
+    """A run that is killed hard and resumed ends with the weights of an uninterrupted one."""
+    code = """
+import os, signal, sys
+from molgen import train
+from tests.models.cells import records, tiny
+name, root, die = sys.argv[1], sys.argv[2], sys.argv[3] == "die"
+if die:
+    step = train.SaveState.on_train_batch_end
+    def kill(self, trainer, *rest):
+        if trainer.global_step == 5:
+            trainer.save_checkpoint(self.path)
+        if trainer.global_step == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+    train.SaveState.on_train_batch_end = kill
+state = os.path.join(root, "state.safetensors")
+resume = state if sys.argv[3] == "resume" else None
+model = tiny(name).fit(records(name), max_steps=9, batch_size=8, seed=1, root_dir=root, ckpt_path=resume)
+model.save(os.path.join(root, "model.safetensors"))
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def run(folder: str, mode: str) -> int:
+        command = [sys.executable, "-c", code, name, str(tmp_path / folder), mode]
+        return subprocess.run(command, env=env, check=False, capture_output=True).returncode
+
+    assert run("whole", "run") == 0
+    assert run("cut", "die") == -signal.SIGKILL
+    assert run("cut", "resume") == 0
+    whole, cut = (molgen.load(tmp_path / f / "model.safetensors") for f in ("whole", "cut"))
+    for (k, a), b in zip(whole.trained.state_dict().items(), cut.trained.state_dict().values(), strict=True):
+        assert (a == b).all(), k
+
+
+def test_going_on_from_weights_sums_the_budget(tmp_path: Path) -> None:
+    model = tiny("smiles").fit(records("smiles"), max_steps=2, batch_size=8)
+    model.save(tmp_path / "a.safetensors")
+    more = molgen.load(tmp_path / "a.safetensors").fit(records("smiles"), max_steps=3, batch_size=8)
+    assert more.training["steps"] == 5
+    assert len(more.training["runs"]) == 2
+
+
+def test_the_bound_lies_below_the_exact_likelihood_of_a_gaussian() -> None:
+    """With the exact denoiser of N(0, 1) data, the bound is below log p and close to it."""
+    from molgen.core.fields import Continuous
+
+    field = Continuous(1, sd=1.0)
+    mask = torch.ones(4000, 1, dtype=torch.bool)
+    noise = BatchNoise(generator(0))
+    x0 = noise.normal(mask, (1, 1))
+    grid = torch.linspace(0, 1, 201)
+    total = field.prior_kl(x0, mask)
+    for s, t in zip(grid[:-1], grid[1:], strict=True):
+        ts, ss = t.expand(4000), s.expand(4000)
+        x = field.diffuse(x0, ss * 0, ts, mask, noise)
+        variance = field.schedule.sigma(ts)[:, None, None] ** 2
+        total = total + field.step_kl(x / (1 + variance), x0, x, ts, ss, mask)
+    entropy = 0.5 * math.log(2 * math.pi * math.e)
+    assert entropy - 0.02 < total.mean().item() < entropy + 0.08
+
+
+def test_guidance_follows_the_label() -> None:
+    """Two digits as labels: samples under each label are nearer to that digit's mean image."""
+    data = molgen.core.registry.get_modality("image").datasets["digits"].load("train")
+    picks = np.flatnonzero(np.isin(data.labels["digit"], [0, 1]))[:96]
+    few = data[picks]
+    model = DiffusionModel("image", trunk_options={"width": 32, "multipliers": (1,), "attention": (False,)}, solver="heun")
+    model.fit(few, max_steps=250, batch_size=32, lr=3e-3, condition=["digit"], seed=0)
+    images = np.stack([np.asarray(i, float) for i in few.items])
+    means = [images[few.labels["digit"] == d].mean(0) for d in (0, 1)]
+    for digit in (0, 1):
+        drawn = model.sample(16, seed=1, steps=12, condition={"digit": digit}, guidance=2.0)
+        near = [np.argmin([np.abs(s - m).mean() for m in means]) == digit for s in drawn]
+        assert np.mean(near) >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"stps": 3}, "steps"),
+        ({"steps": 0}, "1 to 1000"),
+        ({"solver": "huen"}, "heun"),
+        ({"condition": {"digit": 3}}, "condition"),
+        ({"n": -1}, "0 or more"),
+    ],
+)
+def test_bad_sampling_options_are_named(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        fitted("smiles").sample(**{"n": 1, **options})
+
+
+def test_bad_construction_is_refused() -> None:
+    with pytest.raises(ConfigError, match="smiles"):
+        DiffusionModel("smile")
+    with pytest.raises(ConfigError, match="ancestral"):
+        DiffusionModel("smiles", solver="ancestrl")
+    with pytest.raises(ConfigError, match="no weights"):
+        DiffusionModel("smiles").sample(1)
+    with pytest.raises(ConfigError, match="wdith"):
+        DiffusionModel("smiles", trunk_options={"wdith": 8}).fit(["CC", "CO"], max_steps=1)
