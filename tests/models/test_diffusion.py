@@ -39,7 +39,9 @@ def draw(model: DiffusionModel, n: int, **options: Any) -> list[dict[str, torch.
             mask = model.modality.template(sizes)
             values = model.generate(mask, {}, SampleNoise(seed, indices), **options)
             batch = Batch(values, mask, {}, model.view.pairs)
-            out += [{k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))]
+            out += [
+                {k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))
+            ]
     return out
 
 
@@ -49,7 +51,9 @@ def test_a_seed_fixes_the_samples(name: str) -> None:
     first, again, other = (draw(model, 4, seed=s, steps=4) for s in (0, 0, 1))
     for a, b in zip(first, again, strict=True):
         assert all((a[k] == b[k]).all() for k in a)
-    assert any(a[k].shape != b[k].shape or (a[k] != b[k]).any() for a, b in zip(first, other, strict=True) for k in a)
+    assert any(
+        a[k].shape != b[k].shape or (a[k] != b[k]).any() for a, b in zip(first, other, strict=True) for k in a
+    )
 
 
 @pytest.mark.parametrize("name", MODALITIES)
@@ -121,7 +125,10 @@ def test_a_model_of_coordinates_is_equivariant(name: str) -> None:
     batch = model.encode(records(name)[:3])
     t = torch.full((3,), 0.3, dtype=torch.float64)
     key = next(k for k, f in model.view.fields.items() if f.stream == "point")
-    x = {k: f.diffuse(batch.values[k], t * 0, t, batch.mask, BatchNoise(generator(1))) for k, f in model.view.fields.items()}
+    x = {
+        k: f.diffuse(batch.values[k], t * 0, t, batch.mask, BatchNoise(generator(1)))
+        for k, f in model.view.fields.items()
+    }
     x[key] = x[key].double()
     turn = torch.tensor(Rotation.random(rng=np.random.default_rng(0)).as_matrix())
     mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64))
@@ -202,7 +209,9 @@ def test_guidance_follows_the_label() -> None:
     data = molgen.core.registry.get_modality("image").datasets["digits"].load("train")
     picks = np.flatnonzero(np.isin(data.labels["digit"], [0, 1]))[:96]
     few = data[picks]
-    model = DiffusionModel("image", trunk_options={"width": 32, "multipliers": (1,), "attention": (False,)}, solver="heun")
+    model = DiffusionModel(
+        "image", trunk_options={"width": 32, "multipliers": (1,), "attention": (False,)}, solver="heun"
+    )
     model.fit(few, max_steps=250, batch_size=32, lr=3e-3, condition=["digit"], seed=0)
     images = np.stack([np.asarray(i, float) for i in few.items])
     means = [images[few.labels["digit"] == d].mean(0) for d in (0, 1)]
