@@ -20,6 +20,11 @@ NAMES = ("ALA CYS ASP GLU PHE GLY HIS ILE LYS LEU MET ASN PRO GLN ARG SER THR VA
 TO_NAME = dict(zip(LETTERS, NAMES, strict=True))
 TO_LETTER = {name: letter for letter, name in TO_NAME.items()}
 
+# Bio.PDB has types for a few of its functions only.
+_MODEL: Any = Model
+_CHAIN: Any = Chain
+_RESIDUE: Any = Residue
+
 Number = tuple[int, str]
 """A residue's number in its file: `(sequence number, insertion code or " ")`."""
 
@@ -38,6 +43,7 @@ class Backbone(Structure):
         chain: the chain's name.
         numbers: the residues' original numbers; None for 1, 2, ...
         bfactor: `(N,)`, written to the B-factor column.
+        drawn: whether a model drew it.
 
     Example:
         >>> chain = Backbone("demo", np.zeros((2, 4, 3)), "AG")
@@ -53,11 +59,13 @@ class Backbone(Structure):
         chain: str = "A",
         numbers: Sequence[Number] | None = None,
         bfactor: np.ndarray | None = None,
+        drawn: bool = False,
     ) -> None:
         self._built: tuple[list[Any], dict[Any, Any]] | None = None
         self._coords, self.sequence, self.chain = coords, sequence, chain
-        self._numbers, self._bfactor = numbers, bfactor
-        super().__init__(id)
+        self._numbers, self._bfactor, self.drawn = numbers, bfactor, drawn
+        start: Any = super().__init__
+        start(id)
         self._built = None
 
     @property
@@ -91,14 +99,15 @@ class Backbone(Structure):
     def _build(self) -> tuple[list[Any], dict[Any, Any]]:
         if self._built is None:
             coords, sequence, numbers, bfactor = self.arrays
-            model, chain = Model(0), Chain(self.chain)
+            model: Any = _MODEL(0)
+            chain: Any = _CHAIN(self.chain)
             self._built = ([model], {0: model})
             model.set_parent(self)
             model.add(chain)
             serial = 0
             for i, (number, code) in enumerate(numbers):
                 name = "GLY" if sequence is None else TO_NAME.get(sequence[i], "UNK")
-                residue = Residue((" ", number, code), name, " ")
+                residue: Any = _RESIDUE((" ", number, code), name, " ")
                 for atom, xyz in zip(ATOMS, coords[i], strict=True):
                     serial += 1
                     full = f" {atom:<3}"

@@ -57,6 +57,23 @@ def _arrays(path: Path, stamp: int) -> dict[str, np.ndarray]:
         return {key: file[key] for key in file.files}
 
 
+def load_ideal(split: str) -> Records:
+    """Bundles and sheets made by formula; every tenth is for validation and every tenth for testing."""
+    from molgen.modalities.protein.ideal import traces
+    from molgen.modalities.protein.rebuild import rebuild
+    from molgen.modalities.protein.secondary import contents
+
+    if split not in _SPLITS:
+        raise DataError(f"no split {split!r}", file="ideal", fix=f"choose among {', '.join(_SPLITS)}")
+    part = {"valid": (8,), "test": (9,)}.get(split, tuple(range(8)))
+    chosen = [(i, trace) for i, trace in enumerate(traces()) if i % 10 in part]
+    coords = [atoms for atoms, _ in rebuild([trace for _, trace in chosen])]
+    items = [Backbone(f"ideal_{i}", x.astype(np.float32)) for (i, _), x in zip(chosen, coords, strict=True)]
+    share = [contents(x) for x in coords]
+    labels = {name: np.array([s[name] for s in share], np.float32) for name in ("helix", "strand")}
+    return Records(items, {"length": np.array([float(len(x)) for x in coords], np.float32)} | labels, "ideal")
+
+
 def sources() -> dict[str, DataSource]:
     """The data sets by name; `pdb_chains_128` is the part of `pdb_chains` with at most 128 residues."""
     bank = "Protein Data Bank, https://www.rcsb.org"
@@ -64,4 +81,5 @@ def sources() -> dict[str, DataSource]:
     return {
         "pdb_chains": DataSource("pdb_chains", load_chains, 5339, bank, "CC0", (FILE,)),
         "pdb_chains_128": DataSource("pdb_chains_128", short, 3328, bank, "CC0", (FILE,)),
+        "ideal": DataSource("ideal", load_ideal, 240, "made by formula", "CC0"),
     }

@@ -13,7 +13,7 @@ FIRST = (1.6, 0.9)
 
 def unit(x: np.ndarray) -> np.ndarray:
     """Vectors of length one, `(..., 3)`; a null vector stays null."""
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9))
 
 
 def angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from molgen.core.conditions import Condition, Scalar
 from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Angles, Positions
-from molgen.core.modality import Modality, View
+from molgen.core.modality import Format, Modality, View
 from molgen.core.noise import generator
 from molgen.core.trunk import Trunk, TrunkSpec
 
@@ -124,7 +124,7 @@ class ProteinModality(Modality):
         from molgen.modalities.protein.rebuild import rebuild
 
         return [
-            Backbone("molgen", atoms.astype(np.float32), bfactor=np.minimum(distance, 99.0))
+            Backbone("molgen", atoms.astype(np.float32), bfactor=np.minimum(distance, 99.0), drawn=True)
             for atoms, distance in rebuild(traces)
         ]
 
@@ -151,7 +151,7 @@ class ProteinModality(Modality):
     def _drawn(self) -> tuple[np.ndarray, np.ndarray]:
         """The sizes that are drawn and how often."""
         inside = {n: count for n, count in self.sizes.items() if self.draw[0] <= n <= self.draw[1]}
-        chosen = inside or self.sizes
+        chosen: dict[int, int] = inside or self.sizes
         return np.array(list(chosen)), np.array(list(chosen.values()), np.float64)
 
     def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
@@ -160,7 +160,8 @@ class ProteinModality(Modality):
         sizes, counts = self._drawn()
         below = np.cumsum(counts / counts.sum())
         picks = [float(torch.rand((), generator=generator(seed, i, 0x51E))) for i in indices]
-        return [int(sizes[min(np.searchsorted(below, pick, side="right"), len(sizes) - 1)]) for pick in picks]
+        index = np.searchsorted(below, picks, side="right").clip(max=len(sizes) - 1)
+        return [int(n) for n in sizes[index]]
 
     @staticmethod
     def _length(value: Any) -> int:
@@ -220,6 +221,12 @@ class ProteinModality(Modality):
 
             return MessageTrunk(spec, **options)
         raise ConfigError.unknown("trunk of protein", name, ["pair", "equivariant", "message"])
+
+    @property
+    def formats(self) -> Sequence[Format]:
+        from molgen.modalities.protein.formats import FORMATS
+
+        return FORMATS
 
     @property
     def datasets(self) -> Mapping[str, DataSource]:

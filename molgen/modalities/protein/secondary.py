@@ -59,3 +59,34 @@ def segments(classes: np.ndarray, shortest: tuple[int, int] = (3, 2)) -> list[tu
         for a, b in runs
         if len(classes) and classes[a] in least and b - a >= least[int(classes[a])]
     ]
+
+
+def sheets(ca: np.ndarray, strands: list[tuple[int, int]]) -> list[list[tuple[int, int, int]]]:
+    """Strands grouped to sheets: two strands whose CA come within 6 A of each other lie in one.
+
+    Arguments:
+        ca: the trace, `(N, 3)` in Angstrom.
+        strands: first and last residue of each, inclusive.
+
+    Returns: per sheet its strands as `(first, last, sense)`, where sense is 0 for the first, else 1 or -1
+    for parallel or antiparallel to the one before, as in PDB files.
+    """
+    owner = list(range(len(strands)))
+    for i, (a, b) in enumerate(strands):
+        for j, (c, d) in enumerate(strands[:i]):
+            gaps = ca[a : b + 1, None] - ca[None, c : d + 1]
+            if np.linalg.norm(gaps, axis=-1).min() < 6.0:
+                old, new = owner[i], owner[j]
+                owner = [new if k == old else k for k in owner]
+    out = []
+    for group in dict.fromkeys(owner):
+        rows: list[tuple[int, int, int]] = []
+        before = None
+        for (a, b), mine in zip(strands, owner, strict=True):
+            if mine == group:
+                along = ca[b] - ca[a]
+                sense = 0 if before is None else 1 if float(along @ before) > 0 else -1
+                rows.append((a, b, sense))
+                before = along
+        out.append(rows)
+    return out
