@@ -17,6 +17,7 @@ from molgen.nn.layers import (
     modulate,
     require_divisible,
     sinusoid,
+    softmax,
     zeroed,
 )
 from molgen.nn.linear import Linear
@@ -66,7 +67,7 @@ class _Attention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         b, n, width = h.shape
         q, k, v = self.inputs(h).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = unpack_first(self.bias.weight @ z.flatten(1, 2).transpose(1, 2), n)
+        bias = unpack_first(self.bias(z))
         if self.order is not None and self.farthest is not None:
             i = torch.arange(n, device=h.device)
             gap = (i[None] - i[:, None]).clamp(-self.farthest, self.farthest) + self.farthest
@@ -79,7 +80,7 @@ class _Attention(nn.Module):
             k.flatten(0, 1).transpose(1, 2),
             alpha=(width // self.heads) ** -0.5,
         )
-        share = scores.softmax(-1)
+        share = softmax(scores)
         out = (share @ v.flatten(0, 1)).reshape(b, self.heads, n, -1).transpose(1, 2).reshape(b, n, width)
         centres = None if x is None else share.reshape(b, self.heads * n, n) @ x
         return self.output(out), centres
@@ -150,12 +151,12 @@ class _Block(nn.Module):
         if self.geometry is not None and centres is not None and x is not None:
             features, vectors = self.geometry(centres, x)
             update = update + features
-        h = torch.addcmul(h, update, 1 + gate_a)
-        h = torch.addcmul(h, self.mlp(modulate(h, shift_m, scale_m)), 1 + gate_m)
+        h = h + update * (1 + gate_a)
+        h = h + self.mlp(modulate(h, shift_m, scale_m)) * (1 + gate_m)
         if self.sites is not None and self.up is not None and self.down is not None:
             # (1 + a_i) (1 + a_j) holds the sum and the product of both sites' features.
             s = self.sites(nn.functional.layer_norm(h, h.shape[-1:]))
-            z = z + self.down(nn.functional.silu(self.up(torch.addcmul(normed, s[:, :, None], partners(s)))))
+            z = z + self.down(nn.functional.silu(self.up(normed + s[:, :, None] * partners(s))))
         return h, z, vectors
 
 
@@ -176,8 +177,7 @@ class _Displacement(nn.Module):
         b, n, columns, _ = z.shape
         near = near * (real[:, :, None] * partners(real))
         w = self.weights(z).reshape(b, n, columns, self.points, -1) * near[..., None]
-        w = w.permute(0, 3, 4, 1, 2).reshape(b, self.points * self.channels, n * columns)
-        full = unpack_first(w, n).reshape(b, self.points, self.channels * n, n)
+        full = unpack_first(w.flatten(3)).reshape(b, self.points, self.channels * n, n)
         ones = x.new_ones(b, self.points, n, 1)
         sums = full @ torch.cat([x.reshape(b, n, self.points, 3).transpose(1, 2), ones], -1)
         sums = sums.reshape(b, self.points, self.channels, n, 4)

@@ -33,13 +33,20 @@ def _places(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tenso
         return place.flatten(), (i[:, None] * n + j).flatten(), (j * n + i[:, None]).flatten(), both.flatten()
 
 
+def _take(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    """`index_select`, by the faster of two ways."""
+    if axis == x.dim() - 1:
+        return x.gather(axis, index.expand(*x.shape[:-1], -1))
+    return x.index_select(axis, index)
+
+
 class _Expand(torch.autograd.Function):
     """Packed `(..., N K, ...)` to `(..., N N, ...)` along an axis."""
 
     @staticmethod
     def forward(ctx: Any, packed: Tensor, n: int, axis: int) -> Tensor:
         ctx.n, ctx.axis = n, axis
-        return packed.index_select(axis, _places(n, packed.device)[0])
+        return _take(packed, _places(n, packed.device)[0], axis)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -55,8 +62,8 @@ class _Contract(torch.autograd.Function):
         _, forth, back, both = _places(n, full.device)
         shape = [1] * full.dim()
         shape[axis] = -1
-        twin = full.index_select(axis, back).mul_(both.to(full.dtype).reshape(shape))
-        return full.index_select(axis, forth).add_(twin)
+        twin = _take(full, back, axis).mul_(both.to(full.dtype).reshape(shape))
+        return _take(full, forth, axis).add_(twin)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -95,10 +102,11 @@ def unpack(packed: Tensor) -> Tensor:
     return out.reshape(b, n, n, c)
 
 
-def unpack_first(packed: Tensor, n: int) -> Tensor:
-    """Channels first: `(B, C, N K)` to `(B, C, N, N)`, as attention wants its bias."""
-    out = _expand(packed, n, 2)
-    return out.reshape(*packed.shape[:2], n, n)
+def unpack_first(packed: Tensor) -> Tensor:
+    """Channels first: `(B, N, K, C)` to `(B, C, N, N)`, as attention wants its bias."""
+    n = packed.shape[1]
+    out = _expand(packed.flatten(1, 2).transpose(1, 2), n, 2)
+    return out.reshape(*out.shape[:2], n, n)
 
 
 def partners(x: Tensor) -> Tensor:

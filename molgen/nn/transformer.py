@@ -50,8 +50,8 @@ class _Block(nn.Module):
         if turn is not None:
             q, k = rotate(q, *turn), rotate(k, *turn)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal and keep is None)
-        h = torch.addcmul(h, self.output(out.transpose(1, 2).reshape(b, n, width)), 1 + gate_a)
-        return torch.addcmul(h, self.mlp(modulate(h, shift_m, scale_m)), 1 + gate_m)
+        h = h + self.output(out.transpose(1, 2).reshape(b, n, width)) * (1 + gate_a)
+        return h + self.mlp(modulate(h, shift_m, scale_m)) * (1 + gate_m)
 
 
 @final
