@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molgen.core.errors import CheckpointError, ConfigError, MolgenError
-from molgen.core.files import atomic
 from molgen.core.header import need, read_header
 from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality
 
@@ -171,6 +170,7 @@ def score_lines(scores: Mapping[str, float]) -> list[str]:
 
 def save_json(path: str | Path, scores: Mapping[str, Any]) -> None:
     """Writes scores, or scores by name, as JSON; what could not be measured is null."""
+    from molgen.core.files import atomic
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):

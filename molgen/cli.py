@@ -107,6 +107,10 @@ def fit(
     check_writable(out)
     kind = get_family(family)
     options = parse_options(option or [], kind)
+    if max_time is not None:
+        from molgen.train import parse_time
+
+        parse_time(max_time)  # a mistake in it shall not wait for the data
     state = None
     if resume is not None and not (state := _state_of(resume)):
         from molgen import load
@@ -238,7 +242,9 @@ def main(arguments: list[str] | None = None) -> int:
         2
     """
     try:
-        status = app(arguments, standalone_mode=False)
+        status = app(arguments, prog_name="molgen", standalone_mode=False)
+        if status == 130:  # typer's way to tell of an interrupt
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except MolgenError as error:
         return _complain(str(error))

@@ -73,7 +73,10 @@ def test_a_plugin_is_found_by_name(plugin: Plugin) -> None:
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        ("import no_such_module", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "import no_such_module",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
         ("raise SystemError('a\\nb')", "cannot be imported: SystemError: a"),
         ("Other = 1", "cannot be imported: AttributeError"),
         ("Words = 1", "is not a modality"),
