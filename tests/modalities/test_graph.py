@@ -42,6 +42,16 @@ TRICKY = [
     "OB(O)c1ccccc1",
     "c1ccsc1",
     "C[n+]1ccccc1",
+    "O=[PH2]c1ccccc1",
+    "C[CH]C",
+    "[CH2]C=C",
+    "C[N]O",
+    "CC[O]",
+    "[O][O]",
+    "[Cl]",
+    "C[SH](=O)=O",
+    "[CH3+]",
+    "[Mg+2].[O-]C",
 ]
 
 
@@ -115,8 +125,8 @@ def test_stereo_isotopes_and_explicit_hydrogens_are_dropped() -> None:
     [
         (unsanitised("FC(F)(F)(F)F"), "does not sanitise"),
         (mol("CBr"), "an atom Br"),
-        (mol("C[CH]C"), "radical"),
-        (mol("[CH2]"), "radical"),
+        (mol("C[CH]C"), "an atom CH1"),
+        (mol("[CH2]"), "an atom CH2"),
         (mol("[Fe]<-N"), "bond of type"),
         ("CCO", "expected rdkit.Chem.Mol"),
     ],
@@ -141,12 +151,13 @@ def test_decoding_repairs_nothing() -> None:
 
 
 def test_kinds() -> None:
-    assert [split_kind(k) for k in ("C", "N+", "O-", "Fe+2", "Cl")] == [
-        ("C", 0),
-        ("N", 1),
-        ("O", -1),
-        ("Fe", 2),
-        ("Cl", 0),
+    assert [split_kind(k) for k in ("C", "N+", "O-", "Fe+2", "ClH0", "CH3+")] == [
+        ("C", 0, None),
+        ("N", 1, None),
+        ("O", -1, None),
+        ("Fe", 2, None),
+        ("Cl", 0, 0),
+        ("C", 1, 3),
     ]
     assert kind_of(to_mol(["Fe+2"], np.zeros((1, 1))).GetAtomWithIdx(0)) == "Fe+2"
     with pytest.raises(DataError):
@@ -161,7 +172,7 @@ def test_fitting_counts_kinds_bonds_and_sizes() -> None:
     assert fitted.sizes.counts == {2: 1, 3: 1}
     assert fitted.conditions["gap"].config()["mean"] == 2.0
     with pytest.raises(DataError, match="record 2"):
-        GraphModality().fitted([mol("C"), mol("[CH2]")])
+        GraphModality().fitted([mol("C"), mol("[Fe]<-N")])
     with pytest.raises(DataError):
         GraphModality().fitted([])
 

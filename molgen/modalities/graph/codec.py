@@ -19,28 +19,30 @@ from molgen.modalities.chemistry.parse import flat, sanitised, text
 
 _TYPES = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
 _ORDERS = {bond: order for order, bond in _TYPES.items()}
-_KIND = re.compile(r"([A-Z][a-z]?)([+-]\d*)?")
+_KIND = re.compile(r"([A-Z][a-z]?)(H\d+)?([+-]\d*)?")
 
 
-def kind_of(atom: Chem.Atom) -> str:
-    """Element and charge of an atom, e.g. ``"N+"`` or ``"O-"``."""
+def kind_of(atom: Chem.Atom, hydrogens: int | None = None) -> str:
+    """Element and charge of an atom, e.g. ``"N+"``; with hydrogens that no valence implies, ``"CH2"``."""
     charge = atom.GetFormalCharge()
     size = "" if abs(charge) < 2 else str(abs(charge))
-    return str(atom.GetSymbol()) + ("" if charge == 0 else ("+" if charge > 0 else "-") + size)
+    head = str(atom.GetSymbol()) + ("" if hydrogens is None else f"H{hydrogens}")
+    return head + ("" if charge == 0 else ("+" if charge > 0 else "-") + size)
 
 
-def split_kind(kind: str) -> tuple[str, int]:
-    """Element and charge of a kind.
+def split_kind(kind: str) -> tuple[str, int, int | None]:
+    """Element, charge and number of hydrogens of a kind; None where the valence implies them.
 
     Example:
-        >>> split_kind("N+"), split_kind("Fe+2"), split_kind("C")
-        (('N', 1), ('Fe', 2), ('C', 0))
+        >>> split_kind("N+"), split_kind("Fe+2"), split_kind("CH2")
+        (('N', 1, None), ('Fe', 2, None), ('C', 0, 2))
     """
     match = _KIND.fullmatch(kind)
     if match is None:
         raise DataError(f"{kind!r} is not an element with a charge", fix="write e.g. C, N+ or O-")
-    sign = match[2] or ""
-    return match[1], 0 if not sign else int(sign if len(sign) > 1 else sign + "1")
+    sign = match[3] or ""
+    charge = 0 if not sign else int(sign if len(sign) > 1 else sign + "1")
+    return match[1], charge, None if match[2] is None else int(match[2][1:])
 
 
 def arrange(mol: Mol) -> Mol:
@@ -68,7 +70,7 @@ def arrange(mol: Mol) -> Mol:
 def to_arrays(mol: Mol) -> tuple[list[str], np.ndarray]:
     """Kinds of the atoms and symmetric bond classes `(N, N)`, in canonical order.
 
-    Errors: `DataError` for radicals, hydrogens that the valences do not imply, and bonds of other orders.
+    Errors: `DataError` for bonds of other orders.
 
     Example:
         >>> kinds, bonds = to_arrays(Chem.MolFromSmiles("C#N"))
@@ -91,13 +93,12 @@ def to_arrays(mol: Mol) -> tuple[list[str], np.ndarray]:
     kinds = [kind_of(atom) for atom in atoms]
     if any(atom.GetNoImplicit() or atom.GetNumRadicalElectrons() for atom in atoms):
         # Only atoms in brackets can have hydrogens other than those that the valence implies.
-        rebuilt = to_mol(kinds, bonds)
         given = [atom.GetTotalNumHs() for atom in atoms]
-        if given != [atom.GetTotalNumHs() for atom in rebuilt.GetAtoms()]:
-            raise DataError(
-                f"{text(mol)} has a radical, or hydrogens that its valences do not imply",
-                fix="leave the molecule out",
-            )
+        implied = [atom.GetTotalNumHs() for atom in to_mol(kinds, bonds).GetAtoms()]
+        kinds = [
+            kind if h == n else kind_of(atom, h)
+            for kind, atom, h, n in zip(kinds, atoms, given, implied, strict=True)
+        ]
     return kinds, bonds
 
 
@@ -105,7 +106,7 @@ def to_mol(kinds: list[str], bonds: np.ndarray) -> Mol:
     """The molecule of these arrays, sanitised where RDKit agrees, else as it stands; nothing is repaired.
 
     Arguments:
-        kinds: `(N,)` element and charge of each atom.
+        kinds: `(N,)` of each atom.
         bonds: `(N, N)` classes; the upper triangle is read.
 
     Example:
@@ -116,9 +117,12 @@ def to_mol(kinds: list[str], bonds: np.ndarray) -> Mol:
     """
     raw = Chem.RWMol()
     for kind in kinds:
-        element, charge = split_kind(kind)
+        element, charge, hydrogens = split_kind(kind)
         atom = Chem.Atom(element)
         atom.SetFormalCharge(charge)
+        if hydrogens is not None:
+            atom.SetNoImplicit(True)
+            atom.SetNumExplicitHs(hydrogens)
         raw.AddAtom(atom)
     upper = np.triu(bonds, 1)
     for i, j in zip(*map(np.ndarray.tolist, upper.nonzero()), strict=True):

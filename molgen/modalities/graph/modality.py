@@ -36,7 +36,8 @@ class GraphModality(Modality):
     order of the canonical SMILES, a modelling choice that lets a network with positions learn the traversal.
 
     Arguments:
-        kinds: the kinds of atoms, e.g. ``["C", "N+"]``; the default is QM9's.
+        kinds: the kinds of atoms, e.g. ``["C", "N+"]``, or ``"CH2"`` where no valence implies the hydrogens
+            (radicals, some of phosphorus); the default is QM9's.
         sizes: histogram of the number of heavy atoms.
         marginals: frequencies of the kinds and of the bond classes (over pairs) in the data, by field.
         properties: mean and standard deviation of every property and label that can be a condition.
@@ -229,4 +230,6 @@ def _checked(record: Any) -> Any:
 
 def _shares(counts: Sequence[float]) -> list[float]:
     total = sum(counts)
+    if not total:  # molecules of one atom have no pairs
+        return [round(1 / len(counts), 5)] * len(counts)
     return [float(f"{c / total:.5g}") for c in counts]
