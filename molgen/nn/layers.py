@@ -176,7 +176,8 @@ class RadialBasis(nn.Module):
         # several times faster than powers of e.
         unit = (self.count - 1) * (0.5 / math.log(2)) ** 0.5
         scaled = torch.exp(distance / -self.length)[..., None] * unit
-        return (scaled - self.centres * unit).square().neg().exp2()
+        out: Tensor = (scaled - self.centres * unit).square().neg().exp2()
+        return out
 
 
 def length_of(x: Tensor) -> Tensor:

@@ -49,9 +49,10 @@ class _Block(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if turn is not None:
             q, k = rotate(q, *turn), rotate(k, *turn)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal and keep is None)
-        h = h + self.output(out.transpose(1, 2).reshape(b, n, width)) * (1 + gate_a)
-        return h + self.mlp(modulate(h, shift_m, scale_m)) * (1 + gate_m)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal and keep is None)
+        h = h + self.output(mixed.transpose(1, 2).reshape(b, n, width)) * (1 + gate_a)
+        out: Tensor = h + self.mlp(modulate(h, shift_m, scale_m)) * (1 + gate_m)
+        return out
 
 
 @final
