@@ -137,6 +137,7 @@ def download(
     *,
     pause: float = 1.0,
     timeout: float = 30.0,
+    progress: bool = True,
 ) -> Path:
     """Downloads a file; goes on where it broke off, within a call and from one call to the next.
 
@@ -150,6 +151,7 @@ def download(
         fix: what to tell the user about getting the file by hand.
         pause: seconds before the second try, doubled for each further one.
         timeout: seconds without a byte after which a try is given up.
+        progress: whether to show a bar on a terminal.
 
     Errors: `DataError` if no address gives the file, or it has another checksum.
     """
@@ -159,7 +161,7 @@ def download(
     path.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     for url in addresses:
-        why = _fetch(url, part, pause, timeout)
+        why = _fetch(url, part, pause, timeout, progress)
         if why is None and md5 is not None and (got := checksum(part)) != md5:
             part.unlink()
             why = f"md5 {got}, expected {md5}"
@@ -178,14 +180,14 @@ def checksum(path: str | Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _fetch(url: str, part: Path, pause: float, timeout: float) -> str | None:
+def _fetch(url: str, part: Path, pause: float, timeout: float, progress: bool) -> str | None:
     """Brings an address into `part`, trying a few times; None, or why not."""
     why = ""
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(pause * 2 ** (attempt - 1))
         try:
-            _continue(url, part, timeout)
+            _continue(url, part, timeout, progress)
             return None
         except urllib.error.HTTPError as error:
             error.close()
@@ -199,7 +201,7 @@ def _fetch(url: str, part: Path, pause: float, timeout: float) -> str | None:
     return why
 
 
-def _continue(url: str, part: Path, timeout: float) -> None:
+def _continue(url: str, part: Path, timeout: float, progress: bool) -> None:
     """One try: asks for what is missing after the bytes of `part`, and appends it."""
     if not url.startswith(("http://", "https://")):
         raise ValueError("not an http address")
@@ -223,7 +225,7 @@ def _continue(url: str, part: Path, timeout: float) -> None:
         start = have if resumed else 0
         total = None if length is None else start + int(length)
         got = start
-        with part.open("ab" if resumed else "wb") as file, bar(total, part.stem) as advance:
+        with part.open("ab" if resumed else "wb") as file, bar(total, part.stem, progress) as advance:
             advance(start)
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)

@@ -16,7 +16,7 @@ _SPLITS = {"train": b"train", "valid": b"val", "test": b"test"}
 
 
 def load_chains(split: str, lengths: tuple[int, int] = (40, 256), folder: Path | None = None) -> Records:
-    """Chains of a split of `pdb_chains` with a length in an inclusive range.
+    """Chains of a split of `pdb_chains` with a length in an inclusive range; downloaded if not there yet.
 
     Arguments:
         split: ``"train"``, ``"valid"`` or ``"test"``.
@@ -27,7 +27,9 @@ def load_chains(split: str, lengths: tuple[int, int] = (40, 256), folder: Path |
         raise DataError(f"no split {split!r}", file=FILE, fix=f"choose among {', '.join(_SPLITS)}")
     path = (data_folder() if folder is None else folder) / FILE
     if not path.is_file():
-        raise DataError("no such file", file=path, fix="set MOLGEN_DATA to a folder that has it")
+        from molgen.modalities.protein.bank import fetch
+
+        fetch(path)
     table = _arrays(path, path.stat().st_mtime_ns)
     size = np.diff(table["offsets"])
     picks = np.flatnonzero((table["split"] == _SPLITS[split]) & (size >= lengths[0]) & (size <= lengths[1]))
