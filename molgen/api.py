@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molgen.core.errors import CheckpointError, ConfigError, MolgenError
+from molgen.core.errors import CheckpointError, ConfigError, MolgenError, UnsupportedError
 from molgen.core.header import need, read_header
 from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality
 
@@ -100,8 +100,8 @@ def load(path_or_name: str | Path) -> GenerativeModel:
     Arguments:
         path_or_name: a file written by `save`, or a shipped name, e.g. ``"diffusion-molecule"``.
 
-    Errors: `CheckpointError` if the file is missing, truncated, of another version, or not a model;
-        `ConfigError` for an unknown name, or a family or modality that is not installed.
+    Errors: `CheckpointError` if the file is missing, truncated, of another version, not a model, or of a
+        family or modality that is not installed; `ConfigError` for an unknown name.
     """
     from molgen.core import checkpoint
 
@@ -109,10 +109,29 @@ def load(path_or_name: str | Path) -> GenerativeModel:
     header = read_header(path)
     if header.get("kind") != "model":
         raise CheckpointError(f"{path}: holds a {header.get('kind')}, expected a model; give what save wrote")
-    family = get_family(need(header, "family", str, path))
-    model: GenerativeModel = family.from_header(header, path)
-    model.load_weights(checkpoint.read(path)[0], path)
+    try:
+        family = get_family(need(header, "family", str, path))
+        tensors = checkpoint.read(path)[0]
+        _plausible(header, sum(t.numel() for t in tensors.values()), path)
+        model: GenerativeModel = family.from_header(header, path)
+        model.load_weights(tensors, path)
+    except (ConfigError, UnsupportedError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (RuntimeError, TypeError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: its header does not describe a network ({why})") from None
     return model
+
+
+def _plausible(header: Mapping[str, Any], numbers: int, path: Path) -> None:
+    """Refuses sizes that no network of so many stored numbers can have, before anything is built."""
+    for group in ("hyper", "trunk_options"):
+        for name, value in need(header, group, dict, path).items():
+            if isinstance(value, int) and abs(value) > max(numbers, 1000):
+                raise CheckpointError(
+                    f"{path}: {name}={value} cannot belong to the {numbers:,} numbers that it holds; "
+                    "the file is damaged or hostile"
+                )
 
 
 def evaluate(
