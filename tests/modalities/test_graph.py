@@ -150,6 +150,24 @@ def test_decoding_repairs_nothing() -> None:
     assert scores["valid"] == 0.5 and scores["valid_connected"] == 0.0
 
 
+def test_a_file_keeps_the_validity_of_random_graphs(tmp_path: Path) -> None:
+    modality, rng = GraphModality(), np.random.default_rng(0)
+    records = []
+    for _ in range(300):
+        n = int(rng.integers(1, 8))
+        upper = np.triu(rng.choice(4, (n, n), p=[0.68, 0.22, 0.07, 0.03]), 1).astype(np.uint8)
+        atoms = rng.choice(8, n, p=[0.4, 0.12, 0.12, 0.06, 0.1, 0.1, 0.05, 0.05])
+        records.append(modality.decode({"atoms": atoms, "bonds": upper + upper.T}, VIEW))
+    path = tmp_path / "a.smi"
+    write = modality.formats[0].write
+    assert write is not None
+    write(path, records)
+    again = modality.read_samples(path)
+    valid = [modality.is_valid(m) for m in records]
+    assert [modality.is_valid(m) for m in again.items] == valid and 0 < sum(valid) < 300
+    assert modality.evaluate(again.items, distances=False) == modality.evaluate(records, distances=False)
+
+
 def test_kinds() -> None:
     assert [split_kind(k) for k in ("C", "N+", "O-", "Fe+2", "ClH0", "CH3+")] == [
         ("C", 0, None),
