@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
+from molgen.nn.geometry import Invariants, PairInput, centred, distances
 from molgen.nn.layers import (
     ContextEmbedding,
     GatedMLP,
     Modulation,
-    RadialBasis,
-    length_of,
     modulate,
     require_divisible,
     sinusoid,
@@ -21,33 +20,7 @@ from molgen.nn.layers import (
     zeroed,
 )
 from molgen.nn.linear import Linear
-from molgen.nn.pairs import pack, partners, unpack, unpack_first
-
-
-class _PairInput(nn.Module):
-    """Pair features of the input, packed: channels, distances in every point set, order."""
-
-    def __init__(self, spec: TrunkSpec, pair_width: int, basis: int, farthest: int | None) -> None:
-        super().__init__()
-        self.farthest = farthest
-        self.given = Linear(spec.pair, pair_width, bias=False) if spec.pair else None
-        self.basis = RadialBasis(basis)
-        self.distance = Linear(spec.point * basis, pair_width, bias=False) if spec.point else None
-        # The last row marks the diagonal and gives the bias where nothing else is known.
-        rows = 2 if farthest is None else farthest + 1
-        self.order = nn.Parameter(0.5 * torch.randn(rows, pair_width))
-
-    def forward(self, streams: Streams, distance: Tensor | None, n: int) -> Tensor:
-        device = self.order.device
-        k = torch.arange(n // 2 + 1, device=device)
-        i = torch.arange(n, device=device)[:, None]
-        gap = (i - (i + k) % n).abs()
-        z = self.order[gap.clamp_max(self.order.shape[0] - 1)][None]
-        if self.given is not None and streams.pair is not None:
-            z = z + self.given(pack(streams.pair))
-        if self.distance is not None and distance is not None:
-            z = z + self.distance(self.basis(distance).flatten(-2))
-        return z
+from molgen.nn.pairs import partners, unpack, unpack_first
 
 
 class _Attention(nn.Module):
@@ -86,33 +59,6 @@ class _Attention(nn.Module):
         return self.output(out), centres
 
 
-class _Geometry(nn.Module):
-    r"""Invariants of vectors at a site: lengths, dot products, signed volumes :math:`p \cdot (q \times r)`.
-
-    Vectors are mixtures of :math:`x_i - \sum_j a_{ij} x_j` over heads and point sets. Volumes change
-    sign in a mirror, so left and right are told apart.
-    """
-
-    def __init__(self, width: int, heads: int, points: int, vectors: int) -> None:
-        super().__init__()
-        self.vectors = vectors
-        self.mix = nn.Parameter(torch.randn(heads * points, 3 * vectors) * (heads * points) ** -0.5)
-        self.output = Linear(3 * vectors, width, bias=False)
-
-    def forward(self, centres: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `(B, N, width)` and vectors `(B, N, 3, 3 V)`, space axis third."""
-        b, n, _ = x.shape
-        heads = centres.shape[1] // n
-        v = x[:, None] - centres.reshape(b, heads, n, -1)
-        v = v.reshape(b, heads, n, -1, 3).permute(0, 2, 4, 1, 3).reshape(b, n, 3, -1) @ self.mix
-        size = (v.square().sum(2) + 1e-12).sqrt()
-        unit = v / (1 + size)[:, :, None]
-        p, q, r = unit.chunk(3, -1)
-        volume = (p * torch.linalg.cross(q, r, dim=2)).sum(2)
-        features = torch.cat([size[..., : self.vectors], (p * q).sum(2), 4 * volume], -1)
-        return self.output(features), unit
-
-
 class _Block(nn.Module):
     """Attention and geometry, gated MLP, then the pairs learn from their sites."""
 
@@ -132,7 +78,7 @@ class _Block(nn.Module):
         self.modulation = Modulation(context, width, 6)
         self.pair_norm = nn.LayerNorm(pair_width)
         self.attention = _Attention(width, pair_width, heads, farthest)
-        self.geometry = _Geometry(width, heads, spec.point, vectors) if spec.point else None
+        self.geometry = Invariants(heads * spec.point, vectors, width) if spec.point else None
         self.mlp = GatedMLP(width, hidden)
         self.sites = self.up = self.down = None
         if not last:
@@ -149,7 +95,9 @@ class _Block(nn.Module):
         update, centres = self.attention(modulate(h, shift_a, scale_a), normed, blocked, x)
         vectors = None
         if self.geometry is not None and centres is not None and x is not None:
-            features, vectors = self.geometry(centres, x)
+            b, n, _ = x.shape
+            v = (x[:, None] - centres.reshape(b, -1, n, x.shape[-1])).reshape(b, -1, n, x.shape[-1] // 3, 3)
+            features, vectors = self.geometry(v.permute(0, 2, 4, 1, 3).flatten(3))
             update = update + features
         h = h + update * (1 + gate_a)
         h = h + self.mlp(modulate(h, shift_m, scale_m)) * (1 + gate_m)
@@ -244,7 +192,7 @@ class PairTransformer(Trunk):
         farthest = max_distance if ordered else None
         self.site_in = Linear(spec.site, width) if spec.site else None
         self.start = nn.Parameter(torch.randn(width) * 0.1)
-        self.pair_in = _PairInput(spec, pair_width, basis, farthest)
+        self.pair_in = PairInput(spec, pair_width, basis, farthest)
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.blocks = nn.ModuleList(
             _Block(
@@ -275,10 +223,8 @@ class PairTransformer(Trunk):
             h = h + sinusoid(torch.arange(n, device=h.device, dtype=dtype), self.width)
         x = distance = None
         if streams.point is not None and self.spec.point:
-            x = streams.point.flatten(2) * real
-            x = (x - x.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp_min(1)) * real
-            gap = x[:, :, None] - partners(x)
-            distance = length_of(gap.reshape(*gap.shape[:-1], -1, 3))
+            x = centred(streams.point, real)
+            distance = distances(x)
         z = self.pair_in(streams, distance, n).expand(b, -1, -1, -1)
         blocked = (1 - real).reshape(b, 1, 1, n) * -1e9
         c = self.context_in(context)
