@@ -125,7 +125,7 @@ def extract(text: str, chain: str, letters: str) -> np.ndarray:
 
 
 def assemble(rows: Mapping[str, np.ndarray], parts: Path) -> dict[str, np.ndarray]:
-    """The arrays of `pdb_chains.npz` from a table and a file of coordinates per chain; absent ones are left out."""
+    """The arrays of `pdb_chains.npz` from a table and a file of coordinates per chain."""
     ids = [i for i in range(len(rows["id"])) if (parts / f"{rows['id'][i].decode()}.npy").is_file()]
     chains: list[np.ndarray] = []
     for i in ids:

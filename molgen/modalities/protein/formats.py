@@ -97,10 +97,18 @@ def write_folder(path: Path, records: Sequence[Any]) -> None:
             (temporary / f"sample_{i:0{width}}.pdb").write_text(pdb_text([record]))
 
 
+def write_picture(path: Path, records: Sequence[Any]) -> None:
+    """Draws the first records to a PNG."""
+    from molgen.modalities.protein.plot import plot
+
+    plot(records, path)
+
+
 FORMATS = (
     Format(PDB, read, write),
     Format(CIF, read, write),
     Format(("/",), read_folder, write_folder),
+    Format((".png",), None, write_picture),
 )
 
 

@@ -37,7 +37,8 @@ def bundle(lengths: list[int], loop: int = 5, phase: float = 0.0, layout: float 
     """
     side = 1.0 if layout < 0.5 else -1.0
     corner = np.zeros(2)
-    heading, out = 0.0, []
+    heading = 0.0
+    out: list[np.ndarray] = []
     bend = {2: 0.0, 3: 2 * np.pi / 3, 4: np.pi / 2}.get(len(lengths), np.pi / 3) * side
     for i, n in enumerate(lengths):
         rod = helix(n, phase + 2.1 * i) - [0.0, 0.0, RISE * (n - 1) / 2]
@@ -142,7 +143,7 @@ def _spread(x: np.ndarray, real: np.ndarray, apart: int, length: float, only_sho
 def traces(count: int = 240) -> tuple[np.ndarray, ...]:
     """The data set: CA traces of 40-80 residues, two bundles for every sheet; the same on every call."""
     draw = np.random.default_rng(1973)
-    out = []
+    out: list[np.ndarray] = []
     while len(out) < count:
         if len(out) % 3 < 2:
             rods = int(draw.integers(2, 5))

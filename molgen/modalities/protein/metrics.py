@@ -63,7 +63,7 @@ def evaluate(
     if not chains:
         fix = "give other records"
         raise DataError("no chain of at least four residues with finite coordinates", fix=fix)
-    stats = None if reference is None else reference_for(reference)
+    stats = None if reference is None else reference_for(reference, 40 if novelty else 0)
     traces = [x[:, 1].astype(np.float64) for x in chains]
     found = folds(traces)
     scores = {
@@ -110,7 +110,10 @@ def valid(coords: np.ndarray) -> bool:
 
 
 def build_reference(
-    train: Sequence[Any], test: Sequence[Any], lengths: tuple[int, int] | None = LENGTHS
+    train: Sequence[Any],
+    test: Sequence[Any],
+    lengths: tuple[int, int] | None = LENGTHS,
+    probes: int = 40,
 ) -> dict[str, np.ndarray]:
     """What `evaluate` needs to know of a data set, as small arrays.
 
@@ -118,6 +121,7 @@ def build_reference(
         train: for the scale of descriptors, the floors, and the folds that novelty is judged against.
         test: for the moments and the values that samples should have.
         lengths: shortest and longest chain that count; None for all.
+        probes: how many test chains are aligned, for their own diversity and novelty.
     """
     low, high = (0, 10**9) if lengths is None else lengths
     chains = [x for x in map(coordinates, test) if low <= len(x) <= high]
@@ -136,7 +140,7 @@ def build_reference(
     picks = _spread(len(others), _KNOWN)
     summary = {**locals_of(chains), **_summary(found)}
     stats = {
-        "lengths": np.array([min(map(len, chains)), max(map(len, chains))] if lengths is None else lengths),
+        "lengths": np.array([low, high]),
         "sd": sd,
         "mean": moments.mean,
         "cov": moments.cov.astype(np.float32),
@@ -146,21 +150,22 @@ def build_reference(
         "known_offsets": np.cumsum([0, *(len(others[i]) for i in picks)]),
         "known_traces": np.concatenate([others[i] - others[i].mean(0) for i in picks]).astype(np.float16),
     }
-    probes = _spread(len(traces), 40)
-    near = nearest([traces[i] for i in probes], found["vector"][probes] / sd, *_known(stats), 32)
-    summary["nearest_tm"] = float(near.mean())
-    summary |= tm_diversity([traces[i] for i in _spread(len(traces), 40)])
+    if probes > 1:
+        picked = _spread(len(traces), probes)
+        some = [traces[i] for i in picked]
+        near = nearest(some, found["vector"][picked] / sd, *_known(stats), 32)
+        summary |= {"nearest_tm": float(near.mean()), **tm_diversity(some)}
     stats["names"], stats["values"] = np.array(list(summary)), np.array(list(summary.values()), np.float32)
     return stats
 
 
-def reference_for(reference: str | Records) -> dict[str, np.ndarray]:
+def reference_for(reference: str | Records, probes: int = 40) -> dict[str, np.ndarray]:
     """The reference statistics of a data set (shipped, or made from its chains), or of records.
 
     The floor of records is the distance between their odd and even ones.
     """
     if not isinstance(reference, str):
-        return build_reference(reference[1::2], reference[::2], None)
+        return build_reference(reference[1::2], reference[::2], None, probes)
     from molgen.modalities.protein.data import sources
 
     known = sources()
@@ -171,7 +176,7 @@ def reference_for(reference: str | Records) -> dict[str, np.ndarray]:
         return load_arrays(path)
     source = known[reference]
     lengths = None if reference == "ideal" else LENGTHS
-    return build_reference(source.load("train"), source.load("test"), lengths)
+    return build_reference(source.load("train"), source.load("test"), lengths, probes)
 
 
 # ---------------------------------------------------------------------- parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -42,7 +43,8 @@ class ProteinModality(Modality):
     Arguments:
         sizes: chains per number of residues.
         sd: standard deviation of a centred CA coordinate, in nm.
-        draw: shortest and longest chain that `draw_sizes` draws; all sizes if the data have none there.
+        draw: shortest and longest chain that `draw_sizes` draws, if the data reach from one to the other;
+            else all sizes of the data are drawn.
         helix, strand: mean and standard deviation of the contents.
 
     Example:
@@ -137,7 +139,8 @@ class ProteinModality(Modality):
         if not traces:
             raise DataError("no chains", fix="give at least one")
         sizes, counts = np.unique([len(ca) for ca in traces], return_counts=True)
-        usual = [ca for ca in traces if self.draw[0] <= len(ca) <= self.draw[1]] or traces
+        drawn = _drawn(dict(zip(sizes.tolist(), counts.tolist(), strict=True)), self.draw)
+        usual = [ca for ca in traces if len(ca) in drawn]
         squares = sum(float(((ca - ca.mean(0)) ** 2).sum()) for ca in usual)
         labels = records.labels if isinstance(records, Records) else {}
         return type(self)(
@@ -148,16 +151,11 @@ class ProteinModality(Modality):
             strand=_bounds(labels.get("strand"), self.strand),
         )
 
-    def _drawn(self) -> tuple[np.ndarray, np.ndarray]:
-        """The sizes that are drawn and how often."""
-        inside = {n: count for n, count in self.sizes.items() if self.draw[0] <= n <= self.draw[1]}
-        chosen: dict[int, int] = inside or self.sizes
-        return np.array(list(chosen)), np.array(list(chosen.values()), np.float64)
-
     def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
         if fixed.get("length") is not None:
             return [self._length(fixed["length"])] * len(indices)
-        sizes, counts = self._drawn()
+        drawn = _drawn(self.sizes, self.draw)
+        sizes, counts = np.array(list(drawn)), np.array(list(drawn.values()), np.float64)
         below = np.cumsum(counts / counts.sum())
         picks = [float(torch.rand((), generator=generator(seed, i, 0x51E))) for i in indices]
         index = np.searchsorted(below, picks, side="right").clip(max=len(sizes) - 1)
@@ -199,6 +197,11 @@ class ProteinModality(Modality):
         except DataError:
             return False
 
+    def plot(self, records: Sequence[Any], path: Path) -> None:
+        from molgen.modalities.protein.plot import plot
+
+        plot(records, path)
+
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
         from molgen.modalities.protein.metrics import evaluate
 
@@ -236,6 +239,12 @@ class ProteinModality(Modality):
 
 
 _PAIR: dict[str, Any] = {"width": 128, "pair_width": 24, "depth": 6, "heads": 8}
+
+
+def _drawn(sizes: Mapping[int, int], draw: tuple[int, int]) -> dict[int, int]:
+    """The part of the histogram that is drawn from: the middle of wide data, all of narrow data."""
+    wide = min(sizes) <= draw[0] and max(sizes) >= draw[1]
+    return {n: count for n, count in sizes.items() if not wide or draw[0] <= n <= draw[1]}
 
 
 def _bounds(values: np.ndarray | None, default: tuple[float, ...]) -> tuple[float, float]:
