@@ -97,6 +97,12 @@ class ContextEmbedding(nn.Module):
         return None if self.mix is None or context is None else F.silu(self.mix(context))
 
 
+def require_points(points: int, wanted: bool) -> None:
+    """Raises `ConfigError` if displacements are wanted where there are no coordinates."""
+    if wanted and not points:
+        raise ConfigError("point_out needs coordinates; give the spec at least one point set")
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """`norm(x) * (1 + scale) + shift` with a layer norm without parameters."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-5) * (1 + scale) + shift
@@ -168,14 +174,14 @@ class RadialBasis(nn.Module):
     def __init__(self, count: int = 32, length: float = 2.0) -> None:
         super().__init__()
         self.count, self.length = count, length
-        self.register_buffer("centres", torch.linspace(0, 1, count), persistent=False)
+        self.register_buffer("centres", torch.arange(float(count)), persistent=False)
 
     def forward(self, distance: Tensor) -> Tensor:
         """`(..., K)` from distances `(...)`."""
         # exp(-(u (K - 1) - k)^2 / 2): neighbours overlap at one standard deviation. Powers of two are
         # several times faster than powers of e.
-        unit = (self.count - 1) * (0.5 / math.log(2)) ** 0.5
-        scaled = torch.exp(distance / -self.length)[..., None] * unit
+        unit = (0.5 / math.log(2)) ** 0.5
+        scaled = torch.exp(distance / -self.length)[..., None] * (unit * (self.count - 1))
         out: Tensor = (scaled - self.centres * unit).square().neg().exp2()
         return out
 
@@ -183,6 +189,3 @@ class RadialBasis(nn.Module):
 def length_of(x: Tensor) -> Tensor:
     """Euclidean length over the last axis, with a finite gradient at zero."""
     return (x.square().sum(-1) + 1e-12).sqrt()
-
-
-

@@ -15,6 +15,7 @@ from molgen.nn.layers import (
     Modulation,
     modulate,
     require_divisible,
+    require_points,
     sinusoid,
     softmax,
     zeroed,
@@ -160,7 +161,7 @@ class PairTransformer(Trunk):
         basis: Gaussians per distance; points should have about unit variance per coordinate.
 
     Raises:
-        ConfigError: if `heads` does not divide `width`.
+        ConfigError: if `heads` does not divide `width`, or displacements are asked for without points.
 
     Source: after Jumper et al. (2021), Vignac et al., MiDi (2023), Geffner et al., Proteina (2025).
 
@@ -188,6 +189,7 @@ class PairTransformer(Trunk):
     ) -> None:
         super().__init__()
         require_divisible("width", width, "heads", heads)
+        require_points(spec.point, spec.point_out)
         self.spec, self.width, self.pair_width, self.ordered = spec, width, pair_width, ordered
         farthest = max_distance if ordered else None
         self.site_in = Linear(spec.site, width) if spec.site else None

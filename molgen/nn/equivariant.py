@@ -1,0 +1,231 @@
+"""An equivariant trunk on e3nn: features are scalars, vectors and l = 2 tensors of SO(3)."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from molgen.core.errors import ConfigError
+from molgen.core.trunk import Streams, Trunk, TrunkSpec
+from molgen.nn.edges import Edges, PairUpdate
+from molgen.nn.geometry import PairInput, centred, distances
+from molgen.nn.layers import ContextEmbedding, GatedMLP, Modulation, modulate, sinusoid, zeroed
+from molgen.nn.linear import Linear
+from molgen.nn.pairs import unpack
+
+
+class _Norm(nn.Module):
+    """Divides the channels of each order l > 0 by their common root-mean-square length; drops scalars."""
+
+    def __init__(self, irreps: o3.Irreps) -> None:
+        super().__init__()
+        self.slices = [(s, m.mul) for s, m in zip(irreps.slices(), irreps, strict=True) if m.ir.l > 0]
+
+    def forward(self, f: Tensor) -> Tensor:
+        parts = []
+        for s, mul in self.slices:
+            v = f[:, s]
+            parts.append(v * (v.square().sum(-1, keepdim=True) / mul + 1e-4).rsqrt())
+        return torch.cat(parts, -1)
+
+
+class _Convolution(nn.Module):
+    """Tensor products of neighbours with spherical harmonics of the edge, weighted by the edge's features."""
+
+    def __init__(self, irreps: o3.Irreps, harmonics: o3.Irreps, edge_width: int, output: o3.Irreps) -> None:
+        super().__init__()
+        middle: list[tuple[int, o3.Irrep]] = []
+        paths: list[tuple[int, int, int, str, bool]] = []
+        for i, a in enumerate(irreps):
+            for j, b in enumerate(harmonics):
+                for ir in a.ir * b.ir:
+                    if ir in irreps:
+                        paths.append((i, j, len(middle), "uvu", True))
+                        middle.append((a.mul, ir))
+        order = sorted(range(len(middle)), key=lambda k: (middle[k][1].l, k))
+        place = {k: p for p, k in enumerate(order)}
+        target = o3.Irreps([middle[k] for k in order])
+        self.product = o3.TensorProduct(
+            irreps,
+            harmonics,
+            target,
+            [(i, j, place[k], mode, train) for i, j, k, mode, train in paths],
+            shared_weights=False,
+            internal_weights=False,
+        )
+        self.weights = nn.Sequential(
+            Linear(edge_width, 64), nn.SiLU(), Linear(64, self.product.weight_numel, bias=False)
+        )
+        self.output = o3.Linear(target.simplify(), output)
+
+    def forward(self, f: Tensor, e: Tensor, harmonics: Tensor, edges: Edges) -> Tensor:
+        to, start = edges.index
+        messages = self.product(f.index_select(0, start), harmonics, self.weights(e))
+        total = f.new_zeros(f.shape[0], messages.shape[1]).index_add(0, to, messages)
+        out: Tensor = self.output(total * edges.scale)
+        return out
+
+
+class _Block(nn.Module):
+    """A gated interaction: convolution, gates, a residual; then a gated MLP on the scalars."""
+
+    def __init__(
+        self, irreps: o3.Irreps, harmonics: o3.Irreps, context: int, width: int, pair_width: int
+    ) -> None:
+        super().__init__()
+        self.width = width
+        higher = o3.Irreps([m for m in irreps if m.ir.l > 0])
+        self.orders = [(m.mul, m.ir.dim) for m in higher]
+        gates = sum(m.mul for m in higher)
+        self.modulation = Modulation(context, width, 6)
+        self.norm = _Norm(irreps)
+        self.mix = o3.Linear(irreps, irreps)
+        self.convolution = _Convolution(
+            irreps, harmonics, pair_width, o3.Irreps(f"{width + gates}x0e") + higher
+        )
+        self.output = zeroed(Linear(width, width))
+        self.mlp = GatedMLP(width, 2 * width)
+
+    def forward(
+        self, h: Tensor, v: Tensor, e: Tensor, harmonics: Tensor, edges: Edges, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Scalars `(B, N, width)` and higher orders `(B N, ...)`."""
+        b, n, width = h.shape
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(context)
+        normed = modulate(h, shift_a, scale_a).flatten(0, 1)
+        f = self.mix(torch.cat([normed, self.norm(torch.cat([normed, v], -1))], -1))
+        f = self.convolution(f, e, harmonics, edges)
+        sizes = [width, sum(m for m, _ in self.orders), v.shape[1]]
+        scalars, gates, higher = torch.split(f, sizes, -1)
+        update = self.output(F.silu(scalars)).reshape(b, n, width)
+        h = h + update * (1 + gate_a)
+        h = h + self.mlp(modulate(h, shift_m, scale_m)) * (1 + gate_m)
+        return h, v + self._gate(higher, gates.sigmoid())
+
+    def _gate(self, v: Tensor, gates: Tensor) -> Tensor:
+        parts, at = [], 0
+        for (mul, dim), g in zip(
+            self.orders, torch.split(gates, [m for m, _ in self.orders], -1), strict=True
+        ):
+            part = v[:, at : at + mul * dim].reshape(-1, mul, dim)
+            parts.append((part * g[..., None]).flatten(1))
+            at += mul * dim
+        return torch.cat(parts, -1)
+
+
+@final
+class EquivariantTrunk(Trunk):
+    """Gated tensor-product interactions of SO(3) over edges between sites, on e3nn.
+
+    Every feature has even parity, so only rotations act as symmetries, and mirror images are told apart
+    (by displacements from two blocks on, by scalars from three: a volume is a product of three vectors).
+    Edges join all real sites, or those nearer than `cutoff` in the first point set; their spherical
+    harmonics are a learned average over point sets. Displacements are the vectors of the last block.
+
+    Arguments:
+        spec: streams in and out; needs points.
+        width: channels on sites (scalars).
+        pair_width: channels on edges and pairs.
+        depth: number of blocks.
+        vectors: channels of l = 1.
+        tensors: channels of l = 2.
+        ordered: whether sites form a sequence; if not, permuting sites permutes the output.
+        max_distance: relative positions are clipped here (used if `ordered`).
+        cutoff: longest edge in units of the point stream, None for all pairs.
+        basis: Gaussians per distance.
+
+    Raises:
+        ConfigError: if the spec has no points.
+
+    Source: Geiger and Smidt, e3nn (2022); Batzner et al., NequIP (2022).
+
+    Example:
+        >>> trunk = EquivariantTrunk(TrunkSpec(point=1, point_out=True), width=16, depth=1)
+        >>> trunk(Streams(point=torch.randn(2, 5, 1, 3)), torch.ones(2, 5) > 0, None).point.shape
+        torch.Size([2, 5, 3])
+    """
+
+    def __init__(
+        self,
+        spec: TrunkSpec,
+        *,
+        width: int = 64,
+        pair_width: int = 32,
+        depth: int = 4,
+        vectors: int = 16,
+        tensors: int = 8,
+        ordered: bool = True,
+        max_distance: int = 32,
+        cutoff: float | None = None,
+        basis: int = 32,
+    ) -> None:
+        super().__init__()
+        if not spec.point:
+            raise ConfigError(
+                "EquivariantTrunk needs coordinates; use PairTransformer or MessageTrunk without"
+            )
+        self.spec, self.width, self.pair_width = spec, width, pair_width
+        self.ordered, self.cutoff, self.higher = ordered, cutoff, 3 * vectors + 5 * tensors
+        irreps = o3.Irreps(f"{width}x0e + {vectors}x1e + {tensors}x2e")
+        harmonics = o3.Irreps("0e + 1e + 2e")
+        self.harmonics = o3.SphericalHarmonics(harmonics, normalize=False, irreps_in="1e")
+        self.site_in = Linear(spec.site, width) if spec.site else None
+        self.start = nn.Parameter(torch.randn(width) * 0.1)
+        self.pair_in = PairInput(spec, pair_width, basis, max_distance if ordered else None)
+        self.sets = Linear(pair_width, spec.point) if spec.point > 1 else None
+        self.context_in = ContextEmbedding(spec.context, min(64, width))
+        self.edges = nn.ModuleList(PairUpdate(width, pair_width) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            _Block(irreps, harmonics, self.context_in.width, width, pair_width) for _ in range(depth)
+        )
+        self.site_out = Modulation(self.context_in.width, width, 2)
+        self.pair_out = PairUpdate(width, pair_width) if spec.pair_out else None
+        self.vectors = vectors
+        self.point_out = zeroed(Linear(width, vectors)) if spec.point_out else None
+
+    def forward(self, streams: Streams, mask: Tensor, context: Tensor | None) -> Streams:
+        b, n = mask.shape
+        dtype = self.start.dtype
+        real = mask[..., None].to(dtype)
+        h = self.start.expand(b, n, -1)
+        if self.site_in is not None and streams.site is not None:
+            h = h + self.site_in(streams.site)
+        if self.ordered:
+            h = h + sinusoid(torch.arange(n, device=h.device, dtype=dtype), self.width)
+        point = h.new_zeros(b, n, self.spec.point, 3) if streams.point is None else streams.point
+        x = centred(point, real)
+        distance = distances(x)
+        near = None
+        if self.cutoff is not None:
+            near = unpack(distance[..., :1]).squeeze(-1) < self.cutoff
+        z = self.pair_in(streams, distance, n).expand(b, -1, -1, -1)
+        edges = Edges.of(mask, near, dtype)
+        harmonics = self._harmonics(x, edges.take(z), edges)
+        c = self.context_in(context)
+        v = h.new_zeros(b * n, self.higher)
+        for update, block in zip(self.edges, self.blocks, strict=True):
+            z = update(z, h)
+            h, v = block(h, v, edges.take(z), harmonics, edges, c)
+        h = modulate(h, *self.site_out(c)) * real
+        pair = displacement = None
+        if self.pair_out is not None:
+            pair = unpack(self.pair_out(z, h)) * real[:, :, None] * real[:, None]
+        if self.point_out is not None:
+            w = self.point_out(h).reshape(b, n, self.vectors, 1)
+            displacement = (v[:, : 3 * self.vectors].reshape(b, n, self.vectors, 3) * w).sum(2) * real
+        return Streams(h, pair, displacement)
+
+    def _harmonics(self, x: Tensor, e: Tensor, edges: Edges) -> Tensor:
+        """Spherical harmonics of the edges, averaged over point sets, `(E, 9)`."""
+        flat = x.reshape(-1, self.spec.point, 3)
+        gap = flat.index_select(0, edges.index[0]) - flat.index_select(0, edges.index[1])
+        # Nearly unit length, and smooth where two sites meet.
+        values: Tensor = self.harmonics(gap * (gap.square().sum(-1, keepdim=True) + 1e-4).rsqrt())
+        if self.sets is None:
+            return values.squeeze(1)
+        out: Tensor = (values * self.sets(e).softmax(-1)[..., None]).sum(1)
+        return out

@@ -1,0 +1,136 @@
+"""The trunks on a line and on a grid."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from molgen.core.errors import ConfigError
+from molgen.core.trunk import Streams, TrunkSpec
+from molgen.nn.check import assert_close
+from molgen.nn.transformer import Transformer
+from molgen.nn.unet import UNet
+
+from .samples import randomised, streams
+
+LINE = TrunkSpec(site=3, context=4)
+
+
+def transformer(**options: bool) -> Transformer:
+    torch.manual_seed(0)
+    trunk = Transformer(LINE, width=16, depth=2, heads=2, **options).double()
+    randomised(trunk)
+    return trunk
+
+
+@pytest.mark.parametrize("rotary", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_changes_nothing(rotary: bool, causal: bool) -> None:
+    trunk = transformer(rotary=rotary, causal=causal)
+    s, mask, context = streams(LINE)
+    out = trunk(s, mask, context).site
+    junk = torch.nn.functional.pad(s.site, (0, 0, 0, 4), value=9.0)
+    padded = trunk(Streams(junk), torch.nn.functional.pad(mask, (0, 4)), context).site
+    assert_close("site", padded[:, :7], out)
+    assert torch.equal(out * ~mask[..., None], 0 * out)
+
+
+def test_a_causal_transformer_does_not_look_ahead() -> None:
+    s, mask, context = streams(LINE, batch=1)
+    changed = s.site.clone()
+    changed[:, 4:] += 1
+    for causal in (True, False):
+        trunk = transformer(causal=causal)
+        change = (
+            (trunk(Streams(changed), mask, context).site - trunk(s, mask, context).site).abs().amax(-1)[0]
+        )
+        assert bool((change[:4] < 1e-12).all()) == causal
+        assert bool((change[4:] > 1e-3).all())
+
+
+@pytest.mark.parametrize("rotary", [True, False])
+def test_order_matters(rotary: bool) -> None:
+    trunk = transformer(rotary=rotary)
+    s, mask, context = streams(LINE, batch=1)
+    flipped = trunk(Streams(s.site.flip(1)), mask, context).site.flip(1)
+    assert (flipped - trunk(s, mask, context).site).abs().max() > 1e-2
+
+
+def test_rotary_attention_sees_relative_positions_only() -> None:
+    trunk = transformer()
+    s, mask, context = streams(LINE, batch=1)
+    shifted = torch.nn.functional.pad(s.site, (0, 0, 2, 0))
+    seen = torch.nn.functional.pad(mask, (2, 0))
+    assert_close("site", trunk(Streams(shifted), seen, context).site[:, 2:], trunk(s, mask, context).site)
+
+
+def test_an_empty_sample_gives_finite_values() -> None:
+    s, mask, context = streams(LINE)
+    assert bool(transformer()(s, torch.zeros_like(mask), context).site.isfinite().all())
+
+
+def test_transformer_gradients_reach_every_parameter() -> None:
+    trunk = transformer()
+    s, mask, context = streams(LINE)
+    trunk(s, mask, context).site.square().sum().backward()
+    assert not [k for k, p in trunk.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+
+
+def unet(spec: TrunkSpec = TrunkSpec(site=2, context=4), **options: object) -> UNet:  # noqa: B008
+    torch.manual_seed(0)
+    trunk = UNet(spec, **{"width": 8, "groups": 4, **options})  # type: ignore[arg-type]
+    randomised(trunk)
+    return trunk
+
+
+@pytest.mark.parametrize("size", [(7, 5), (28, 28), (8, 8), (1, 1), (32, 30)])
+def test_grids_of_any_size(size: tuple[int, int]) -> None:
+    trunk = unet()
+    mask = torch.ones(2, *size, dtype=torch.bool)
+    x = torch.randn(2, *size, 2, generator=torch.Generator().manual_seed(0))
+    out = trunk(Streams(x), mask, torch.zeros(2, 4)).site
+    assert out.shape == (2, *size, trunk.width) and bool(out.isfinite().all())
+
+
+def test_every_cell_is_seen_from_every_other() -> None:
+    trunk = unet().double()
+    x = torch.randn(1, 12, 12, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x.requires_grad_()
+    out = trunk(Streams(x), torch.ones(1, 12, 12, dtype=torch.bool), None).site
+    (slope,) = torch.autograd.grad(out[0, 0, 0].sum(), x)
+    assert bool((slope.abs().amax(-1) > 0).all())
+
+
+def test_samples_do_not_mix() -> None:
+    trunk = unet().double()
+    x = torch.randn(3, 8, 8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    c = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(3, 8, 8, dtype=torch.bool)
+    alone = trunk(Streams(x[1:2]), mask[1:2], c[1:2]).site
+    assert_close("site", trunk(Streams(x), mask, c).site[1:2], alone)
+
+
+def test_unet_gradients_and_context() -> None:
+    trunk = unet()
+    x = torch.randn(2, 8, 8, 2, generator=torch.Generator().manual_seed(0))
+    mask, c = torch.ones(2, 8, 8, dtype=torch.bool), torch.randn(2, 4)
+    out = trunk(Streams(x), mask, c).site
+    assert (out - trunk(Streams(x), mask, c + 1).site).abs().max() > 1e-3
+    out.square().sum().backward()
+    assert not [k for k, p in trunk.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+
+
+@pytest.mark.parametrize("spec", [TrunkSpec(pair=1), TrunkSpec(point=1), TrunkSpec(pair_out=True)])
+def test_pairs_and_points_are_refused(spec: TrunkSpec) -> None:
+    for make in (Transformer, UNet):
+        with pytest.raises(ConfigError, match="PairTransformer"):
+            make(spec)
+
+
+def test_options_that_do_not_fit() -> None:
+    with pytest.raises(ConfigError, match="heads"):
+        Transformer(LINE, width=20, heads=3)
+    with pytest.raises(ConfigError, match="groups"):
+        UNet(TrunkSpec(site=1), width=10, groups=8)
+    with pytest.raises(ConfigError, match="attention has 1 entries for 2"):
+        UNet(TrunkSpec(site=1), multipliers=(1, 2), attention=(True,))
