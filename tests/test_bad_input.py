@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rdkit import Chem
-from rdkit.Chem import AllChem
+from rdkit.Chem import rdDistGeom
 
 from molgen import cli
 from molgen.core.header import read_header
@@ -43,7 +43,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list
 def sdf(smiles: str = "CCO", seed: int = 1) -> str:
     """A record of an SDF file with coordinates."""
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    AllChem.EmbedMolecule(mol, randomSeed=seed)
+    rdDistGeom.EmbedMolecule(mol, randomSeed=seed)
     return str(Chem.MolToMolBlock(mol)) + "$$$$\n"
 
 

@@ -24,11 +24,11 @@ class Drawn(Sequence[Any]):
     """
 
     def __init__(self, count: int, stream: Callable[[], Iterable[list[Any]]]) -> None:
-        self.count, self.stream = count, stream
+        self._length, self.stream = count, stream
         self._kept: list[Any] | None = None
 
     def __len__(self) -> int:
-        return self.count
+        return self._length
 
     def __iter__(self) -> Iterator[Any]:
         if self._kept is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molgen.core import data
 from molgen.core.data import DataSource, Records, data_folder, download, find_or_download
 from molgen.core.errors import DataError
 
@@ -165,7 +165,7 @@ def test_no_server(tmp_path: Path) -> None:
 def test_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MOLGEN_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(data.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert data_folder() == tmp_path / "molgen"
     assert not data_folder().exists()
     source = DataSource("x", lambda split: Records([]), 0, "", "", ("x/x.npz",))
