@@ -72,7 +72,7 @@ class MoleculeModality(Modality):
         self,
         atoms: Sequence[tuple[str, int, float]] | None = None,
         bonds: Sequence[float] | None = None,
-        sd: float = 1.45,
+        sd: float = 1.3984,
         sizes: Mapping[int | str, int] | None = None,
         scales: Mapping[str, Sequence[float]] | None = None,
         windows: Mapping[str, Sequence[float]] | None = None,
@@ -259,14 +259,24 @@ def _labels(records: Sequence[Any]) -> dict[str, tuple[float, float]]:
 
 # What `fitted` gives on QM9's training set, so that an unfitted modality can be constructed and tried.
 QM9_ATOMS = [
-    ("H", 0, 0.51),
-    ("C", 0, 0.35),
-    ("O", 0, 0.08),
-    ("N", 0, 0.06),
-    ("F", 0, 0.001),
-    ("N", 1, 0.001),
-    ("O", -1, 0.001),
+    ("H", 0, 0.5140657),
+    ("C", 0, 0.3524294),
+    ("O", 0, 0.0777694),
+    ("N", 0, 0.0552448),
+    ("N", 1, 0.0002453),
+    ("O", -1, 0.000174),
+    ("C", -1, 4.04e-05),
+    ("N", -1, 3.09e-05),
 ]
-QM9_BONDS = [0.89, 0.1, 0.009, 0.001]
-QM9_SIZES = {18: 1}
-QM9_SCALES: dict[str, tuple[float, float]] = {}
+QM9_BONDS = [0.882161, 0.106142, 0.009928, 0.001769]
+# fmt: off
+QM9_SIZES = {
+    3: 1, 4: 4, 5: 4, 6: 8, 7: 15, 8: 41, 9: 98, 10: 284, 11: 669, 12: 1462, 13: 2775, 14: 4840, 15: 7584, 16: 10502,
+    17: 12957, 18: 13320, 19: 13808, 20: 9466, 21: 9958, 22: 3391, 23: 4841, 24: 538, 25: 1506, 26: 48, 27: 266, 29: 25,
+}
+QM9_SCALES = {
+    "logp": (0.312495, 0.955272), "qed": (0.46797, 0.0726485), "tpsa": (37.3031, 20.7131), "weight": (122.749, 7.83065),
+    "homo": (-0.243361, 0.0190722), "lumo": (0.0151141, 0.0464553), "gap": (0.258474, 0.0460063),
+    "mu": (2.6511, 1.48594), "alpha": (75.4141, 8.12821), "cv": (31.7033, 4.07093),
+}
+# fmt: on
