@@ -134,7 +134,7 @@ class Modality(ABC):
         return ()
 
     def read_samples(self, path: Path) -> Records:
-        """Every record of a file in order, for scores: what is no valid object is kept and counted as such."""
+        """Every record of a file in order, for scores; what is no valid object is kept and counted."""
         from molgen.core.resolve import read
 
         return read(self, path)

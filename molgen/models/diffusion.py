@@ -13,7 +13,7 @@ from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise
 from molgen.core.roles import Denoiser
-from molgen.core.solvers import SOLVERS, State
+from molgen.core.solvers import SOLVERS, Denoise, Reverse, State
 from molgen.models.base import GenerativeModel
 
 
@@ -177,10 +177,10 @@ class DiffusionModel(GenerativeModel):
         fields = self.view.fields
         times = torch.linspace(1, 0, steps + 1, device=mask.device)
         start = {k: f.prior(mask, noise) for k, f in fields.items()}
-        denoise = self._denoise(mask, labels, guidance)
-        return SOLVERS[name](denoise, fields, start, times, mask, noise, scale)
+        reverse = Reverse(self._denoise(mask, labels, guidance), fields, mask, noise, scale)
+        return SOLVERS[name](reverse, start, times)
 
-    def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Any:
+    def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""
         network, fields = self.trained, self.view.fields
         remember = self.option("self_condition", False)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from molgen.core.fields import Angles, Categorical, Continuous, Positions
 from molgen.core.noise import BatchNoise, generator
-from molgen.core.solvers import SOLVERS, State
+from molgen.core.solvers import SOLVERS, Reverse, State
 
 ODE = {"euler": 1, "heun": 2, "dpm_2m": 2}
 
@@ -44,7 +44,7 @@ def draw(solver: str, denoise, steps: int, n: int, field: Continuous) -> Tensor:
     noise = BatchNoise(generator(0))
     x = {"x": field.prior(mask, noise).double()}
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    return SOLVERS[solver](denoise, {"x": field}, x, times, mask, noise)["x"].flatten()
+    return SOLVERS[solver](Reverse(denoise, {"x": field}, mask, noise), x, times)["x"].flatten()
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,8 @@ def test_order_of_convergence(solver: str) -> None:
         first, last = field.schedule.sigma(times[[0, -1]]).tolist()
         start = {"x": torch.full((1, 1, 1), 30.0, dtype=torch.float64)}
         mask = torch.ones(1, 1, dtype=torch.bool)
-        end = SOLVERS[solver](
-            gaussian(field, mean, sd), {"x": field}, start, times, mask, BatchNoise(generator(0))
-        )
+        noise = BatchNoise(generator(0))
+        end = SOLVERS[solver](Reverse(gaussian(field, mean, sd), {"x": field}, mask, noise), start, times)
         exact = mean + (30 - mean) * math.sqrt((last**2 + sd**2) / (first**2 + sd**2))
         errors.append(abs(end["x"].item() - exact))
     orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
@@ -115,9 +114,8 @@ def test_discrete_diffusion_recovers_a_known_joint(kind: str, steps: int) -> Non
     n = 20_000
     mask, noise = torch.ones(n, 2, dtype=torch.bool), BatchNoise(generator(1))
     times = torch.linspace(1, 0, steps + 1)
-    x = SOLVERS["ancestral"](
-        two_tokens(field), {"x": field}, {"x": field.prior(mask, noise)}, times, mask, noise
-    )["x"]
+    reverse = Reverse(two_tokens(field), {"x": field}, mask, noise)
+    x = SOLVERS["ancestral"](reverse, {"x": field.prior(mask, noise)}, times)["x"]
     observed = torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9).reshape(3, 3)
     chi_square = ((observed - n * JOINT) ** 2 / (n * JOINT)).sum().item()
     assert chi_square < 26.1  # the 0.999 quantile with 8 degrees of freedom
@@ -133,9 +131,8 @@ def test_angles_reach_a_known_target() -> None:
 
     for name, solver in SOLVERS.items():
         noise = BatchNoise(generator(2))
-        end = solver(
-            denoise, {"x": field}, {"x": field.prior(mask, noise)}, torch.linspace(1, 0, 11), mask, noise
-        )
+        reverse = Reverse(denoise, {"x": field}, mask, noise)
+        end = solver(reverse, {"x": field.prior(mask, noise)}, torch.linspace(1, 0, 11))
         assert end["x"].sub(target).abs().max() < 1e-3, name
 
 
@@ -148,8 +145,7 @@ def test_positions_keep_the_centre_of_mass_and_padding() -> None:
 
     for solver in SOLVERS.values():
         noise = BatchNoise(generator(3))
-        end = solver(
-            denoise, {"x": field}, {"x": field.prior(mask, noise)}, torch.linspace(1, 0, 9), mask, noise
-        )["x"]
+        reverse = Reverse(denoise, {"x": field}, mask, noise)
+        end = solver(reverse, {"x": field.prior(mask, noise)}, torch.linspace(1, 0, 9))["x"]
         assert end.sum(1).abs().max() < 1e-5
         assert end[1, 3:].abs().max() == 0
