@@ -216,6 +216,13 @@ class MoleculeModality(Modality):
 
         return FORMATS
 
+    def read_samples(self, path: Path) -> Records:
+        from molgen.core.resolve import format_of
+        from molgen.modalities.molecule.formats import read_samples
+
+        format_of(self, path, "read")
+        return read_samples(path)
+
     @property
     def datasets(self) -> Mapping[str, DataSource]:
         from molgen.modalities.molecule.data import DATASETS
