@@ -14,7 +14,7 @@ from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.nn.edges import Edges, PairUpdate
 from molgen.nn.geometry import PairInput, centred, distances
 from molgen.nn.layers import ContextEmbedding, GatedMLP, Modulation, modulate, sinusoid, zeroed
-from molgen.nn.linear import Linear
+from molgen.nn.linear import Linear, linear
 from molgen.nn.pairs import unpack
 
 
@@ -33,40 +33,80 @@ class _Norm(nn.Module):
         return torch.cat(parts, -1)
 
 
+class _Coupling(nn.Module):
+    r"""The Clebsch-Gordan part of the tensor products, which depends on the edges only.
+
+    For each order of the features, the matrix :math:`M_{ik} = \sum_j C_{ijk} Y_j` with the columns of all
+    paths to an output order side by side; a convolution then is one product per order.
+
+    Arguments:
+        irreps: features, one entry per order.
+        harmonics: spherical harmonics Y of an edge.
+    """
+
+    def __init__(self, irreps: o3.Irreps, harmonics: o3.Irreps) -> None:
+        super().__init__()
+        self.outputs: list[list[o3.Irrep]] = []
+        for n, a in enumerate(irreps):
+            columns: list[Tensor] = []
+            repeats: list[int] = []
+            paths: list[o3.Irrep] = []
+            for b, place in zip(harmonics, harmonics.slices(), strict=True):
+                for ir in a.ir * b.ir:
+                    if ir in irreps:
+                        table = torch.zeros(a.ir.dim, harmonics.dim, ir.dim)
+                        table[:, place] = o3.wigner_3j(a.ir.l, b.ir.l, ir.l) * ir.dim**0.5
+                        columns.append(table)
+                        repeats += [len(paths)] * ir.dim
+                        paths.append(ir)
+            self.outputs.append(paths)
+            self.register_buffer(
+                f"table{n}", torch.cat(columns, 2).transpose(1, 2).flatten(0, 1), persistent=False
+            )
+            self.register_buffer(
+                f"repeat{n}", nn.functional.one_hot(torch.tensor(repeats)).float(), persistent=False
+            )
+
+    def forward(self, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Per order the matrices `(E, dim, K)`, and the map `(K, P)` from columns to paths."""
+        result = []
+        for n in range(len(self.outputs)):
+            repeat: Tensor = self.get_buffer(f"repeat{n}")
+            matrix = linear(y, self.get_buffer(f"table{n}"))
+            dim = matrix.shape[1] // repeat.shape[0]
+            result.append((matrix.reshape(-1, dim, repeat.shape[0]), repeat))
+        return result
+
+
 class _Convolution(nn.Module):
     """Tensor products of neighbours with spherical harmonics of the edge, weighted by the edge's features."""
 
-    def __init__(self, irreps: o3.Irreps, harmonics: o3.Irreps, edge_width: int, output: o3.Irreps) -> None:
+    def __init__(self, irreps: o3.Irreps, coupling: _Coupling, edge_width: int, output: o3.Irreps) -> None:
         super().__init__()
-        middle: list[tuple[int, o3.Irrep]] = []
-        paths: list[tuple[int, int, int, str, bool]] = []
-        for i, a in enumerate(irreps):
-            for j, b in enumerate(harmonics):
-                for ir in a.ir * b.ir:
-                    if ir in irreps:
-                        paths.append((i, j, len(middle), "uvu", True))
-                        middle.append((a.mul, ir))
-        order = sorted(range(len(middle)), key=lambda k: (middle[k][1].l, k))
-        place = {k: p for p, k in enumerate(order)}
-        target = o3.Irreps([middle[k] for k in order])
-        self.product = o3.TensorProduct(
-            irreps,
-            harmonics,
-            target,
-            [(i, j, place[k], mode, train) for i, j, k, mode, train in paths],
-            shared_weights=False,
-            internal_weights=False,
-        )
+        self.shapes = [(m.mul, m.ir.dim) for m in irreps]
+        self.paths = [len(paths) for paths in coupling.outputs]
+        self.dims = [[ir.dim for ir in paths] for paths in coupling.outputs]
+        middle = [(m.mul, ir) for m, paths in zip(irreps, coupling.outputs, strict=True) for ir in paths]
+        self.sizes = [m.mul * p for m, p in zip(irreps, self.paths, strict=True)]
         self.weights = nn.Sequential(
-            Linear(edge_width, 64), nn.SiLU(), Linear(64, self.product.weight_numel, bias=False)
+            Linear(edge_width, 64), nn.SiLU(), Linear(64, sum(self.sizes), bias=False)
         )
-        self.output = o3.Linear(target.simplify(), output)
+        self.output = o3.Linear(o3.Irreps(middle), output)
 
-    def forward(self, f: Tensor, e: Tensor, harmonics: Tensor, edges: Edges) -> Tensor:
+    def forward(self, f: Tensor, e: Tensor, coupling: list[tuple[Tensor, Tensor]], edges: Edges) -> Tensor:
         to, start = edges.index
-        messages = self.product(f.index_select(0, start), harmonics, self.weights(e))
-        total = f.new_zeros(f.shape[0], messages.shape[1]).index_add(0, to, messages)
-        out: Tensor = self.output(total * edges.scale)
+        features = torch.split(f, [mul * dim for mul, dim in self.shapes], -1)
+        weights = torch.split(self.weights(e), self.sizes, -1)
+        total = []
+        for (mul, dim), x, w, (matrix, repeat), dims in zip(
+            self.shapes, features, weights, coupling, self.dims, strict=True
+        ):
+            x = x.index_select(0, start).reshape(-1, mul, dim)
+            messages = (x @ matrix) * linear(w.reshape(-1, mul, repeat.shape[1]), repeat)
+            summed = f.new_zeros(f.shape[0], mul * repeat.shape[0]).index_add(0, to, messages.flatten(1))
+            by_path = torch.split(summed.reshape(f.shape[0], mul, -1), dims, -1)
+            total += [part.flatten(1) for part in by_path]
+        out: Tensor = self.output(torch.cat(total, -1) * edges.scale)
         return out
 
 
@@ -74,7 +114,7 @@ class _Block(nn.Module):
     """A gated interaction: convolution, gates, a residual; then a gated MLP on the scalars."""
 
     def __init__(
-        self, irreps: o3.Irreps, harmonics: o3.Irreps, context: int, width: int, pair_width: int
+        self, irreps: o3.Irreps, coupling: _Coupling, context: int, width: int, pair_width: int
     ) -> None:
         super().__init__()
         self.width = width
@@ -83,22 +123,28 @@ class _Block(nn.Module):
         gates = sum(m.mul for m in higher)
         self.modulation = Modulation(context, width, 6)
         self.norm = _Norm(irreps)
-        self.mix = o3.Linear(irreps, irreps)
-        self.convolution = _Convolution(
-            irreps, harmonics, pair_width, o3.Irreps(f"{width + gates}x0e") + higher
-        )
+        # Half of the scalars travel along the edges, where most of the time goes.
+        sent = o3.Irreps(f"{max(width // 2, 1)}x0e") + higher
+        self.mix = o3.Linear(irreps, sent)
+        self.convolution = _Convolution(sent, coupling, pair_width, o3.Irreps(f"{width + gates}x0e") + higher)
         self.output = zeroed(Linear(width, width))
         self.mlp = GatedMLP(width, 2 * width)
 
     def forward(
-        self, h: Tensor, v: Tensor, e: Tensor, harmonics: Tensor, edges: Edges, context: Tensor | None
+        self,
+        h: Tensor,
+        v: Tensor,
+        e: Tensor,
+        coupling: list[tuple[Tensor, Tensor]],
+        edges: Edges,
+        context: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Scalars `(B, N, width)` and higher orders `(B N, ...)`."""
         b, n, width = h.shape
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(context)
         normed = modulate(h, shift_a, scale_a).flatten(0, 1)
         f = self.mix(torch.cat([normed, self.norm(torch.cat([normed, v], -1))], -1))
-        f = self.convolution(f, e, harmonics, edges)
+        f = self.convolution(f, e, coupling, edges)
         sizes = [width, sum(m for m, _ in self.orders), v.shape[1]]
         scalars, gates, higher = torch.split(f, sizes, -1)
         update = self.output(F.silu(scalars)).reshape(b, n, width)
@@ -173,6 +219,7 @@ class EquivariantTrunk(Trunk):
         irreps = o3.Irreps(f"{width}x0e + {vectors}x1e + {tensors}x2e")
         harmonics = o3.Irreps("0e + 1e + 2e")
         self.harmonics = o3.SphericalHarmonics(harmonics, normalize=False, irreps_in="1e")
+        self.coupling = _Coupling(irreps, harmonics)
         self.site_in = Linear(spec.site, width) if spec.site else None
         self.start = nn.Parameter(torch.randn(width) * 0.1)
         self.pair_in = PairInput(spec, pair_width, basis, max_distance if ordered else None)
@@ -180,7 +227,7 @@ class EquivariantTrunk(Trunk):
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.edges = nn.ModuleList(PairUpdate(width, pair_width) for _ in range(depth))
         self.blocks = nn.ModuleList(
-            _Block(irreps, harmonics, self.context_in.width, width, pair_width) for _ in range(depth)
+            _Block(irreps, self.coupling, self.context_in.width, width, pair_width) for _ in range(depth)
         )
         self.site_out = Modulation(self.context_in.width, width, 2)
         self.pair_out = PairUpdate(width, pair_width) if spec.pair_out else None
@@ -204,12 +251,12 @@ class EquivariantTrunk(Trunk):
             near = unpack(distance[..., :1]).squeeze(-1) < self.cutoff
         z = self.pair_in(streams, distance, n).expand(b, -1, -1, -1)
         edges = Edges.of(mask, near, dtype)
-        harmonics = self._harmonics(x, edges.take(z), edges)
+        coupling = self.coupling(self._harmonics(x, edges.take(z), edges))
         c = self.context_in(context)
         v = h.new_zeros(b * n, self.higher)
         for update, block in zip(self.edges, self.blocks, strict=True):
             z = update(z, h)
-            h, v = block(h, v, edges.take(z), harmonics, edges, c)
+            h, v = block(h, v, edges.take(z), coupling, edges, c)
         h = modulate(h, *self.site_out(c)) * real
         pair = displacement = None
         if self.pair_out is not None:
