@@ -122,21 +122,26 @@ def fit(
     else:
         model = kind(modality, view=view, trunk=trunk, **options)
     folder = state.parent if state else _folder_of(out)
-    model.fit(
-        data,
-        validation=validation,
-        max_time=max_time,
-        max_steps=max_steps,
-        max_epochs=max_epochs,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        condition=condition or (),
-        skip_invalid=skip_invalid,
-        patience=patience,
-        ckpt_path=state,
-        root_dir=folder,
-    )
+    try:
+        model.fit(
+            data,
+            validation=validation,
+            max_time=max_time,
+            max_steps=max_steps,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+            condition=condition or (),
+            skip_invalid=skip_invalid,
+            patience=patience,
+            ckpt_path=state,
+            root_dir=folder,
+        )
+    except (KeyboardInterrupt, SystemExit):  # Lightning answers an interrupt by leaving
+        if (folder / "state.safetensors").is_file():
+            typer.echo(f"molgen: the last training state is kept; go on with --resume {out}", err=True)
+        raise KeyboardInterrupt from None
     model.save(out)
     run = model.training["runs"][-1]
     note = f"{run['steps']:,} steps in {run['seconds']:,.0f} s, validation loss {run['validation_loss']}"

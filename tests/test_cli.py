@@ -213,8 +213,13 @@ def test_interrupt(
     def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
+    def leave(*arguments: object, **options: object) -> None:
+        raise SystemExit(1)  # what Lightning makes of it
+
     monkeypatch.setattr(GenerativeModel, "stream", stop)
     assert "stopped" in fails("sample", model, "-o", tmp_path / "a.smi", status=130)
+    monkeypatch.setattr(GenerativeModel, "fit", leave)
+    assert "stopped" in fails(*FIT, "--data", "gdb6", "-o", tmp_path / "a.safetensors", status=130)
 
 
 def test_options() -> None:
