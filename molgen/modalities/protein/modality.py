@@ -218,7 +218,8 @@ class ProteinModality(Modality):
         if name == "equivariant":
             from molgen.nn.equivariant import EquivariantTrunk
 
-            return EquivariantTrunk(spec, **options)
+            # All pairs would be ten times slower; the cutoff is about 12 A in folded chains.
+            return EquivariantTrunk(spec, **{"cutoff": 1.5, **options})
         if name == "message":
             from molgen.nn.message import MessageTrunk
 
