@@ -11,12 +11,12 @@ from typing import Any, Literal, Self, final
 import numpy as np
 
 from molgen.core.batch import Sample
-from molgen.core.conditions import Condition
-from molgen.core.data import DataSource, Records
+from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical, Field
-from molgen.core.modality import Format, Modality, View
+from molgen.core.modality import Format, View
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.modalities.chemistry.modality import ConstitutionModality
 from molgen.modalities.chemistry.sizes import Sizes
 from molgen.modalities.graph.defaults import ATOM_MARGINAL, BOND_MARGINAL, KINDS, SCALES, SIZES
 
@@ -28,7 +28,7 @@ RECIPE = {"batch_size": 64, "lr": 1e-3, "solver": "ancestral", "steps": 40, "sam
 
 
 @final
-class GraphModality(Modality):
+class GraphModality(ConstitutionModality):
     """Molecules as graphs: `rdkit.Chem.Mol` without conformer; heavy atoms are sites, bonds live on pairs.
 
     Kinds of atoms are elements with a charge; bonds are none, single, double or triple of the kekulised
@@ -55,6 +55,7 @@ class GraphModality(Modality):
     """
 
     name = "graph"
+    form = "graph"
 
     def __init__(
         self,
@@ -146,9 +147,6 @@ class GraphModality(Modality):
             raise ConfigError.unknown("fixed size", sorted(set(fixed) - {"size"})[0], ["size"])
         return self.sizes.draw(seed, indices, fixed.get("size"))
 
-    def log_size(self, n: int) -> float:
-        return self.sizes.log(n)
-
     def config(self) -> dict[str, Any]:
         return {
             "kinds": self.kinds,
@@ -172,17 +170,6 @@ class GraphModality(Modality):
         return PairTransformer(spec, **{"ordered": True, **options})
 
     @property
-    def conditions(self) -> Mapping[str, Condition]:
-        from molgen.modalities.chemistry.properties import scalars
-
-        return scalars(self.properties)
-
-    def measure(self, record: Any, name: str) -> float:
-        from molgen.modalities.chemistry.properties import measure
-
-        return measure(record, name)
-
-    @property
     def formats(self) -> Sequence[Format]:
         from molgen.modalities.graph.formats import FORMATS
 
@@ -194,27 +181,6 @@ class GraphModality(Modality):
 
         format_of(self, path, "read")
         return read_samples(path)
-
-    @property
-    def datasets(self) -> Mapping[str, DataSource]:
-        from molgen.modalities.chemistry.data import datasets
-
-        return datasets("graph")
-
-    def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
-        from molgen.modalities.chemistry.metrics import evaluate
-
-        return evaluate(records, reference, **options)
-
-    def is_valid(self, record: Any) -> bool:
-        from molgen.modalities.chemistry.parse import sanitised
-
-        return sanitised(record) is not None
-
-    def plot(self, records: Sequence[Any], path: Path) -> None:
-        from molgen.modalities.chemistry.plot import save_grid
-
-        save_grid(records, path)
 
 
 def _checked(record: Any) -> Any:

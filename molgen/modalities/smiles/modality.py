@@ -10,12 +10,12 @@ from typing import Any, Self, final
 import numpy as np
 
 from molgen.core.batch import Sample
-from molgen.core.conditions import Condition
-from molgen.core.data import DataSource, Records
+from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical
-from molgen.core.modality import Format, Modality, View
+from molgen.core.modality import Format, View
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.modalities.chemistry.modality import ConstitutionModality
 from molgen.modalities.chemistry.sizes import Sizes
 from molgen.modalities.smiles.defaults import MARGINAL, SCALES, SIZES, VOCABULARY
 
@@ -26,7 +26,7 @@ RECIPE = {"batch_size": 64, "lr": 1e-3, "solver": "ancestral", "steps": 24, "sam
 
 
 @final
-class SmilesModality(Modality):
+class SmilesModality(ConstitutionModality):
     """Molecules as SMILES strings: one token per character, one site per token.
 
     The string of a record is what the model learns, so train on canonical strings: the named data sets hold
@@ -47,6 +47,7 @@ class SmilesModality(Modality):
     """
 
     name = "smiles"
+    form = "smiles"
 
     def __init__(
         self,
@@ -111,9 +112,6 @@ class SmilesModality(Modality):
             raise ConfigError.unknown("fixed size", sorted(set(fixed) - {"size"})[0], ["size"])
         return self.sizes.draw(seed, indices, fixed.get("size"))
 
-    def log_size(self, n: int) -> float:
-        return self.sizes.log(n)
-
     def config(self) -> dict[str, Any]:
         return {
             "vocabulary": self.vocabulary,
@@ -131,17 +129,6 @@ class SmilesModality(Modality):
         return Transformer(spec, **{"width": 192, "depth": 4, "heads": 6, "rotary": True, **options})
 
     @property
-    def conditions(self) -> Mapping[str, Condition]:
-        from molgen.modalities.chemistry.properties import scalars
-
-        return scalars(self.properties)
-
-    def measure(self, record: Any, name: str) -> float:
-        from molgen.modalities.chemistry.properties import measure
-
-        return measure(record, name)
-
-    @property
     def formats(self) -> Sequence[Format]:
         from molgen.modalities.smiles.formats import FORMATS
 
@@ -153,24 +140,3 @@ class SmilesModality(Modality):
 
         format_of(self, path, "read")
         return read_samples(path)
-
-    @property
-    def datasets(self) -> Mapping[str, DataSource]:
-        from molgen.modalities.chemistry.data import datasets
-
-        return datasets("smiles")
-
-    def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
-        from molgen.modalities.chemistry.metrics import evaluate
-
-        return evaluate(records, reference, **options)
-
-    def is_valid(self, record: Any) -> bool:
-        from molgen.modalities.chemistry.parse import sanitised
-
-        return sanitised(record) is not None
-
-    def plot(self, records: Sequence[Any], path: Path) -> None:
-        from molgen.modalities.chemistry.plot import save_grid
-
-        save_grid(records, path)
