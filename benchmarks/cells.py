@@ -38,10 +38,30 @@ class Cell:
 CELLS: dict[str, Cell] = {
     cell.name: cell
     for cell in (
-        Cell("diffusion", "image", "mnist", fit={"condition": ["digit"]}),
-        Cell("diffusion", "smiles", "qm9", fit={"condition": ["logp"]}),
-        Cell("diffusion", "graph", "qm9", fit={"condition": ["logp"]}),
+        Cell(
+            "diffusion",
+            "image",
+            "mnist",
+            model={"trunk_options": {"width": 48}, "label_dropout": 0.2},
+            fit={"condition": ["digit"]},
+        ),
+        Cell(
+            "diffusion",
+            "smiles",
+            "qm9",
+            model={"label_dropout": 0.5},
+            fit={"condition": ["logp"], "batch_size": 32},
+        ),
+        Cell("diffusion", "graph", "qm9", fit={"batch_size": 32}),
         Cell("diffusion", "molecule", "qm9"),
-        Cell("diffusion", "protein", "pdb_chains", n=200, fit={"condition": ["helix"]}),
+        Cell(
+            "diffusion",
+            "protein",
+            "pdb_chains_128",
+            model={"trunk_options": {"width": 96, "pair_width": 24, "depth": 5}, "label_dropout": 0.5},
+            fit={"condition": ["helix"]},
+            n=200,
+            evaluate={"diversity": 60, "novelty": 40},
+        ),
     )
 }
