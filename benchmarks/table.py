@@ -43,7 +43,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks table", description=__doc__)
     parser.add_argument("--readme", action="store_true", help="write it into README.md")
     args = parser.parse_args(argv)
-    text = table([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    text = table([r for r in results if r.get("kind") != "conditions"])
+    text += conditions([r for r in results if r.get("kind") == "conditions"])
     if not args.readme:
         print(text)
         return 0
@@ -93,3 +95,14 @@ def _figure(scores: dict[str, Any], key: str, label: str) -> str:
     value = scores[key]
     shown = "-" if value is None else f"{value:.3g}"
     return f"{label} {shown}" + ("" if floor is None else f" (floor {floor:.3g})")
+
+
+def conditions(results: list[dict[str, Any]]) -> str:
+    """How well samples follow their conditions, one line each."""
+    lines = []
+    for r in results:
+        figures = ", ".join(f"{key} {value:.3g}" for key, value in r["scores"].items())
+        lines.append(
+            f"- `{r['cell']}` asked for {r['condition']}: {figures} (n {r['n']}, guidance {r['guidance']:g})"
+        )
+    return "\n\nConditions (`python -m benchmarks conditions CELL`):\n\n" + "\n".join(lines) if lines else ""
