@@ -142,7 +142,7 @@ FILES: list[tuple[str, str, Make, list[str]]] = [
     ("SDF without END", "molecule", save("a.sdf", SDF + NO_END), ["record 2", "END"]),
     ("SDF cut off", "molecule", save("a.sdf", SDF + SDF[:200]), ["record 2"]),
     ("wrong atom count", "molecule", save("a.xyz", xyz() + xyz(5) + xyz()), ["record 2", "5"]),
-    ("atom count is no number", "molecule", save("a.xyz", xyz() + "many\n\n"), ["record 2"]),
+    ("atom count is no number", "molecule", save("a.xyz", xyz() + "many\n\n"), ["record", "count"]),
     ("NaN in XYZ", "molecule", save("a.xyz", xyz() + xyz().replace("0.12", "nan")), ["record 2"]),
     ("missing atom", "protein", save("a.pdb", "\n".join(helix(40, (20, "CA")))), ["ALA 20", "no atom CA"]),
     ("chain break", "protein", save("a.pdb", "\n".join(HELIX[:40] + HELIX[60:])), ["ALA 10", "ALA 16"]),
