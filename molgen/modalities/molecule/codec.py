@@ -15,7 +15,7 @@ Mol = Chem.Mol
 Vocabulary = Sequence[tuple[str, int]]
 """Element and formal charge of every class of atoms."""
 
-BONDS = (None, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
+BONDS = (Chem.BondType.ZERO, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
 _TABLE = Chem.GetPeriodicTable()
 
 
@@ -43,8 +43,8 @@ def canonical(mol: Mol) -> tuple[list[int], NDArray[np.uint8]]:
 
     Heavy atoms come as RDKit writes them in the canonical SMILES (without stereo marks), each hydrogen
     directly after its heavy atom. Two hydrogens of one atom $c$ are sorted by the handedness
-    $(h_1 - c) \times (h_2 - c) \cdot (x - c) > 0$, with $x$ the first heavy neighbour in this order; three run
-    around $x$ in the same sense. Aromatic rings are kekulised as in the parsed canonical SMILES, so
+    $(h_1 - c) \times (h_2 - c) \cdot (x - c) > 0$, with $x$ the first heavy neighbour in this order;
+    three run around $x$ in the same sense. Aromatic rings are kekulised as in the parsed canonical SMILES, so
     the result does not depend on the order in which the atoms came. This order is a modelling
     choice: it lets a network tell sites apart, and symmetric atoms keep the order they came in.
 

@@ -1,21 +1,25 @@
-"""Data sets of 3D molecules: QM9, whose molecules are built when they are asked for, and a small embedded set."""
+"""Data sets of 3D molecules: QM9, whose molecules are built when asked for, and a small embedded one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from rdkit import Chem
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError
-from molgen.core.files import load_arrays
+from molgen.core.files import load_arrays, save_arrays
+from molgen.modalities.chemistry.data import gdb6
+from molgen.modalities.chemistry.properties import LABELS
+from molgen.modalities.chemistry.qm9 import FILE, find
 from molgen.modalities.molecule.codec import Mol
 
-LABELS = ("homo", "lumo", "gap", "mu", "alpha", "cv")
 SPLITS = {"train": 1, "valid": 2, "test": 3}
 
 
@@ -23,7 +27,7 @@ class Geometries(Sequence[Mol]):
     """Molecules of QM9 as a lazy sequence: each is built from its SMILES and coordinates on access.
 
     Arguments:
-        smiles: one per molecule.
+        smiles: one per molecule, as bytes.
         z: atomic numbers of all molecules, concatenated.
         xyz: coordinates of all molecules in Angstrom, concatenated, `(sum n, 3)`.
         start: first atom of each molecule.
@@ -33,7 +37,7 @@ class Geometries(Sequence[Mol]):
 
     def __init__(
         self,
-        smiles: Sequence[bytes] | NDArray[Any],
+        smiles: NDArray[np.bytes_],
         z: NDArray[Any],
         xyz: NDArray[Any],
         start: NDArray[np.int64],
@@ -41,7 +45,7 @@ class Geometries(Sequence[Mol]):
         ordered: NDArray[np.bool_],
     ) -> None:
         self.smiles, self.z, self.xyz = smiles, z, xyz
-        self.start, self.count, self.ordered = start, count, ordered
+        self.start, self.sizes, self.ordered = start, count, ordered
 
     def __len__(self) -> int:
         return len(self.start)
@@ -53,11 +57,11 @@ class Geometries(Sequence[Mol]):
     def __getitem__(self, index: Any) -> Any:
         """The molecule, or a lazy part for a slice or an index array."""
         if not isinstance(index, (int, np.integer)):
-            smiles = np.asarray(self.smiles)[index]
+            smiles = self.smiles[index]
             return Geometries(
-                smiles, self.z, self.xyz, self.start[index], self.count[index], self.ordered[index]
+                smiles, self.z, self.xyz, self.start[index], self.sizes[index], self.ordered[index]
             )
-        a, n = int(self.start[index]), int(self.count[index])
+        a, n = int(self.start[index]), int(self.sizes[index])
         mol = attach(
             self.smiles[index].decode(), self.z[a : a + n], self.xyz[a : a + n], bool(self.ordered[index])
         )
@@ -144,7 +148,7 @@ def load_qm9(split: str) -> Records:
     """
     if split not in SPLITS:
         raise ConfigError.unknown("split", split, SPLITS)
-    arrays = load_arrays(qm9_file())
+    arrays = load_arrays(find())
     count = arrays["n_atoms"].astype(np.int64)
     start = np.cumsum(count) - count
     rows = np.flatnonzero((count > 0) & (arrays["split"] == SPLITS[split]))
@@ -160,11 +164,70 @@ def load_qm9(split: str) -> Records:
     return Records(items, {name: arrays[name][rows] for name in LABELS}, f"qm9/{split}")
 
 
-def qm9_file() -> Path:
-    """The converted file in the data folder, downloaded and converted first if need be."""
-    from molgen.modalities.chemistry.qm9 import find
+GDB6 = Path(__file__).parent / "assets" / "gdb6.npz"
+_UNIT = 1e-3  # Angstrom; the embedded coordinates are whole multiples of it
 
-    return find()
+
+@lru_cache(maxsize=3)
+def load_gdb6(split: str) -> Records:
+    """The embedded molecules of up to six heavy atoms, with conformers made by RDKit; no download.
+
+    Arguments:
+        split: ``"train"``, ``"valid"`` or ``"test"``.
+    """
+    if split not in SPLITS:
+        raise ConfigError.unknown("split", split, SPLITS)
+    arrays = load_arrays(GDB6)
+    smiles = arrays["smiles"]
+    places = np.flatnonzero(np.isin(smiles, [s.encode() for s in gdb6(split).items]))
+    sizes = arrays["sizes"].astype(np.int64)
+    start = np.cumsum(sizes) - sizes
+    xyz = arrays["xyz"] * _UNIT
+    items = Geometries(
+        smiles[places], arrays["z"], xyz, start[places], sizes[places], np.ones(len(places), dtype=bool)
+    )
+    return Records(items, name=f"gdb6/{split}")
+
+
+def write_gdb6(path: Path = GDB6) -> None:
+    """Makes the embedded conformers again and writes them: three minutes.
+
+    One conformer each by ETKDG with a fixed seed, relaxed with the MMFF94 force field where it has
+    parameters; molecules that it cannot embed are left out.
+
+    Source: Riniker and Landrum, Better Informed Distance Geometry (2015).
+    """
+    mols = {smiles: conformer(smiles) for split in SPLITS for smiles in gdb6(split).items}
+    found = {smiles: mol for smiles, mol in mols.items() if mol is not None}
+    z = [atom.GetAtomicNum() for mol in found.values() for atom in mol.GetAtoms()]
+    xyz = np.concatenate([mol.GetConformer().GetPositions() for mol in found.values()])
+    arrays = {
+        "smiles": np.array([smiles.encode() for smiles in found]),
+        "sizes": np.array([mol.GetNumAtoms() for mol in found.values()], np.uint8),
+        "z": np.array(z, np.uint8),
+        "xyz": np.rint(xyz / _UNIT).astype(np.int16),
+    }
+    save_arrays(path, arrays)
+
+
+def conformer(smiles: str, seed: int = 0) -> Mol | None:
+    """The molecule of a SMILES with hydrogens and one conformer; None if RDKit cannot embed it.
+
+    Arguments:
+        smiles: the graph.
+        seed: of the embedding, so that the same SMILES always has the same coordinates.
+
+    Example:
+        >>> conformer("CO").GetConformer().GetPositions().shape
+        (6, 3)
+    """
+    with rdBase.BlockLogs():
+        mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+        if mol.GetNumAtoms() == 1 or rdDistGeom.EmbedMolecule(mol, randomSeed=seed + 1) != 0:
+            return None
+        if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+            rdForceFieldHelpers.MMFFOptimizeMolecule(mol)
+    return mol
 
 
 DATASETS = {
@@ -172,8 +235,11 @@ DATASETS = {
         "qm9",
         load_qm9,
         130_831,
-        "Ramakrishnan et al. 2014, figshare 3195389; geometries without fluorine in some copies",
+        "Ramakrishnan et al. 2014, https://ndownloader.figshare.com/files/3195389",
         "CC0",
-        ("qm9/qm9.npz",),
+        (FILE,),
+    ),
+    "gdb6": DataSource(
+        "gdb6", load_gdb6, 3_491, "enumerated and embedded with RDKit, ships with molgen", "CC0"
     ),
 }

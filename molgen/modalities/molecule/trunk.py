@@ -12,7 +12,7 @@ from torch import Tensor
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 
 REACH = 4
-"""Topological distances 2 to `REACH` become channels; torsions join atoms 3 bonds apart, rings reach further."""
+"""Topological distances 2 to `REACH` become channels; torsions join atoms 3 bonds apart, rings more."""
 
 
 @final
