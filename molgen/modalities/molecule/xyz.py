@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rdkit import Chem, rdBase
 
 from molgen.core.data import Records
 from molgen.core.errors import DataError
 from molgen.core.files import read_lines
-from molgen.modalities.molecule.codec import Mol, number_of, symbol_of
+from molgen.modalities.molecule.codec import Mol, number_of, positions_of, symbol_of
 from molgen.modalities.molecule.sdf import checked, store
 
 OnError = Callable[[DataError], None]
@@ -96,6 +95,7 @@ def bonded(mol: Mol) -> Mol:
     """
     from rdkit.Chem import rdDetermineBonds
 
+    positions_of(mol)  # else NaN would be reported as bonds that do not fit
     found = Chem.RWMol(mol)
     with rdBase.BlockLogs():
         try:
@@ -114,8 +114,6 @@ def bonded(mol: Mol) -> Mol:
 def _kept(mol: Mol) -> Mol:
     """The molecule with its bonds, or one that RDKit will refuse where none fit."""
     try:
-        if not np.isfinite(mol.GetConformer().GetPositions()).all():
-            raise DataError("coordinates are not finite numbers")
         return bonded(mol)
     except DataError:
         out = Mol(mol)
