@@ -240,6 +240,6 @@ DATASETS = {
         (FILE,),
     ),
     "gdb6": DataSource(
-        "gdb6", load_gdb6, 3_491, "enumerated and embedded with RDKit, ships with molgen", "CC0"
+        "gdb6", load_gdb6, 3_485, "enumerated and embedded with RDKit, ships with molgen", "CC0"
     ),
 }
