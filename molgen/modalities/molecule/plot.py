@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rdkit import Chem, rdBase
 
 from molgen.core.errors import DataError
 from molgen.core.files import atomic
@@ -73,12 +74,12 @@ def _draw(axes: Axes, mol: Any) -> None:
     half = max(float(np.abs(xyz[:, :2]).max()) + 0.6, 2.0)
     axes.set_xlim(-half, half)
     axes.set_ylim(-half, half)
-    span = max(float(np.ptp(xyz[:, 2])), 1e-6)
+    span = max(float(np.ptp(xyz[:, 2])), 2.0)  # what is flat stands at one depth
     symbols = [atom.GetSymbol() for atom in mol.GetAtoms()]
     # Nearer things are painted later, and a little less pale.
-    depth = (xyz[:, 2] - xyz[:, 2].min()) / span
+    depth = 1 - (xyz[:, 2].max() - xyz[:, 2]) / span
     things: list[tuple[float, Any]] = []
-    for bond in mol.GetBonds():
+    for bond in _kekulised(mol).GetBonds():
         i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
         order = max(1, round(bond.GetBondTypeAsDouble()))
         middle = (xyz[i] + xyz[j]) / 2
@@ -89,6 +90,17 @@ def _draw(axes: Axes, mol: Any) -> None:
         things.append((float(xyz[i, 2]), ("atom", xyz[i], symbol, depth[i])))
     for place, (_, thing) in enumerate(sorted(things, key=lambda item: item[0])):
         (_stick if thing[0] == "bond" else _ball)(axes, place, *thing[1:])
+
+
+def _kekulised(mol: Any) -> Any:
+    """A copy with single and double bonds instead of aromatic ones, where that can be."""
+    out = Chem.Mol(mol)
+    with rdBase.BlockLogs():
+        try:
+            Chem.Kekulize(out, clearAromaticFlags=True)
+        except (ValueError, RuntimeError):
+            return mol
+    return out
 
 
 def _ball(axes: Axes, place: int, centre: NDArray[Any], symbol: str, depth: float) -> None:
