@@ -142,7 +142,7 @@ FILES: list[tuple[str, str, Make, list[str]]] = [
     ("SDF without END", "molecule", save("a.sdf", SDF + NO_END), ["record 2", "END"]),
     ("SDF cut off", "molecule", save("a.sdf", SDF + SDF[:200]), ["record 2"]),
     ("wrong atom count", "molecule", save("a.xyz", xyz() + xyz(5) + xyz()), ["record 2", "5"]),
-    ("atom count is no number", "molecule", save("a.xyz", xyz() + "many\n\n"), ["record", "count"]),
+    ("atom count is no number", "molecule", save("a.xyz", xyz() + "many\n\n"), ["record 2", "many"]),
     ("NaN in XYZ", "molecule", save("a.xyz", xyz() + xyz().replace("0.12", "nan")), ["record 2"]),
     ("missing atom", "protein", save("a.pdb", "\n".join(helix(40, (20, "CA")))), ["ALA 20", "no atom CA"]),
     ("chain break", "protein", save("a.pdb", "\n".join(HELIX[:40] + HELIX[60:])), ["ALA 10", "ALA 16"]),
@@ -211,6 +211,38 @@ def test_bad_records_are_counted_and_skipped_when_asked_to(
     assert status == 0, said
     assert sum(f"skipped {counts}" in line for line in said) == 1, said
     assert out.is_file()
+
+
+# ---------------------------------------------------------------------- data sets by name
+
+
+def test_data_sets_that_cannot_be_had(
+    command: Callable[..., tuple[int, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOLGEN_DATA", str(tmp_path))
+    monkeypatch.setattr("molgen.core.data._fetch", lambda url, *rest: "broke off after 1 of 2 bytes")
+    out = tmp_path / "model.safetensors"
+    placed = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    for modality, name, says in [
+        ("image", "mnist", "broke off"),
+        ("image", "binarized_mnist", "no official address"),
+        ("smiles", "qm9", "qm9"),
+        ("smiles", "zinc250k", "place it there"),
+        ("molecule", "qm9", "qm9"),
+        ("protein", "pdb_chains", "pdb_chains"),
+    ]:
+        status, said = command("fit", "diffusion", modality, "--data", name, "--out", out)
+        announced = [line for line in said if "fetching" in line]  # many files are announced first
+        assert (status, len(said) - len(announced)) == (2, 1), said
+        assert str(tmp_path) in said[-1], "where it would be put"
+        assert says in said[-1]
+    placed.parent.mkdir(exist_ok=True)
+    placed.write_bytes(b"something else")
+    status, said = command("fit", "diffusion", "image", "--data", "mnist", "--out", out)
+    assert (status, len(said)) == (2, 1), said
+    assert str(placed) in said[0] and "expected f68b3c2dcbeaaa9fbdd348bbdeb94873" in said[0]
+    assert placed.read_bytes() == b"something else"
+    assert not out.exists()
 
 
 # ---------------------------------------------------------------------- properties and checkpoints
