@@ -62,7 +62,7 @@ def histograms(mols: Sequence[Mol], parts: int = 1) -> list[dict[str, NDArray[np
         >>> from molgen.modalities.molecule.codec import assemble
         >>> water = assemble([("O", 0), ("H", 0), ("H", 0)], np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]]),
         ...                  np.array([[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]]))
-        >>> Chem.SanitizeMol(water) and None
+        >>> _ = Chem.SanitizeMol(water)
         >>> {term: int(counts.sum()) for term, counts in histograms([water])[0].items()}
         {'bond_lengths': 2, 'angles': 1, 'torsions': 0}
     """
@@ -152,8 +152,8 @@ def _angles(
     z: NDArray[np.int64], r: NDArray[np.float64], near: NDArray[Any], degree: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     table = np.full((10, _SLOTS + 1), -1)
-    for i, kind in enumerate(ANGLE_KINDS):
-        table[_SYMBOLS[kind[0]], int(kind[1])] = i
+    for i, name in enumerate(ANGLE_KINDS):
+        table[_SYMBOLS[name[0]], int(name[1])] = i
     kinds = np.where(z <= 9, table[z.clip(0, 9), degree.clip(0, _SLOTS)], -1)
     kind, value = [np.zeros(0, np.int64)], [np.zeros(0)]
     for p in range(_SLOTS):
@@ -190,7 +190,7 @@ def _torsions(
 def _bond_kind(names: Sequence[str]) -> NDArray[np.int64]:
     """The kind of a bond by atomic numbers and twice the order, `(10, 10, 8)`; -1 for none."""
     out = np.full((10, 10, 8), -1)
-    for i, (first, sign, last) in enumerate(names):
-        x, y = _SYMBOLS[first], _SYMBOLS[last]
-        out[x, y, _SIGNS[sign]] = out[y, x, _SIGNS[sign]] = i
+    for i, name in enumerate(names):
+        x, y, order = _SYMBOLS[name[0]], _SYMBOLS[name[2]], _SIGNS[name[1]]
+        out[x, y, order] = out[y, x, order] = i
     return out

@@ -29,8 +29,6 @@ ASSETS = Path(__file__).parent / "assets"
 _TRAIN, _TEST = 10_000, 10_000  # molecules, evenly spaced, that a reference is made from
 _FLOORS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # sizes at which the floors of distances are stored
 _PARTS = 4  # training samples of one size whose distances are averaged
-_OWN = ("posebusters", "valid", "valid_connected_bonds", "valid_x_unique", "valid_x_unique_table")
-_RATES = ("atom_stable", "molecule_stable", "atom_stable_bonds", "molecule_stable_bonds", *_OWN)
 
 
 def evaluate(
@@ -127,8 +125,7 @@ def build_reference(
     stats: dict[str, NDArray[Any]] = {
         f"counts/{term}": values.astype(np.int32) for term, values in counts.items()
     }
-    own = [name for name in _RATES if name in shares]
-    stats |= {"own_names": np.array(own), "own_values": np.array([shares[name] for name in own])}
+    stats |= _own(shares)
     stats |= {"n_test": np.array(len(mols)), "n_train": np.array(len(others))}
     sizes = [n for n in _FLOORS if n < len(others)] + [len(others)] * (len(others) > 0)
     rows = []
@@ -155,9 +152,8 @@ def reference_for(reference: str | Records | Sequence[Any]) -> dict[str, NDArray
         raise DataError(f"{len(reference)} reference molecules, expected at least 2", fix="give more of them")
     halves = build_reference(reference[0::2], reference[1::2], 0)
     shares, mols, _ = _shares(reference)
-    own = [name for name in _RATES if name in shares]
     whole = {f"counts/{term}": values for term, values in histograms(mols)[0].items()}
-    return halves | whole | {"own_names": np.array(own), "own_values": np.array([shares[k] for k in own])}
+    return halves | whole | _own(shares)
 
 
 @lru_cache(maxsize=2)
@@ -260,10 +256,12 @@ def _posebusters(mols: Sequence[Mol], progress: bool) -> dict[str, float]:
         from posebusters import PoseBusters
 
         checks = PoseBusters(config="mol")
+        # The configuration names the energy twice, and the first time its result is not used.
+        checks.config["modules"] = [m for m in checks.config["modules"] if m.get("chosen_binary_test_output")]
         for mol in mols:
             with rdBase.BlockLogs():
                 row = checks.bust([mol]).iloc[0]
-            passed += all(value is True or value is np.True_ for value in row.tolist())
+            passed += all(isinstance(value, (bool, np.bool_)) and bool(value) for value in row.tolist())
             advance(1)
     return {"posebusters": passed / len(mols), "n_posebusters": float(len(mols))}
 
@@ -275,6 +273,11 @@ def _share_of_atoms(stable: Sequence[NDArray[np.bool_]]) -> float:
 
 def _share_of_molecules(stable: Sequence[NDArray[np.bool_]]) -> float:
     return sum(bool(len(fits) and fits.all()) for fits in stable) / len(stable)
+
+
+def _own(shares: Mapping[str, float]) -> dict[str, NDArray[Any]]:
+    names = [name for name in shares if name not in ("n", "n_posebusters")]
+    return {"own_names": np.array(names), "own_values": np.array([shares[name] for name in names])}
 
 
 def _counts(stats: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -173,8 +173,8 @@ def _limits() -> NDArray[np.float64]:
     symbols = list(_NUMBERS)
     out = np.zeros((3, len(symbols) + 1, len(symbols) + 1))
     for k, (lengths, margin) in enumerate(zip(LENGTHS, MARGINS, strict=True)):
-        for (a, b), length in lengths.items():
-            i, j = symbols.index(a) + 1, symbols.index(b) + 1
+        for pair, length in lengths.items():
+            i, j = symbols.index(pair[0]) + 1, symbols.index(pair[1]) + 1
             out[k, i, j] = out[k, j, i] = ((length + margin) / 100) ** 2
     return out
 
