@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from molgen.core.errors import CheckpointError
@@ -28,7 +28,8 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
     # Tensors that share memory (tied weights) are stored apart, which safetensors asks for.
     stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     with atomic(Path(path)) as temporary:
-        save_file(stored, str(temporary), metadata={"molgen": text})
+        # Written by us, since safetensors' own writer makes files that only their owner can read.
+        temporary.write_bytes(save(stored, metadata={"molgen": text}))
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
