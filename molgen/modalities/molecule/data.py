@@ -13,7 +13,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from molgen.core.data import DataSource, Records
-from molgen.core.errors import ConfigError
+from molgen.core.errors import ConfigError, DataError
 from molgen.core.files import load_arrays, save_arrays
 from molgen.modalities.chemistry.data import gdb6
 from molgen.modalities.chemistry.properties import LABELS
@@ -66,7 +66,9 @@ class Geometries(Sequence[Mol]):
             self.smiles[index].decode(), self.z[a : a + n], self.xyz[a : a + n], bool(self.ordered[index])
         )
         if mol is None:
-            raise IndexError(index)
+            # An IndexError would end a loop over the molecules unnoticed.
+            what = f"coordinates that do not fit {self.smiles[index].decode()}"
+            raise DataError(what, record=int(index) + 1, fix="fetch the data set again")
         return mol
 
 
