@@ -379,14 +379,14 @@ def test_reference_survives_its_arrays() -> None:
     np.testing.assert_array_equal(again.seen, np.unique(hashes(train.items)))
     assert not np.isin(hashes(test.items), again.seen).any()
     before = Described(list(test.items))
-    np.testing.assert_allclose(again.moments.cov, before.moments.cov, atol=1e-6)
+    np.testing.assert_allclose(again.moments.cov, before.moments.cov, rtol=1e-3, atol=1e-6)
     assert again.distances(before)["fcd"] == pytest.approx(0, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["qm9", "zinc250k"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in ASSETS.glob("*.npz")))
 def test_shipped_references(name: str) -> None:
     path = ASSETS / f"{name}.npz"
-    assert path.stat().st_size <= 1.5e6
+    assert name in datasets("smiles") and path.stat().st_size <= 1.5e6
     reference = reference_for(name)
     assert reference.floor("fcd", 10_000) < reference.floor("fcd", 1000) < reference.floor("fcd", 100)
     assert novelty(reference.smiles[:500], name) > 0.99

