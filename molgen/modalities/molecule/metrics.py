@@ -17,6 +17,7 @@ from molgen.core.console import bar
 from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.files import load_arrays
+from molgen.modalities.chemistry.describe import hashes
 from molgen.modalities.chemistry.parse import flat, sanitised
 from molgen.modalities.chemistry.reference import novelty
 from molgen.modalities.molecule.codec import Mol
@@ -87,7 +88,11 @@ def evaluate(
     if reference is None:
         return scores
     stats = reference_for(reference)
-    scores["novelty"] = novelty(smiles, reference)
+    if "seen" in stats:
+        distinct = hashes(sorted(set(smiles)))
+        scores["novelty"] = float((~np.isin(distinct, stats["seen"])).mean()) if len(distinct) else math.nan
+    else:
+        scores["novelty"] = novelty(smiles, reference)  # the hashes that ship with the strings of this data
     scores["n_geometry"] = float(len(mols))
     for name, value in distances(histograms(mols)[0], _counts(stats)).items():
         scores[name], scores[f"floor/{name}"] = value, _floor(stats, name, len(mols))
@@ -113,7 +118,7 @@ def build_reference(
     """What `evaluate` needs to know of a data set, as small arrays.
 
     Arguments:
-        train: for the floors; at most 10,000 of them, evenly spaced.
+        train: for the floors, at most 10,000 of them, evenly spaced; for novelty, if there are no more.
         test: for the histograms and the data's own scores; at most 10,000, evenly spaced.
         n_posebusters: how many of the test molecules go through PoseBusters.
     """
@@ -122,10 +127,11 @@ def build_reference(
         shares |= _posebusters(_evenly(mols, n_posebusters), True)
     counts = histograms(mols)[0]
     others = _valid(_evenly(train, _TRAIN))
+    seen = {"seen": np.unique(hashes(_plain(mol) for mol in others))} if len(train) <= _TRAIN else {}
     stats: dict[str, NDArray[Any]] = {
         f"counts/{term}": values.astype(np.int32) for term, values in counts.items()
     }
-    stats |= _own(shares)
+    stats |= seen | _own(shares)
     stats |= {"n_test": np.array(len(mols)), "n_train": np.array(len(others))}
     sizes = [n for n in _FLOORS if n < len(others)] + [len(others)] * (len(others) > 0)
     rows = []
@@ -151,9 +157,9 @@ def reference_for(reference: str | Records | Sequence[Any]) -> dict[str, NDArray
     if len(reference) < 2:
         raise DataError(f"{len(reference)} reference molecules, expected at least 2", fix="give more of them")
     halves = build_reference(reference[0::2], reference[1::2], 0)
-    shares, mols, _ = _shares(reference)
+    shares, mols, smiles = _shares(reference)
     whole = {f"counts/{term}": values for term, values in histograms(mols)[0].items()}
-    return halves | whole | _own(shares)
+    return halves | whole | {"seen": np.unique(hashes(smiles))} | _own(shares)
 
 
 @lru_cache(maxsize=2)
@@ -190,8 +196,7 @@ def _shares(records: Sequence[Any]) -> tuple[dict[str, float], list[Mol], list[s
             if len(Chem.GetMolFrags(mol)) == 1:
                 mols.append(mol)
                 names.append(str(Chem.MolToSmiles(mol)))
-                with rdBase.BlockLogs():
-                    plain.append(str(Chem.MolToSmiles(flat(mol))))
+                plain.append(_plain(mol))
     table, fragments = [], []
     for (orders, fits), z, r in zip(by_table(numbers, xyz), numbers, xyz, strict=True):
         table.append(fits)
@@ -239,6 +244,12 @@ def _valid(records: Sequence[Any]) -> list[Mol]:
     found = (sanitised(_checked(records[i], i + 1)) for i in range(len(records)))
     kept = [mol for mol in found if mol is not None and len(Chem.GetMolFrags(mol)) == 1]
     return [mol for mol in kept if np.isfinite(mol.GetConformer().GetPositions()).all()]
+
+
+def _plain(mol: Mol) -> str:
+    """The canonical SMILES without hydrogens and stereochemistry."""
+    with rdBase.BlockLogs():
+        return str(Chem.MolToSmiles(flat(mol)))
 
 
 def _posebusters(mols: Sequence[Mol], progress: bool) -> dict[str, float]:
