@@ -58,7 +58,7 @@ CELLS: dict[str, Cell] = {
             "diffusion",
             "protein",
             "pdb_chains_128",
-            model={"trunk_options": {"width": 96, "pair_width": 24, "depth": 5}, "label_dropout": 0.5},
+            model={"label_dropout": 0.5},
             fit={"condition": ["helix"]},
             n=200,
             evaluate={"diversity": 60, "novelty": 40},

@@ -28,6 +28,20 @@ def distances(x: Tensor) -> Tensor:
     return length_of(gap.reshape(*gap.shape[:-1], -1, 3))
 
 
+def along(x: Tensor, real: Tensor, reach: int) -> Tensor:
+    """Vectors from the `reach` sites before and after each site, `(B, N, 3 S)` to `(B, N, 3, 2 reach S)`.
+
+    Zero where the sequence ends. With them a chain's bonds, angles and handedness are at hand from the
+    start, instead of after attention has learned to look at neighbours.
+    """
+    n, vectors = x.shape[1], []
+    i = torch.arange(n, device=x.device)[:, None]
+    for k in (step for near in range(1, reach + 1) for step in (-near, near)):
+        there = real.roll(-k, 1) * ((i + k >= 0) & (i + k < n)) * real
+        vectors.append(((x - x.roll(-k, 1)) * there).unflatten(2, (-1, 3)))
+    return torch.cat(vectors, 2).transpose(2, 3)
+
+
 class PairInput(nn.Module):
     """Pair features of the input, packed: channels, distances in every point set, order.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
-from molgen.nn.geometry import Invariants, PairInput, centred, distances
+from molgen.nn.geometry import Invariants, PairInput, along, centred, distances
 from molgen.nn.layers import (
     ContextEmbedding,
     GatedMLP,
@@ -73,13 +73,15 @@ class _Block(nn.Module):
         vectors: int,
         hidden: int,
         farthest: int | None,
+        neighbours: int,
         last: bool,
     ) -> None:
         super().__init__()
         self.modulation = Modulation(context, width, 6)
         self.pair_norm = nn.LayerNorm(pair_width)
         self.attention = _Attention(width, pair_width, heads, farthest)
-        self.geometry = Invariants(heads * spec.point, vectors, width) if spec.point else None
+        given = (heads + 2 * neighbours) * spec.point
+        self.geometry = Invariants(given, vectors, width) if spec.point else None
         self.mlp = GatedMLP(width, hidden)
         self.sites = self.up = self.down = None
         if not last:
@@ -89,7 +91,13 @@ class _Block(nn.Module):
             self.down = zeroed(Linear(pair_width, pair_width))
 
     def forward(
-        self, h: Tensor, z: Tensor, blocked: Tensor, x: Tensor | None, context: Tensor | None
+        self,
+        h: Tensor,
+        z: Tensor,
+        blocked: Tensor,
+        x: Tensor | None,
+        chain: Tensor | None,
+        context: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(context)
         normed = self.pair_norm(z)
@@ -98,7 +106,8 @@ class _Block(nn.Module):
         if self.geometry is not None and centres is not None and x is not None:
             b, n, _ = x.shape
             v = (x[:, None] - centres.reshape(b, -1, n, x.shape[-1])).reshape(b, -1, n, x.shape[-1] // 3, 3)
-            features, vectors = self.geometry(v.permute(0, 2, 4, 1, 3).flatten(3))
+            v = v.permute(0, 2, 4, 1, 3).flatten(3)
+            features, vectors = self.geometry(v if chain is None else torch.cat([v, chain], -1))
             update = update + features
         h = h + update * (1 + gate_a)
         h = h + self.mlp(modulate(h, shift_m, scale_m)) * (1 + gate_m)
@@ -159,6 +168,8 @@ class PairTransformer(Trunk):
         max_distance: relative positions are clipped here (used if `ordered`).
         hidden: channels inside the gated MLP, 2 `width` if None.
         basis: Gaussians per distance; points should have about unit variance per coordinate.
+        neighbours: sites before and after each one whose vectors are given besides those of attention
+            (used with points and `ordered` only).
 
     Raises:
         ConfigError: if `heads` does not divide `width`, or displacements are asked for without points.
@@ -186,11 +197,13 @@ class PairTransformer(Trunk):
         max_distance: int = 32,
         hidden: int | None = None,
         basis: int = 32,
+        neighbours: int = 0,
     ) -> None:
         super().__init__()
         require_divisible("width", width, "heads", heads)
         require_points(spec.point, spec.point_out)
         self.spec, self.width, self.pair_width, self.ordered = spec, width, pair_width, ordered
+        self.neighbours = neighbours if ordered and spec.point else 0
         farthest = max_distance if ordered else None
         self.site_in = Linear(spec.site, width) if spec.site else None
         self.start = nn.Parameter(torch.randn(width) * 0.1)
@@ -206,6 +219,7 @@ class PairTransformer(Trunk):
                 vectors,
                 hidden or 2 * width,
                 farthest,
+                self.neighbours,
                 last=i == depth - 1 and not (spec.pair_out or spec.point_out),
             )
             for i in range(depth)
@@ -223,16 +237,17 @@ class PairTransformer(Trunk):
             h = h + self.site_in(streams.site)
         if self.ordered:
             h = h + sinusoid(torch.arange(n, device=h.device, dtype=dtype), self.width)
-        x = distance = None
+        x = distance = chain = None
         if streams.point is not None and self.spec.point:
             x = centred(streams.point, real)
             distance = distances(x)
+            chain = along(x, real, self.neighbours) if self.neighbours else None
         z = self.pair_in(streams, distance, n).expand(b, -1, -1, -1)
         blocked = (1 - real).reshape(b, 1, 1, n) * -1e9
         c = self.context_in(context)
         vectors = None
         for block in self.blocks:
-            h, z, vectors = block(h, z, blocked, x, c)
+            h, z, vectors = block(h, z, blocked, x, chain, c)
         h = modulate(h, *self.site_out(c))
         pair = point = None
         if self.pair_out is not None:

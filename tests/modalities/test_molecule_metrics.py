@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import ArrayLike
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
@@ -47,7 +47,7 @@ def made(smiles: str) -> Mol:
     return mol
 
 
-def bonded(atoms: Atoms, bonds: Sequence[tuple[int, int, int]], xyz: ArrayLike) -> Mol:
+def bonded(atoms: Atoms, bonds: Sequence[tuple[int, int, int]], xyz: Any) -> Mol:
     orders = np.zeros((len(atoms), len(atoms)), dtype=int)
     for i, j, order in bonds:
         orders[i, j] = orders[j, i] = order

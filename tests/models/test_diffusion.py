@@ -245,3 +245,24 @@ def test_bad_construction_is_refused() -> None:
         DiffusionModel("smiles").sample(1)
     with pytest.raises(ConfigError, match="wdith"):
         DiffusionModel("smiles", trunk_options={"wdith": 8}).fit(["CC", "CO"], max_steps=1)
+
+
+@pytest.mark.parametrize("name", ["molecule", "smiles"])
+def test_self_conditioning_feeds_the_estimate_back(name: str) -> None:
+    """The previous estimate changes the prediction, and the samples stay a function of the seed."""
+    model = tiny(name, self_condition=True).fit(records(name), max_steps=3, batch_size=8, seed=0)
+    batch = model.encode(records(name)[:2])
+    t = torch.full((2,), 0.4)
+    x = {
+        k: f.diffuse(batch.values[k], t * 0, t, batch.mask, BatchNoise(generator(0)))
+        for k, f in model.view.fields.items()
+    }
+    network = model.trained
+    for p in network.parameters():  # zero-initialised parts would hide a difference
+        p.data += 0.1 * torch.randn(p.shape, generator=generator(3))
+    with torch.no_grad():
+        first = network(x, t, batch.mask)
+        second = network(x, t, batch.mask, None, first)
+    assert any((first[k] - second[k]).abs().max() > 1e-4 for k in first)
+    for a, b in zip(draw(model, 2, steps=3), draw(model, 2, steps=3), strict=True):
+        assert all((a[k] == b[k]).all() for k in a)

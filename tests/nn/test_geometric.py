@@ -24,6 +24,7 @@ from .samples import mapped, randomised, streams
 FULL = TrunkSpec(site=3, pair=2, point=2, context=4, pair_out=True, point_out=True)
 SMALL: dict[str, Callable[..., Trunk]] = {
     "pair": partial(PairTransformer, width=24, pair_width=8, depth=2, heads=4, vectors=3),
+    "chain": partial(PairTransformer, width=24, pair_width=8, depth=2, heads=4, vectors=3, neighbours=2),
     "equivariant": partial(EquivariantTrunk, width=12, pair_width=8, depth=3, vectors=4, tensors=3),
     "message": partial(MessageTrunk, width=24, pair_width=8, depth=2, vectors=3),
 }

@@ -23,7 +23,7 @@ NM = 0.1
 """Nanometres per Angstrom."""
 
 RECIPE = {
-    "batch_size": 8,
+    "batch_size": 4,
     "lr": 1e-3,
     "solver": "ancestral",
     "steps": 100,
@@ -239,7 +239,7 @@ class ProteinModality(Modality):
         return sources()
 
 
-_PAIR: dict[str, Any] = {"width": 128, "pair_width": 24, "depth": 6, "heads": 8}
+_PAIR: dict[str, Any] = {"width": 96, "pair_width": 24, "depth": 5, "heads": 8, "neighbours": 3}
 
 
 def _drawn(sizes: Mapping[int, int], draw: tuple[int, int]) -> dict[int, int]:
