@@ -38,7 +38,7 @@ def along(x: Tensor, real: Tensor, reach: int) -> Tensor:
     i = torch.arange(n, device=x.device)[:, None]
     for k in (step for near in range(1, reach + 1) for step in (-near, near)):
         there = real.roll(-k, 1) * ((i + k >= 0) & (i + k < n)) * real
-        vectors.append(((x - x.roll(-k, 1)) * there).unflatten(2, (-1, 3)))
+        vectors.append(((x - x.roll(-k, 1)) * there).reshape(*x.shape[:2], -1, 3))
     return torch.cat(vectors, 2).transpose(2, 3)
 
 

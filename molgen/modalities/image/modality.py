@@ -25,7 +25,7 @@ RECIPE = {
     "batch_size": 64,
     "lr": 1e-3,
     "solver": "dpm_2m",
-    "steps": 30,
+    "steps": 25,
     "time_density": (2.5, 16.0),  # nine tenths of the training at noise from 0.04 to 1.9, as EDM's
     "sample_batch": 256,
 }
