@@ -170,20 +170,24 @@ def evaluate(
     return kind.evaluate(records, reference, **options)
 
 
+_BESIDE = {"floor/": "train to test", "data/": "data"}
+
+
 def score_lines(scores: Mapping[str, float]) -> list[str]:
-    """Scores as aligned lines; the floor of a distance, train to test, stands beside it.
+    """Scores as aligned lines; a distance's floor, train to test, and the data's own value stand beside them.
 
     Example:
         >>> score_lines({"n": 10.0, "fcd": 0.5, "floor/fcd": 0.25, "novelty": float("nan")})
         ['n        10', 'fcd      0.5        (train to test 0.25)', 'novelty  -']
     """
-    shown = [name for name in scores if name.removeprefix("floor/") == name or name[6:] not in scores]
+    beside = {key + name for key in _BESIDE for name in scores}
+    shown = [name for name in scores if name not in beside]
     width = max(map(len, shown), default=0)
     out = []
     for name in shown:
-        floor = scores.get(f"floor/{name}", math.nan)
-        beside = f"(train to test {floor:.4g})" if math.isfinite(floor) else ""
-        out.append(f"{name:<{width}}  {_number(scores[name]):<10} {beside}".rstrip())
+        values = {title: scores.get(key + name, math.nan) for key, title in _BESIDE.items()}
+        notes = ", ".join(f"{title} {v:.4g}" for title, v in values.items() if math.isfinite(v))
+        out.append(f"{name:<{width}}  {_number(scores[name]):<10} {f'({notes})' if notes else ''}".rstrip())
     return out
 
 
