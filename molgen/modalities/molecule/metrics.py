@@ -284,7 +284,7 @@ def _embeds(mol: Mol) -> bool:
 
     Where it cannot, as in some cages, the check of energy is not passed; the other 49 would take minutes.
     """
-    again = Chem.MolFromInchi(Chem.MolToInchi(mol))
+    again = Chem.MolFromInchi(Chem.MolToInchi(mol))  # type: ignore[no-untyped-call]
     if again is None:
         return False
     params: Any = rdDistGeom.ETKDGv3()
