@@ -13,7 +13,7 @@ from molgen.core.modality import Modality
 
 SHIPPED = {
     "image": ("mnist", "binarized_mnist", "fashion_mnist"),
-    "smiles": ("qm9", "zinc250k"),
+    "smiles": ("qm9",),
     "molecule": ("qm9",),
     "protein": ("pdb_chains",),
 }

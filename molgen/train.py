@@ -146,7 +146,7 @@ class TrainingModule(pl.LightningModule):
         self.warmup, self.ema, self.clip, self.weight_decay = warmup, ema, clip, weight_decay
         self.network = model.trained
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.samples = 0
+        self.samples, self.seconds, self.begun = 0, 0.0, time.monotonic()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         decayed = [p for p in self.network.parameters() if p.requires_grad and p.dim() > 1]
@@ -193,12 +193,13 @@ class TrainingModule(pl.LightningModule):
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         self.log("train/gradient_norm", norm)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        # The average belongs to the step: callbacks that save the state run before any later hook.
+        super().optimizer_step(*args, **kwargs)
         decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            for mean, new in zip(
-                self.average.state_dict().values(), self.network.state_dict().values(), strict=True
-            ):
+            pairs = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
+            for mean, new in pairs:
                 if mean.is_floating_point():
                     mean.lerp_(new, 1 - decay)
                 else:
@@ -211,10 +212,11 @@ class TrainingModule(pl.LightningModule):
         self.log("val/loss", total, prog_bar=True, batch_size=len(batch), sync_dist=True)
 
     def on_save_checkpoint(self, state: dict[str, Any]) -> None:
-        state["molgen"] = {"samples": self.samples, "seed": self.seed}
+        seconds = self.seconds + time.monotonic() - self.begun
+        state["molgen"] = {"samples": self.samples, "seed": self.seed, "seconds": seconds}
 
     def on_load_checkpoint(self, state: dict[str, Any]) -> None:
-        self.samples = state["molgen"]["samples"]
+        self.samples, self.seconds = state["molgen"]["samples"], state["molgen"]["seconds"]
 
 
 @final
@@ -299,7 +301,10 @@ def run(
     root_dir: str | Path | None,
     progress: bool | None,
 ) -> dict[str, Any]:
-    """Trains the model's network in place, leaves the averaged weights in it, and reports the budget."""
+    """Trains the model's network in place, leaves the averaged weights in it, and reports the budget.
+
+    The budget of a resumed run counts from its own beginning, not from where it was cut off.
+    """
     if max_epochs is None and max_steps is None and max_time is None:
         max_epochs = 10
     duration = None if max_time is None else parse_time(max_time)
@@ -343,7 +348,6 @@ def run(
         if fitter.check_val_every_n_epoch and len(loader) < 200:
             fitter.check_val_every_n_epoch = math.ceil(200 / len(loader))
         validation = None if held is None else Loader(held, batch_size, seed)
-        begun = time.monotonic()
         fitter.fit(
             module,
             loader,
@@ -353,9 +357,9 @@ def run(
     model.network = module.average.to("cpu").requires_grad_(True).eval()
     value = fitter.callback_metrics.get("val/loss")
     return {
-        "seconds": round(time.monotonic() - begun, 1),
-        "steps": module.global_step - start,
-        "samples": module.samples if start == 0 else (module.global_step - start) * batch_size,
+        "seconds": round(module.seconds + time.monotonic() - module.begun, 1),
+        "steps": module.global_step,
+        "samples": module.samples,
         "batch_size": batch_size,
         "lr": lr,
         "fingerprint": fingerprint(data),

@@ -49,6 +49,7 @@ def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     """A nested state (dicts, lists, tuples, tensors, scalars) as JSON and named tensors.
 
     Example:
+        >>> import torch
         >>> plain, tensors = flatten({0: (torch.ones(2), "a")})
         >>> unflatten(plain, tensors)
         {0: (tensor([1., 1.]), 'a')}

@@ -113,11 +113,13 @@ class Denoiser(nn.Module):
         return params
 
     def _context(self, t: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        h = self.embed_level(torch.stack([f.level(t) for f in self.fields.values()], 1))
+        dtype = self.embed_level.mix.weight.dtype  # the network runs in its own
+        h = self.embed_level(torch.stack([f.level(t) for f in self.fields.values()], 1).to(dtype))
         if self.embed_label is not None:
             absent = {c.name: t.new_full(t.shape, c.missing()) for c in self.conditions}
             known = {**absent, **{k: v.to(t) for k, v in labels.items() if k in absent}}
-            h = h + self.embed_label(torch.cat([c.features(known[c.name]) for c in self.conditions], 1))
+            features = torch.cat([c.features(known[c.name]) for c in self.conditions], 1)
+            h = h + self.embed_label(features.to(dtype))
         out: Tensor = self.context(h)
         return out
 
@@ -136,8 +138,9 @@ class Denoiser(nn.Module):
                 parts[f.stream].append(features.new_zeros(*features.shape[:-1], f.estimates))
             elif self.self_condition and previous is not None:
                 parts[f.stream].append(f.estimate(previous[name], mask))
+        dtype = self.embed_level.mix.weight.dtype
         return Streams(
-            site=torch.cat(parts["site"], -1) if parts["site"] else None,
-            pair=torch.cat(parts["pair"], -1) if parts["pair"] else None,
-            point=torch.stack(parts["point"], 2) if parts["point"] else None,
+            site=torch.cat(parts["site"], -1).to(dtype) if parts["site"] else None,
+            pair=torch.cat(parts["pair"], -1).to(dtype) if parts["pair"] else None,
+            point=torch.stack(parts["point"], 2).to(dtype) if parts["point"] else None,
         )

@@ -167,7 +167,7 @@ class DiffusionModel(GenerativeModel):
             guidance: 1 follows the labels as learned, more exaggerates them.
             noise_scale: factor on the fresh noise of SDE solvers.
         """
-        steps = steps or self.option("steps", 50)
+        steps = self.option("steps", 50) if steps is None else steps
         if not 1 <= steps <= 1000:
             raise ConfigError(f"steps is {steps}, expected 1 to 1000")
         name = solver or self.option("solver", "ancestral")

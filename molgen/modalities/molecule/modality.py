@@ -61,7 +61,7 @@ class MoleculeModality(Modality):
         >>> modality = MoleculeModality()
         >>> sample = modality.encode(water, "cartesian")
         >>> sample["atoms"].tolist(), sample["positions"].shape
-        ([1, 0, 0], (3, 3))
+        ([2, 0, 0], (3, 3))
         >>> Chem.MolToSmiles(modality.decode(sample, "cartesian"))
         '[H]O[H]'
     """
