@@ -258,9 +258,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_property_that_is_not_there(
-    command: Callable[..., tuple[int, list[str]]], tmp_path: Path
-) -> None:
+def test_a_property_that_is_not_there(command: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
     path = lines("a.smi", 24, {})(tmp_path)
     fit = ["fit", "diffusion", "smiles", "--data", path, "--out", tmp_path / "a.safetensors"]
     for name in ("gap", "no_such_property"):

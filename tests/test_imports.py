@@ -128,7 +128,9 @@ def test_imports_have_no_side_effects() -> None:
         for path in files("core", "nn", "models", "modalities")
     ]
     # What third parties do to the process is theirs; it is done before we look.
-    script = QUIET.format(modules=", ".join(modules), third="rdkit.Chem, pytorch_lightning, torch_geometric, e3nn.o3, Bio.PDB")
+    script = QUIET.format(
+        modules=", ".join(modules), third="rdkit.Chem, pytorch_lightning, torch_geometric, e3nn.o3, Bio.PDB"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
