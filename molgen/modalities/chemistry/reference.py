@@ -77,7 +77,8 @@ class Reference:
         if values is None or not len(self.sizes) or n < 2:
             return math.nan
         if name == "fcd" and n < self.sizes[0] and len(self.sizes) > 1:
-            slope = (values[0] - values[1]) / (1 / self.sizes[0] - 1 / self.sizes[1])
+            # A bias falls with n; where chance makes it rise, it is taken as level.
+            slope = max(0.0, (values[0] - values[1]) / (1 / self.sizes[0] - 1 / self.sizes[1]))
             return float(values[0] + slope * (1 / n - 1 / self.sizes[0]))
         return float(np.interp(-1 / n, -1 / self.sizes, values))
 
