@@ -101,7 +101,8 @@ def test_resume_a_run_that_was_cut_off(run: Run, data: Path, tmp_path: Path) -> 
     run(*FIT, "--data", data, "--max-steps", 2, "--out", path)
     path.unlink()
     run(*FIT, "--data", data, "--max-steps", 4, "--out", path, "--resume", path)
-    assert read_header(path)["training"]["runs"][-1]["steps"] == 4  # the whole run, with the two before the cut
+    steps = read_header(path)["training"]["runs"][-1]["steps"]
+    assert steps == 4  # of the whole run, two of them before it was cut off
 
 
 def test_resume_a_finished_model_sums_the_budget(run: Run, model: Path, data: Path, tmp_path: Path) -> None:

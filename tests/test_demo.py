@@ -12,7 +12,7 @@ from molgen.core.registry import get_modality
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "COUNTS", dict.fromkeys(demo.COUNTS, 4))
+    monkeypatch.setattr(demo, "COUNTS", dict.fromkeys(demo.COUNTS, 10))
     said: list[str] = []
     demo.run(tmp_path / "out", seconds=2, echo=said.append)
     made = {path.name for path in (tmp_path / "out").iterdir()}
@@ -23,5 +23,5 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         suffix = get_modality(header["modality"]).formats[0].suffixes[0]
         assert {name + suffix, f"{name}.png"} <= made
         assert scores[name]
-        assert any(line.startswith(f"{name}: 4 samples") for line in said)
+        assert any(line.startswith(f"{name}: 10 samples") for line in said)
     assert "minutes" in said[-1]
