@@ -18,7 +18,7 @@ SHOWN: dict[str, tuple[tuple[str, str], ...]] = {
     "image": (
         ("frechet", "Frechet distance"),
         ("coverage", "coverage"),
-        ("class_min_share", "rarest digit"),
+        ("class_min_share", "rarest digit over an even share"),
     ),
     "smiles": (("valid_x_unique", "valid x unique"), ("fcd", "FCD"), ("novelty", "novelty")),
     "graph": (("valid_x_unique", "valid x unique"), ("fcd", "FCD"), ("novelty", "novelty")),
@@ -29,7 +29,7 @@ SHOWN: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "protein": (
         ("frechet", "Frechet distance"),
-        ("ca_ca_ok", "CA-CA 3.8 +- .1 A"),
+        ("ca_ca", "CA-CA within 3.8 +- .1 A"),
         ("helix", "helix"),
         ("strand", "strand"),
         ("clashes", "clashes per 100"),
@@ -91,10 +91,13 @@ def _threads(training: dict[str, Any]) -> str:
 
 
 def _figure(scores: dict[str, Any], key: str, label: str) -> str:
-    floor = scores.get(f"floor/{key}")
-    value = scores[key]
-    shown = "-" if value is None else f"{value:.3g}"
-    return f"{label} {shown}" + ("" if floor is None else f" (floor {floor:.3g})")
+    value, shown = scores[key], "-"
+    if value is not None:
+        shown = f"{value:.3g}"
+    for prefix, word in (("floor/", "floor"), ("data/", "data")):
+        if scores.get(prefix + key) is not None:
+            shown += f" ({word} {scores[prefix + key]:.3g})"
+    return f"{label} {shown}"
 
 
 def conditions(results: list[dict[str, Any]]) -> str:
