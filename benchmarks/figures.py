@@ -9,8 +9,8 @@ from pathlib import Path
 from molgen.core.files import atomic
 
 IMAGES = Path(__file__).parent.parent / "images"
-COUNTS = {"image": 36, "smiles": 9, "graph": 9, "molecule": 9, "protein": 6}
-SIDE = 480
+SIDE, ROWS = 480, 3
+"""Pixels of a model's tile, and rows and columns of its samples."""
 
 
 def main(argv: list[str]) -> int:
@@ -20,23 +20,27 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=IMAGES / "samples.png")
     args = parser.parse_args(argv)
 
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageChops, ImageDraw, ImageOps
 
     from molgen.api import list_weights, load
 
     tiles = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, header in list_weights().items():
+        for name in list_weights():
             model = load(name)
-            samples = model.sample(COUNTS.get(header["modality"], 9), seed=args.seed)
-            path = Path(folder) / f"{name}.png"
-            model.modality.plot(samples, path)
             tile = Image.new("RGB", (SIDE, SIDE + 28), "white")
-            with Image.open(path) as file:
-                drawn = file.convert("RGB")
-            drawn.thumbnail((SIDE - 16, SIDE - 16))
-            tile.paste(drawn, ((SIDE - drawn.width) // 2, 28 + (SIDE - drawn.height) // 2))
             ImageDraw.Draw(tile).text((SIDE // 2, 14), name, fill="black", anchor="mm", font_size=18)
+            cell = SIDE // ROWS
+            for i, sample in enumerate(model.sample(ROWS**2, seed=args.seed)):
+                path = Path(folder) / f"{name}-{i}.png"
+                model.modality.plot([sample], path)
+                with Image.open(path) as file:
+                    drawn = file.convert("RGB")
+                edges = ImageChops.difference(drawn, Image.new("RGB", drawn.size, "white")).getbbox()
+                drawn = ImageOps.contain(drawn.crop(edges), (cell - 16, cell - 16))
+                row, column = divmod(i, ROWS)
+                left, top = column * cell + (cell - drawn.width) // 2, row * cell + (cell - drawn.height) // 2
+                tile.paste(drawn, (left, 28 + top))
             tiles.append(tile)
     sheet = Image.new("RGB", (SIDE * len(tiles), SIDE + 28), "white")
     for i, tile in enumerate(tiles):
