@@ -117,8 +117,8 @@ def arrays(name: str, **content: Any) -> Make:
 SDF, NO_END = sdf(), sdf().replace("M  END\n", "")
 HELIX = helix()
 NAN_LINE = HELIX[5][:30] + "     nan" + HELIX[5][38:]
-SHORT_IDX = gzip.compress(bytes([0, 0, 8, 3]) + bytes(20))
-HALF = gzip.compress(("\n".join(GOOD) + "\n").encode() * 20)[:60]
+SHORT_IDX = gzip.compress(bytes([0, 0, 8, 3]) + bytes(20), mtime=0)
+HALF = gzip.compress(("\n".join(GOOD) + "\n").encode() * 20, mtime=0)[:60]
 
 # (name, modality, file, what the line must say besides the file's name)
 FILES: list[tuple[str, str, Make, list[str]]] = [
@@ -131,8 +131,18 @@ FILES: list[tuple[str, str, Make, list[str]]] = [
     ("empty .npz", "image", save("a.npz", ""), ["empty"]),
     ("empty folder", "image", lambda folder: folder, ["no .png"]),
     ("truncated gzip of lines", "smiles", save("a.smi.gz", HALF), ["gzip", "breaks off"]),
-    ("truncated gzip of an SDF", "molecule", save("a.sdf.gz", gzip.compress(SDF.encode())[:99]), ["gzip"]),
-    ("truncated gzip of a PDB", "protein", save("a.pdb.gz", gzip.compress(SDF.encode())[:99]), ["gzip"]),
+    (
+        "truncated gzip of an SDF",
+        "molecule",
+        save("a.sdf.gz", gzip.compress(SDF.encode(), mtime=0)[:99]),
+        ["gzip"],
+    ),
+    (
+        "truncated gzip of a PDB",
+        "protein",
+        save("a.pdb.gz", gzip.compress(SDF.encode(), mtime=0)[:99]),
+        ["gzip"],
+    ),
     ("truncated IDX", "image", save("a-idx3-ubyte.gz", SHORT_IDX), ["expected"]),
     ("not a gzip", "graph", save("a.smi.gz", "CCO\n"), ["gzip"]),
     ("malformed SMILES", "smiles", lines("a.smi", 1500, {1234: "C1CC"}), ["line 1234", "C1CC"]),
