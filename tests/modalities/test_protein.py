@@ -131,16 +131,6 @@ def test_helices_get_their_hydrogen_bonds() -> None:
     assert set(assign(x)[2:-2]) == {HELIX}
 
 
-def test_rebuilding_is_fast() -> None:
-    import time
-
-    many = [from_internal(walk(100, seed)) for seed in range(30)]
-    rebuild(many[:1])
-    start = time.process_time()  # of this process: other work on the machine does not count
-    rebuild(many)
-    assert time.process_time() - start < 30 / 50
-
-
 def test_undefined_coordinates_do_not_stop_the_others() -> None:
     ca = chains()[0].copy()
     ca[5] = np.nan

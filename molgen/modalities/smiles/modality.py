@@ -22,7 +22,7 @@ from molgen.modalities.smiles.defaults import MARGINAL, SCALES, SIZES, VOCABULAR
 FIELD = "tokens"
 
 RECIPE = {"batch_size": 64, "lr": 1e-3, "solver": "ancestral", "steps": 24, "sample_batch": 256}
-"""More steps than QM9's strings have characters draw one character at a time."""
+"""As many steps as characters, or more, draw one character at a time."""
 
 
 @final
