@@ -43,7 +43,7 @@ CELLS: dict[str, Cell] = {
             "image",
             "mnist",
             model={"trunk_options": {"width": 48}, "label_dropout": 0.2},
-            fit={"condition": ["digit"]},
+            fit={"condition": ["digit"], "batch_size": 32},
         ),
         Cell(
             "diffusion",
@@ -53,7 +53,7 @@ CELLS: dict[str, Cell] = {
             fit={"condition": ["logp"], "batch_size": 32},
         ),
         Cell("diffusion", "graph", "qm9", fit={"batch_size": 32}),
-        Cell("diffusion", "molecule", "qm9"),
+        Cell("diffusion", "molecule", "qm9", fit={"batch_size": 32}),
         Cell(
             "diffusion",
             "protein",

@@ -41,16 +41,15 @@ def main(argv: list[str]) -> int:
     else:
         options = dict(cell.model) | ({"trunk": args.trunk} if args.trunk else {})
         model = family(cell.modality, **options)
+    asked = {"lr": args.lr, "batch_size": args.batch_size}
     model.fit(
         cell.data,
         max_time=args.max_time,
         max_steps=args.max_steps,
         seed=args.seed,
-        lr=args.lr,
-        batch_size=args.batch_size,
         root_dir=runs,
         ckpt_path=runs / "state.safetensors" if args.resume else None,
-        **cell.fit,
+        **dict(cell.fit) | {name: value for name, value in asked.items() if value is not None},
     )
     out = args.out or Path(molgen.__file__).parent / "weights" / f"{cell.name}.safetensors"
     out.parent.mkdir(parents=True, exist_ok=True)

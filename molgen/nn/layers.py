@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
+from molgen.core.roles import SILU_GAIN, preserving
 from molgen.nn.linear import Linear, linear
 
 
@@ -91,7 +92,7 @@ class ContextEmbedding(nn.Module):
     def __init__(self, context: int, width: int) -> None:
         super().__init__()
         self.width = width if context else 0
-        self.mix = Linear(context, width) if context else None
+        self.mix = preserving(Linear(context, width), SILU_GAIN) if context else None
 
     def forward(self, context: Tensor | None) -> Tensor | None:
         return None if self.mix is None or context is None else F.silu(self.mix(context))
