@@ -165,9 +165,9 @@ class TrainingModule(pl.LightningModule):
         if trainer.max_epochs and trainer.max_epochs > 0:
             total = trainer.max_epochs * max(int(trainer.num_training_batches), 1)
             spent.append(self.global_step / total)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Timer) and callback._duration:
-                spent.append(callback.time_elapsed() / callback._duration)
+        for callback in getattr(trainer, "callbacks", ()):
+            if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
+                spent.append(callback.time_elapsed() / (callback.time_elapsed() + left))
         return min(max(spent), 1.0)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -284,6 +284,14 @@ def parse_time(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def check(max_time: str | None, ckpt_path: str | Path | None) -> None:
+    """`ConfigError` or `CheckpointError` for what `run` would refuse."""
+    if max_time is not None:
+        parse_time(max_time)
+    if ckpt_path is not None and not Path(ckpt_path).is_file():
+        raise CheckpointError(f"{ckpt_path}: no such training state")
+
+
 def run(
     model: GenerativeModel,
     data: Batch,
@@ -308,8 +316,6 @@ def run(
     if max_epochs is None and max_steps is None and max_time is None:
         max_epochs = 10
     duration = None if max_time is None else parse_time(max_time)
-    if ckpt_path is not None and not Path(ckpt_path).is_file():
-        raise CheckpointError(f"{ckpt_path}: no such training state")
     start = 0
     if ckpt_path is not None:
         start = SafeCheckpointIO().load_checkpoint(ckpt_path)["global_step"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from molgen import ConfigError, MolgenError
+from molgen import ConfigError, DiffusionModel, MolgenError
 from molgen.core.batch import collate
 from molgen.train import Loader, parse_time
 from tests.models.cells import records, tiny
@@ -85,3 +85,26 @@ def test_the_scores_of_a_run_are_logged(tmp_path: Path) -> None:
     log = (tmp_path / "log" / "metrics.csv").read_text()
     assert "train/tokens" in log
     assert (tmp_path / "state.safetensors").is_file()
+
+
+class Unread:
+    """Records that fail the test when anybody reads them."""
+
+    def __len__(self) -> int:
+        raise AssertionError("the data were read")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error"),
+    [
+        ({}, {"max_time": "soon"}, "soon"),
+        ({}, {"ckpt_path": "no-such-state"}, "no-such-state"),
+        ({"trunk": "par"}, {}, "par"),
+        ({"trunk_options": {"widht": 32}}, {}, "widht"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_data_are_read(
+    model: dict[str, object], options: dict[str, object], error: str
+) -> None:
+    with pytest.raises(MolgenError, match=error):
+        DiffusionModel("graph", **model).fit(Unread(), **options)

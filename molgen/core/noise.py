@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -95,12 +95,12 @@ class SampleNoise(Noise):
     def uniform(self, mask: Tensor, own: tuple[int, ...]) -> Tensor:
         return self._draw(torch.rand, mask, own)
 
-    def _draw(self, draw: object, mask: Tensor, own: tuple[int, ...]) -> Tensor:
+    def _draw(self, draw: Callable[..., Tensor], mask: Tensor, own: tuple[int, ...]) -> Tensor:
         # Always on the CPU, so that a seed means the same numbers on every device.
         out = torch.zeros(len(self.sources), *_padded(mask, own))
         sizes = mask.flatten(1).sum(1).tolist() if -1 in own else [0] * len(self.sources)
         for row, source, n in zip(out, self.sources, sizes, strict=True):
             shape = tuple(n if size == -1 else size for size in own)
             view = row[tuple(slice(size) for size in shape)]
-            view.copy_(draw(shape, generator=source))  # type: ignore[operator]
+            view.copy_(draw(shape, generator=source))
         return out.to(mask.device)

@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -171,6 +171,10 @@ class GenerativeModel(ABC):
         """
         from molgen import train
 
+        # Reading a data set may take minutes: what can be refused is refused before.
+        train.check(max_time, ckpt_path)
+        if self.network is None and (self.trunk is not None or self.trunk_options):
+            self._built(seed)
         records, held = train.split(self.modality, data, validation, seed, skip_invalid)
         if self.network is None:
             self.modality = self.modality.fitted(records)
@@ -417,8 +421,9 @@ class GenerativeModel(ABC):
             )
         try:
             modality = modality_type(**need(header, "modality_config", dict, path))
-            model = cls(
-                modality,  # type: ignore[call-arg]
+            family: Callable[..., Self] = cls  # families take options of their own
+            model = family(
+                modality,
                 view=need(header, "view", str, path),
                 trunk=header.get("trunk"),
                 trunk_options=need(header, "trunk_options", dict, path),
