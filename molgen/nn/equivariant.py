@@ -13,7 +13,7 @@ from molgen.core.errors import ConfigError
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.nn.edges import Edges, PairUpdate
 from molgen.nn.geometry import PairInput, centred, distances
-from molgen.nn.layers import ContextEmbedding, GatedMLP, Modulation, modulate, sinusoid, zeroed
+from molgen.nn.layers import ContextEmbedding, GatedMLP, Modulation, SiteInput, modulate, zeroed
 from molgen.nn.linear import Linear, linear
 from molgen.nn.pairs import unpack
 
@@ -220,8 +220,7 @@ class EquivariantTrunk(Trunk):
         harmonics = o3.Irreps("0e + 1e + 2e")
         self.harmonics = o3.SphericalHarmonics(harmonics, normalize=False, irreps_in="1e")
         self.coupling = _Coupling(irreps, harmonics)
-        self.site_in = Linear(spec.site, width) if spec.site else None
-        self.start = nn.Parameter(torch.randn(width) * 0.1)
+        self.site_in = SiteInput(spec.site, width, ordered)
         self.pair_in = PairInput(spec, pair_width, basis, max_distance if ordered else None)
         self.sets = Linear(pair_width, spec.point) if spec.point > 1 else None
         self.context_in = ContextEmbedding(spec.context, min(64, width))
@@ -236,13 +235,9 @@ class EquivariantTrunk(Trunk):
 
     def forward(self, streams: Streams, mask: Tensor, context: Tensor | None) -> Streams:
         b, n = mask.shape
-        dtype = self.start.dtype
+        dtype = self.site_in.start.dtype
         real = mask[..., None].to(dtype)
-        h = self.start.expand(b, n, -1)
-        if self.site_in is not None and streams.site is not None:
-            h = h + self.site_in(streams.site)
-        if self.ordered:
-            h = h + sinusoid(torch.arange(n, device=h.device, dtype=dtype), self.width)
+        h = self.site_in(streams.site, mask)
         point = h.new_zeros(b, n, self.spec.point, 3) if streams.point is None else streams.point
         x = centred(point, real)
         distance = distances(x)

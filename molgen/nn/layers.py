@@ -98,6 +98,32 @@ class ContextEmbedding(nn.Module):
         return None if self.mix is None or context is None else F.silu(self.mix(context))
 
 
+class SiteInput(nn.Module):
+    """Site features of the input: a learned start, channels, and the place in the sequence.
+
+    Arguments:
+        channels: of the site stream, 0 if there is none.
+        width: channels out.
+        ordered: whether sites are told their place.
+    """
+
+    def __init__(self, channels: int, width: int, ordered: bool) -> None:
+        super().__init__()
+        self.width, self.ordered = width, ordered
+        self.start = nn.Parameter(torch.randn(width) * 0.1)
+        self.mix = Linear(channels, width) if channels else None
+
+    def forward(self, site: Tensor | None, mask: Tensor) -> Tensor:
+        """`(B, N, width)` from the stream `(B, N, channels)` and the mask `(B, N)`."""
+        b, n = mask.shape
+        h = self.start.expand(b, n, -1)
+        if self.mix is not None and site is not None:
+            h = h + self.mix(site)
+        if self.ordered:
+            h = h + sinusoid(torch.arange(n, device=h.device, dtype=h.dtype), self.width)
+        return h
+
+
 def require_points(points: int, wanted: bool) -> None:
     """Raises `ConfigError` if displacements are wanted where there are no coordinates."""
     if wanted and not points:

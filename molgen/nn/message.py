@@ -16,9 +16,9 @@ from molgen.nn.layers import (
     ContextEmbedding,
     GatedMLP,
     Modulation,
+    SiteInput,
     modulate,
     require_points,
-    sinusoid,
     zeroed,
 )
 from molgen.nn.linear import Linear
@@ -143,8 +143,7 @@ class MessageTrunk(Trunk):
         require_points(spec.point, spec.point_out)
         self.spec, self.width, self.pair_width = spec, width, pair_width
         self.ordered, self.cutoff, self.vectors = ordered, cutoff, vectors
-        self.site_in = Linear(spec.site, width) if spec.site else None
-        self.start = nn.Parameter(torch.randn(width) * 0.1)
+        self.site_in = SiteInput(spec.site, width, ordered)
         self.pair_in = PairInput(spec, pair_width, basis, max_distance if ordered else None)
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.blocks = nn.ModuleList(
@@ -157,13 +156,9 @@ class MessageTrunk(Trunk):
 
     def forward(self, streams: Streams, mask: Tensor, context: Tensor | None) -> Streams:
         b, n = mask.shape
-        dtype = self.start.dtype
+        dtype = self.site_in.start.dtype
         real = mask[..., None].to(dtype)
-        h = self.start.expand(b, n, -1)
-        if self.site_in is not None and streams.site is not None:
-            h = h + self.site_in(streams.site)
-        if self.ordered:
-            h = h + sinusoid(torch.arange(n, device=h.device, dtype=dtype), self.width)
+        h = self.site_in(streams.site, mask)
         x = distance = near = None
         if streams.point is not None and self.spec.point:
             x = centred(streams.point, real)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,11 +13,11 @@ from molgen.nn.layers import (
     ContextEmbedding,
     GatedMLP,
     Modulation,
+    SiteInput,
     modulate,
     require_divisible,
     rotary,
     rotate,
-    sinusoid,
     zeroed,
 )
 from molgen.nn.linear import Linear
@@ -97,8 +96,7 @@ class Transformer(Trunk):
         require_divisible("width", width, "2 heads", 2 * heads)
         self.spec, self.width, self.pair_width = spec, width, 0
         self.rotary, self.causal, self.heads = rotary, causal, heads
-        self.site_in = Linear(spec.site, width) if spec.site else None
-        self.start = nn.Parameter(torch.randn(width) * 0.1)
+        self.site_in = SiteInput(spec.site, width, ordered=not rotary)
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.blocks = nn.ModuleList(
             _Block(self.context_in.width, width, heads, hidden or 2 * width) for _ in range(depth)
@@ -106,15 +104,8 @@ class Transformer(Trunk):
         self.site_out = Modulation(self.context_in.width, width, 2)
 
     def forward(self, streams: Streams, mask: Tensor, context: Tensor | None) -> Streams:
-        b, n = mask.shape
-        h = self.start.expand(b, n, -1)
-        if self.site_in is not None and streams.site is not None:
-            h = h + self.site_in(streams.site)
-        turn = None
-        if self.rotary:
-            turn = rotary(n, self.width // self.heads, h)
-        else:
-            h = h + sinusoid(torch.arange(n, device=h.device, dtype=h.dtype), self.width)
+        h = self.site_in(streams.site, mask)
+        turn = rotary(mask.shape[1], self.width // self.heads, h) if self.rotary else None
         keep = self._keep(mask)
         c = self.context_in(context)
         for block in self.blocks:

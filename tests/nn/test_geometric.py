@@ -134,7 +134,7 @@ def test_gradients_reach_the_input_twice(make: Callable[..., Trunk]) -> None:
     energy = trunk(replace(s, point=x, pair=pair), mask, context).site.square().mean()
     force, pull = torch.autograd.grad(energy, (x, pair), create_graph=True)
     (force.square().sum() + pull.square().sum()).backward()
-    weight = trunk.get_parameter("site_in.weight")
+    weight = trunk.get_parameter("site_in.mix.weight")
     assert weight.grad is not None and weight.grad.abs().max() > 0
 
     def at(h: float) -> Tensor:
