@@ -25,6 +25,9 @@ from molgen.core.noise import Noise, SampleNoise, generator
 from molgen.core.registry import get_modality
 from molgen.core.trunk import Trunk, TrunkSpec
 
+_WINDOW = 8
+"""Batches that are drawn together: enough for batches of like sizes, few enough for flat memory."""
+
 
 class GenerativeModel(ABC):
     """A family of deep generative models over any modality.
@@ -281,7 +284,7 @@ class GenerativeModel(ABC):
         valid_only: bool = False,
         **options: Any,
     ) -> Iterator[list[Any]]:
-        """`sample` a batch at a time, in order, so that memory stays flat."""
+        """`sample` a few batches at a time, in order, so that memory stays flat."""
         if n < 0:
             raise ConfigError(f"n is {n}, expected 0 or more")
         for name in options:
@@ -294,8 +297,9 @@ class GenerativeModel(ABC):
         done = drawn = 0
         with bar(n, "sampling", progress) as advance:
             while done < n:
-                count = min(size, n - done) if not valid_only else size
-                chunk = self._draw(range(drawn, drawn + count), seed, labels, fixed, options)
+                count = size if valid_only else min(_WINDOW * size, n - done)
+                seen = None if valid_only else advance
+                chunk = self._draw(range(drawn, drawn + count), size, seed, labels, fixed, options, seen)
                 drawn += count
                 if valid_only:
                     chunk = [r for r in chunk if self.modality.is_valid(r)][: n - done]
@@ -304,8 +308,8 @@ class GenerativeModel(ABC):
                             f"none of the first {drawn} samples is valid; train longer or sample "
                             "without valid_only"
                         )
+                    advance(len(chunk))
                 done += len(chunk)
-                advance(len(chunk))
                 yield chunk
 
     def _wanted(self, condition: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -327,18 +331,30 @@ class GenerativeModel(ABC):
     def _draw(
         self,
         indices: range,
+        size: int,
         seed: int,
         labels: Mapping[str, float],
         fixed: Mapping[str, Any],
         options: Mapping[str, Any],
+        advance: Callable[[int], None] | None,
     ) -> list[Any]:
         network = self.trained.eval()
         device = next(network.parameters()).device
         sizes = self.modality.draw_sizes(seed, indices, **fixed)
-        mask = self.modality.template(sizes).to(device)
-        given = {k: torch.full((len(sizes),), v, device=device) for k, v in labels.items()}
-        values = self.generate(mask, given, SampleNoise(seed, indices), **options)
-        return self.modality.decode_all(Batch(values, mask, {}, self.view.pairs), self._view)
+        records: dict[int, Any] = {}
+        # Samples of like size go together, so that little of a batch is padding.
+        order = sorted(range(len(sizes)), key=sizes.__getitem__)
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            mask = self.modality.template([sizes[i] for i in part]).to(device)
+            given = {k: torch.full((len(part),), v, device=device) for k, v in labels.items()}
+            noise = SampleNoise(seed, [indices[i] for i in part])
+            values = self.generate(mask, given, noise, **options)
+            batch = Batch(values, mask, {}, self.view.pairs)
+            records.update(zip(part, self.modality.decode_all(batch, self._view), strict=True))
+            if advance is not None:
+                advance(len(part))
+        return [records[i] for i in range(len(sizes))]
 
     # ------------------------------------------------------------------ score
 

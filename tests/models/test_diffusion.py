@@ -95,7 +95,7 @@ def test_samples_are_domain_objects_and_their_likelihood_is_finite(name: str) ->
 def test_the_loss_falls_on_a_tiny_set(name: str) -> None:
     """The loss at fixed noise, before and after a short fit to four records."""
     model = tiny(name)
-    few = records(name)[:4]
+    few = records(name)[-4:]  # the first strings are too short to tell apart
 
     def loss(network: torch.nn.Module) -> float:
         batch = model.encode(few)
