@@ -108,9 +108,12 @@ def two_tokens(field: Categorical):  # noqa: ANN201
     return denoise
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("mask", 2), ("mask", 20), ("marginal", 400)])
-def test_discrete_diffusion_recovers_a_known_joint(kind: str, steps: int) -> None:
-    field = Categorical(3, noise=kind, marginal=[0.4, 0.3, 0.3])
+@pytest.mark.parametrize(
+    ("kind", "order", "steps"),
+    [("mask", "certain", 2), ("mask", "certain", 20), ("mask", "random", 20), ("marginal", "random", 400)],
+)
+def test_discrete_diffusion_recovers_a_known_joint(kind: str, order: str, steps: int) -> None:
+    field = Categorical(3, noise=kind, order=order, marginal=[0.4, 0.3, 0.3])
     n = 20_000
     mask, noise = torch.ones(n, 2, dtype=torch.bool), BatchNoise(generator(1))
     times = torch.linspace(1, 0, steps + 1)
@@ -119,6 +122,20 @@ def test_discrete_diffusion_recovers_a_known_joint(kind: str, steps: int) -> Non
     observed = torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9).reshape(3, 3)
     chi_square = ((observed - n * JOINT) ** 2 / (n * JOINT)).sum().item()
     assert chi_square < 26.1  # the 0.999 quantile with 8 degrees of freedom
+
+
+def test_certain_tokens_are_revealed_first() -> None:
+    field = Categorical(3)
+    mask, x = torch.ones(1, 3, dtype=torch.bool), torch.full((1, 3), 3)
+    params = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [1.0, 0.0, 0.0]]])
+    t, noise = torch.ones(1), BatchNoise(generator(0))
+    hidden = []
+    for left in (2 / 3, 1 / 3, 0.0):
+        s = torch.tensor([left])
+        x = field.step(x, params, t, s, mask, noise)
+        hidden.append((x == 3)[0].tolist())
+        t = s
+    assert hidden == [[True, False, True], [True, False, False], [False, False, False]]
 
 
 def test_angles_reach_a_known_target() -> None:
