@@ -5,8 +5,8 @@ A solver integrates all fields of a sample together. Real fields follow the prob
 in every solver, so orders of convergence are claims about real fields only.
 
 Each solver is a function `solver(reverse, x, times)` of a `Reverse` process (the denoiser, the fields and
-the injected noise), the values at the first time, and decreasing times `(steps + 1,)` in [0, 1], where 0
-is data; it returns the values at the last time.
+the injected noise), the values at the first time, and decreasing times in [0, 1], where 0 is data, of all
+samples `(steps + 1,)` or of each `(steps + 1, B)`; it returns the values at the last time.
 """
 
 from __future__ import annotations
@@ -134,6 +134,18 @@ def churn(reverse: Reverse, x: State, times: Tensor) -> State:
         x = {k: f.diffuse(x[k], t, back, reverse.mask, reverse.noise) for k, f in reverse.fields.items()}
         x = reverse.heun_step(x, back, s)
     return x
+
+
+def time_grid(steps: int, fields: Mapping[str, Field], mask: Tensor) -> Tensor:
+    """Even times from 1 to 0, `(steps + 1, B)`; a sample that needs fewer steps than that takes fewer.
+
+    Where every field is resolved by a limited number of jumps, as masked tokens are, short samples get
+    there first and wait at time 0.
+    """
+    useful = torch.stack([f.useful_steps(mask) for f in fields.values()]).sum(0)
+    count = useful.clamp(1, steps)
+    k = torch.arange(int(count.max()) + 1, device=mask.device)[:, None]
+    return (1 - k / count).clamp_min(0)
 
 
 SOLVERS: Mapping[str, Solver] = {

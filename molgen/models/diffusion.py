@@ -13,7 +13,7 @@ from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise
 from molgen.core.roles import Denoiser
-from molgen.core.solvers import SOLVERS, Denoise, Reverse, State
+from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, time_grid
 from molgen.models.base import GenerativeModel
 
 
@@ -175,7 +175,7 @@ class DiffusionModel(GenerativeModel):
             raise ConfigError.unknown("solver", name, SOLVERS)
         scale = self.option("noise_scale", 1.0) if noise_scale is None else noise_scale
         fields = self.view.fields
-        times = torch.linspace(1, 0, steps + 1, device=mask.device)
+        times = time_grid(steps, fields, mask)
         start = {k: f.prior(mask, noise) for k, f in fields.items()}
         reverse = Reverse(self._denoise(mask, labels, guidance), fields, mask, noise, scale)
         return SOLVERS[name](reverse, start, times)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from molgen.core.fields import Angles, Categorical, Continuous, Positions
 from molgen.core.noise import BatchNoise, generator
-from molgen.core.solvers import SOLVERS, Reverse, State
+from molgen.core.solvers import SOLVERS, Reverse, State, time_grid
 
 ODE = {"euler": 1, "heun": 2, "dpm_2m": 2}
 
@@ -122,6 +122,15 @@ def test_discrete_diffusion_recovers_a_known_joint(kind: str, order: str, steps:
     observed = torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9).reshape(3, 3)
     chi_square = ((observed - n * JOINT) ** 2 / (n * JOINT)).sum().item()
     assert chi_square < 26.1  # the 0.999 quantile with 8 degrees of freedom
+
+
+def test_a_sample_takes_no_more_steps_than_it_has_tokens() -> None:
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
+    tokens, reals = Categorical(3), Continuous(1)
+    assert time_grid(10, {"x": tokens}, mask).T.tolist() == [[1, 0.75, 0.5, 0.25, 0], [1, 0.5, 0, 0, 0]]
+    assert time_grid(3, {"x": tokens}, mask).shape == (4, 2)
+    assert time_grid(10, {"x": tokens, "y": reals}, mask).shape == (11, 2)
+    assert time_grid(10, {"x": Categorical(3, noise="marginal")}, mask).shape == (11, 2)
 
 
 def test_certain_tokens_are_revealed_first() -> None:

@@ -214,6 +214,10 @@ class Categorical(Field):
         changes = self.schedule.alpha(s) > self.schedule.alpha(t)
         return self.project(torch.where(per_sample(changes, y), y, x), mask)
 
+    def useful_steps(self, mask: Tensor) -> Tensor:
+        # One token a step; none moves twice.
+        return self._count(mask) if self.noise == "mask" else super().useful_steps(mask)
+
     def _revealed(self, x: Tensor, s: Tensor, mask: Tensor, order: Tensor) -> Tensor:
         """Which hidden tokens to reveal so that the expected number stays hidden at time `s`.
 

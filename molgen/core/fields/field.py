@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -128,6 +129,10 @@ class Field(ABC):
             eta: share of fresh noise on real fields: 0 is the ODE, 1 ancestral sampling.
             scale: factor on that noise; below 1 trades diversity for quality.
         """
+
+    def useful_steps(self, mask: Tensor) -> Tensor:
+        """The number of sampling steps beyond which none would change anything, `(B,)`."""
+        return torch.full((len(mask),), math.inf, device=mask.device)
 
     def guide(self, params: Tensor, base: Tensor, strength: float) -> Tensor:
         """Classifier-free guidance: moves from the unconditional `base` through the conditional."""
