@@ -27,6 +27,7 @@ RECIPE = {
     "lr": 1e-3,
     "solver": "ancestral",
     "steps": 60,
+    "noise_scale": 0.8,  # fresh noise in full leaves helices unformed; at half of it chains collapse
     "sample_batch": 16,
 }
 
