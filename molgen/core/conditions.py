@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +36,14 @@ class Condition(ABC):
     def features(self, value: Tensor) -> Tensor:
         """Values `(B,)` to features `(B, width)`; all-zero but for one flag where not given."""
 
+    def seen(self, values: Tensor) -> Condition:
+        """The same condition once it has seen the data's values `(n,)`, missing ones among them."""
+        return self
+
+    def draw(self, u: float) -> float | None:
+        """A value distributed as in the data, by inversion at a uniform `u`; None where that is unknown."""
+        return None
+
     def config(self) -> dict[str, Any]:
         return {"kind": type(self).__name__, **self.__dict__}
 
@@ -42,19 +51,38 @@ class Condition(ABC):
 @final
 @dataclass(frozen=True)
 class Label(Condition):
-    """A class out of `classes`.
+    """A class out of `classes`, with their shares in the data once those are known.
 
     Example:
         >>> Label("digit", 10).parse("7")
         7.0
+        >>> Label("side", 2).seen(torch.tensor([0.0, 1, 1, 1])).draw(0.3)
+        1.0
     """
 
     name: str
     classes: int
+    shares: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shares", tuple(self.shares))  # JSON knows lists only
 
     @property
     def width(self) -> int:
         return self.classes + 1
+
+    def seen(self, values: Tensor) -> Label:
+        known = values[(values >= 0) & (values < self.classes)].long()
+        if len(known) == 0:
+            return self
+        counts = torch.bincount(known, minlength=self.classes)
+        return replace(self, shares=tuple(round(float(share), 6) for share in counts / counts.sum()))
+
+    def draw(self, u: float) -> float | None:
+        if not self.shares:
+            return None
+        edges = np.cumsum(self.shares)
+        return float(min(int(np.searchsorted(edges, u * edges[-1], side="right")), self.classes - 1))
 
     def parse(self, value: Any) -> float:
         try:

@@ -25,6 +25,7 @@ from molgen.core.noise import Noise, SampleNoise, generator
 from molgen.core.registry import get_modality
 from molgen.core.trunk import Trunk, TrunkSpec
 
+_LABEL = 4  # what a key of the injected randomness is for
 _WINDOW = 8
 """Batches that are drawn together: enough for batches of like sizes, few enough for flat memory."""
 
@@ -179,18 +180,22 @@ class GenerativeModel(ABC):
         if self.network is None and (self.trunk is not None or self.trunk_options):
             self._built(seed)
         records, held = train.split(self.modality, data, validation, seed, skip_invalid)
-        if self.network is None:
+        fresh = self.network is None
+        if fresh:
             self.modality = self.modality.fitted(records)
             self.conditions = self._conditions(condition, records)
-            self.network = self._built(seed)
         elif condition and {c.name for c in self.conditions} != set(condition):
             raise ConfigError(
                 f"this model was trained with conditions {[c.name for c in self.conditions]}, "
                 f"got {list(condition)}; start a new model to change them"
             )
+        batch = self.encode(records)
+        if fresh:
+            self.conditions = tuple(c.seen(batch.conditions[c.name]) for c in self.conditions)
+            self.network = self._built(seed)
         run = train.run(
             self,
-            self.encode(records),
+            batch,
             self.encode(held) if len(held) else None,
             max_epochs=max_epochs,
             max_steps=max_steps,
@@ -259,7 +264,9 @@ class GenerativeModel(ABC):
             n: how many.
             seed: sample i depends on (seed, i).
             batch_size: samples at a time; the result does not depend on it but for rounding.
-            condition: values of the labels the model was trained with, e.g. ``{"digit": 7}``.
+            condition: values of the labels the model was trained with, e.g. ``{"digit": 7}``. A model
+                with one label draws it from the data's histogram if it is not named, since p(x) is the
+                mean of p(x | label); ``{"digit": None}`` withholds it from the network.
             progress: whether to show a progress bar.
             valid_only: draw on until n samples are valid; by default all are returned as drawn.
             options: the family's, e.g. `steps`.
@@ -318,7 +325,7 @@ class GenerativeModel(ABC):
         labels, fixed = {}, {}
         for name, value in condition.items():
             if name in known:
-                labels[name] = known[name].parse(value)
+                labels[name] = known[name].missing() if value is None else known[name].parse(value)
             elif name in self.modality.size_options:
                 fixed[name] = value
             else:
@@ -326,6 +333,15 @@ class GenerativeModel(ABC):
                     "condition of this model", name, [*known, *self.modality.size_options]
                 )
         return labels, fixed
+
+    def _labels(self, seed: int, indices: Sequence[int], named: Mapping[str, float]) -> dict[str, Tensor]:
+        """The label that nobody named, drawn as in the data; several labels are not independent."""
+        if len(self.conditions) != 1 or self.conditions[0].name in named:
+            return {}
+        label = self.conditions[0]
+        drawn = [label.draw(float(torch.rand(1, generator=generator(seed, i, _LABEL)))) for i in indices]
+        known = [value for value in drawn if value is not None]
+        return {label.name: torch.tensor(known)} if len(known) == len(drawn) and known else {}
 
     @torch.no_grad()
     def _draw(
@@ -347,8 +363,10 @@ class GenerativeModel(ABC):
         for start in range(0, len(order), size):
             part = order[start : start + size]
             mask = self.modality.template([sizes[i] for i in part]).to(device)
+            own = [indices[i] for i in part]
             given = {k: torch.full((len(part),), v, device=device) for k, v in labels.items()}
-            noise = SampleNoise(seed, [indices[i] for i in part])
+            given |= {k: v.to(device) for k, v in self._labels(seed, own, labels).items()}
+            noise = SampleNoise(seed, own)
             values = self.generate(mask, given, noise, **options)
             batch = Batch(values, mask, {}, self.view.pairs)
             records.update(zip(part, self.modality.decode_all(batch, self._view), strict=True))

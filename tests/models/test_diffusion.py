@@ -17,6 +17,7 @@ import torch
 import molgen
 from molgen import ConfigError, DiffusionModel
 from molgen.core.batch import Batch
+from molgen.core.conditions import Label
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from tests.models.cells import TRUNKS, fitted, records, tiny
 
@@ -268,3 +269,17 @@ def test_self_conditioning_feeds_the_estimate_back(name: str) -> None:
     assert any((first[k] - second[k]).abs().max() > 1e-4 for k in first)
     for a, b in zip(draw(model, 2, steps=3), draw(model, 2, steps=3), strict=True):
         assert all((a[k] == b[k]).all() for k in a)
+
+
+def test_a_label_that_is_not_named_is_drawn_as_in_the_data() -> None:
+    model = tiny("image").fit(records("image"), max_steps=1, batch_size=8, condition=["digit"])
+    (label,) = model.conditions
+    assert isinstance(label, Label)
+    n = 20_000
+    drawn = model._labels(0, range(n), {})["digit"]
+    expected = n * torch.tensor(label.shares)
+    assert (drawn[7:9] == model._labels(0, [7, 8], {})["digit"]).all()
+    chi_square = (torch.bincount(drawn.long(), minlength=10) - expected) ** 2 / expected.clamp_min(1e-9)
+    assert chi_square[expected > 0].sum() < 27.9  # the 0.999 quantile with 9 degrees of freedom
+    assert model._labels(0, range(2), {"digit": 3.0}) == {}
+    assert model._wanted({"digit": None})[0] == {"digit": label.missing()}
