@@ -61,9 +61,9 @@ def main(argv: list[str]) -> int:
 def table(results: list[dict[str, Any]]) -> str:
     """Results as a Markdown table, floors beside their distances."""
     rows = [
-        "| weights | data | figures (floor: training against test records) | n | steps | samples/s "
+        "| weights | data | figures (floor: training against test records) | n | seed | steps | samples/s "
         "| parameters | trained |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
         modality = r["cell"].split("-")[1]
@@ -75,14 +75,12 @@ def table(results: list[dict[str, Any]]) -> str:
             f"{training['seconds'] / 60:.0f} min of {_threads(training)}, {training['samples']:,} samples"
         )
         rows.append(
-            f"| `{r['cell']}` | {r['data']} | {figures} | {r['n']:,} | {r['options']['steps']} "
+            f"| `{r['cell']}` | {r['data']} | {figures} | {r['n']:,} | {r['seed']} | {r['options']['steps']} "
             f"| {r['samples_per_second']:g} | {r['parameters']:,} | {budget} |"
         )
     dates = ", ".join(sorted({r["date"] for r in results}))
     machines = ", ".join(sorted({r["machine"] for r in results}))
-    return "\n".join(
-        [*rows, "", f"Seed 0, measured {dates} on {machines} (`python -m benchmarks score CELL`)."]
-    )
+    return "\n".join([*rows, "", f"Measured {dates} on {machines} (`python -m benchmarks score CELL`)."])
 
 
 def _threads(training: dict[str, Any]) -> str:
@@ -106,6 +104,6 @@ def conditions(results: list[dict[str, Any]]) -> str:
     for r in results:
         figures = ", ".join(f"{key} {value:.3g}" for key, value in r["scores"].items())
         lines.append(
-            f"- `{r['cell']}` asked for {r['condition']}: {figures} (n {r['n']}, guidance {r['guidance']:g})"
+            f"- `{r['cell']}` asked for {r['condition']}: {figures} (n {r['n']}, seed {r['seed']}, guidance {r['guidance']:g})"
         )
     return "\n\nConditions (`python -m benchmarks conditions CELL`):\n\n" + "\n".join(lines) if lines else ""
