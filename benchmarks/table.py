@@ -103,7 +103,6 @@ def conditions(results: list[dict[str, Any]]) -> str:
     lines = []
     for r in results:
         figures = ", ".join(f"{key} {value:.3g}" for key, value in r["scores"].items())
-        lines.append(
-            f"- `{r['cell']}` asked for {r['condition']}: {figures} (n {r['n']}, seed {r['seed']}, guidance {r['guidance']:g})"
-        )
+        drawn = f"n {r['n']}, seed {r['seed']}, guidance {r['guidance']:g}"
+        lines.append(f"- `{r['cell']}` asked for {r['condition']}: {figures} ({drawn})")
     return "\n\nConditions (`python -m benchmarks conditions CELL`):\n\n" + "\n".join(lines) if lines else ""
