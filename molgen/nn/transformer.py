@@ -74,6 +74,7 @@ class Transformer(Trunk):
     Source: after Peebles and Xie, Scalable Diffusion Models with Transformers (2023).
 
     Example:
+        >>> import torch
         >>> trunk = Transformer(TrunkSpec(site=4, context=3), width=16, depth=1, heads=2)
         >>> trunk(Streams(torch.randn(2, 5, 4)), torch.ones(2, 5) > 0, torch.randn(2, 3)).site.shape
         torch.Size([2, 5, 16])
