@@ -165,7 +165,7 @@ class TrainingModule(pl.LightningModule):
         if trainer.max_epochs and trainer.max_epochs > 0:
             total = trainer.max_epochs * max(int(trainer.num_training_batches), 1)
             spent.append(self.global_step / total)
-        for callback in getattr(trainer, "callbacks", ()):
+        for callback in trainer.__dict__["callbacks"]:  # which Lightning does not declare
             if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
                 spent.append(callback.time_elapsed() / (callback.time_elapsed() + left))
         return min(max(spent), 1.0)

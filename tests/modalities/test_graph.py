@@ -247,7 +247,6 @@ def test_pictures_are_not_read(tmp_path: Path) -> None:
 
 
 def test_sdf(tmp_path: Path) -> None:
-    pytest.importorskip("molgen.modalities.molecule.formats")
     modality = GraphModality()
     form = next(form for form in modality.formats if ".sdf" in form.suffixes)
     assert form.read is not None and form.write is not None

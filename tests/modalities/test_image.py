@@ -111,7 +111,6 @@ def test_sizes_are_the_grid() -> None:
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 8, 1), (16, 20, 3)])
 def test_trunk_takes_the_grid(shape) -> None:
-    pytest.importorskip("molgen.nn.unet")
     modality = ImageModality(shape)
     trunk = modality.trunk(TrunkSpec(site=shape[2], context=4), width=8)
     out = trunk(Streams(torch.randn(2, *shape)), modality.template([1, 1]), torch.randn(2, 4))

@@ -301,7 +301,6 @@ def test_posebusters_passes_a_conformer_and_not_a_squashed_one() -> None:
     assert scores["posebusters"] == 0.5 and scores["n_posebusters"] == 2
 
 
-@pytest.mark.skipif(not (metrics.ASSETS / "qm9.npz").is_file(), reason="the reference of QM9 is not built")
 def test_the_shipped_reference(mols: list[Mol]) -> None:
     assert (metrics.ASSETS / "qm9.npz").stat().st_size < 300_000
     scores = evaluate(mols, "qm9", n_posebusters=0)
