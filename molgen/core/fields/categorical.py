@@ -201,7 +201,8 @@ class Categorical(Field):
         eta: float = 0.0,
         scale: float = 1.0,
     ) -> Tensor:
-        x, p0 = x.long(), params.softmax(-1)
+        # A draw is the largest of logits plus Gumbel noise; noise of another scale is a temperature.
+        x, p0 = x.long(), (params / max(scale, 1e-4)).softmax(-1)
         order, value = self._uniform(mask, noise), self._uniform(mask, noise)
         if self.noise == "mask":
             if self.order == "certain":
