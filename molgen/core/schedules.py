@@ -80,6 +80,43 @@ class GaussianSchedule:
 
 @final
 @dataclass(frozen=True)
+class StraightSchedule:
+    r"""Noise levels of the straight path from data to standard normal noise.
+
+    .. math:: z_t = (1 - t) z_0 + t \varepsilon, \quad z_t / (1 - t) = z_0 + \sigma(t) \varepsilon,
+              \quad \sigma(t) = s \frac{t}{1 - t}
+
+    so that the path of flow matching is the noising process seen in other coordinates.
+
+    Arguments:
+        scale: s, the standard deviation of the data.
+        high: largest noise, where time 1 is cut off, in the unit of the data.
+        window: where in global time the field changes.
+
+    Source: Lipman et al., Flow Matching for Generative Modeling (2023).
+
+    Example:
+        >>> StraightSchedule(1.0, 99.0).sigma(torch.tensor([0.0, 0.5, 1.0])).tolist()
+        [0.0, 1.0, 99.0]
+    """
+
+    scale: float
+    high: float
+    window: Window = Window()
+
+    @property
+    def low(self) -> float:
+        """The smallest noise that a network is asked about."""
+        return 1e-3 * self.scale
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """The standard deviation at time `t`."""
+        u = self.window.local(t)
+        return (self.scale * u / (1 - u).clamp_min(1e-6)).clamp_max(self.high)
+
+
+@final
+@dataclass(frozen=True)
 class JumpSchedule:
     r"""A token keeps its value up to time t with probability alpha(t) = 1 - t, else it is redrawn.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from molgen.core.errors import ConfigError
-from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
+from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions, Simplex
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.core.schedules import GaussianSchedule, Window
 
@@ -23,6 +23,9 @@ FIELDS: dict[str, Field] = {
     "marginal": Categorical(4, noise="marginal", marginal=[0.4, 0.3, 0.2, 0.1]),
     "pairs": Categorical(4, pairs=True),
     "window": Categorical(4, pairs=True, noise="marginal", window=(0.5, 1.0)),
+    "simplex": Simplex(4, frequencies=[0.4, 0.3, 0.2, 0.1]),
+    "simplex pairs": Simplex(4, pairs=True),
+    "straight": Continuous(2).relaxed(straight=True),
 }
 
 
@@ -33,7 +36,11 @@ def noise(key: int = 0) -> BatchNoise:
 def data(field: Field) -> Tensor:
     """A valid value, made by hardening random relaxed reals."""
     template = field.relax(seed_value(field), MASK)
-    return field.harden(torch.randn(template.shape, generator=generator(9)), MASK)
+    value = field.harden(torch.randn(template.shape, generator=generator(9)), MASK)
+    if isinstance(field, Simplex):  # its data are one-hot vectors
+        hard = torch.nn.functional.one_hot(value.argmax(-1), field.channels)
+        value = field.project(2.0 * hard - 1, MASK)
+    return value
 
 
 def seed_value(field: Field) -> Tensor:
@@ -95,7 +102,8 @@ def test_padding_never_changes_a_loss_or_a_bound(name: str) -> None:
     p = params(field, x, t)
     junk = torch.where(MASK.reshape(2, 5, *(1,) * (p.dim() - 2)), p, p + 7)
     if field.rank == "pair":
-        junk = torch.where(field.valid(MASK)[..., None], p, p + 7)
+        real = field.valid(MASK)
+        junk = torch.where(real if real.dim() == p.dim() else real[..., None], p, p + 7)
     for verb in (lambda q: field.loss(q, x0, x, t, MASK), lambda q: field.step_kl(q, x0, x, t, s, MASK)):
         assert torch.allclose(verb(p), verb(junk), atol=1e-5)
         assert (verb(p) >= -1e-5).all()
@@ -165,7 +173,7 @@ def test_angles_precondition_is_exact_for_uniform_data() -> None:
     x = torch.full((1, 1, 1), 2.0)
     params = field.predict(torch.zeros(1, 1, 2), x, t, MASK[:1, :1]).flatten()
     assert params.norm().item() == pytest.approx(math.exp(-(sigma**2) / 2), rel=1e-4)
-    assert field.mean_angle(params[None, None]).item() == pytest.approx(2.0, abs=1e-5)
+    assert field.point(params[None, None]).item() == pytest.approx(2.0, abs=1e-5)
 
 
 def test_noise_of_a_sample_depends_on_seed_and_index_alone() -> None:
@@ -184,3 +192,73 @@ def test_bad_options_name_the_choices() -> None:
     with pytest.raises(ConfigError, match="window"):
         Window(0.6, 0.5)
     assert GaussianSchedule(0.01, 2.0).sigma(torch.zeros(1)).item() == 0
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_relaxed_field_holds_the_relaxed_values(name: str) -> None:
+    field = FIELDS[name]
+    soft, x0 = field.relaxed(), data(field)
+    z = field.relax(x0, MASK)
+    assert torch.allclose(soft.project(z, MASK), z)
+    assert torch.allclose(field.harden(z, MASK).float(), x0.float(), atol=1e-5)
+    # With hardly any noise, a denoiser that adds nothing returns what it is given.
+    t = torch.full((2,), 1e-4)
+    noisy = soft.perturb(z, soft.white(MASK, noise()), t, MASK)
+    raw = torch.zeros(*noisy.shape[: 3 if field.rank == "pair" else 2], soft.outputs)
+    back = soft.project(soft.point(soft.predict(raw, noisy, t, MASK)), MASK)
+    assert torch.allclose(back, z, atol=0.02 * soft.sd + 3 * soft.schedule.low)
+
+
+@pytest.mark.parametrize("name", ["simplex", "simplex pairs"])
+def test_preconditioning_is_exact_for_independent_classes(name: str) -> None:
+    """With F = 0 the logits are Bayes' posterior of one-hot data in Gaussian noise."""
+    field = FIELDS[name]
+    assert isinstance(field, Simplex)
+    x0, t = data(field), torch.full((2,), 0.6)
+    x = field.diffuse(x0, torch.zeros(2), t, MASK, noise())
+    got = field.predict(torch.zeros_like(x), x, t, MASK).softmax(-1)
+    corners = 2 * torch.eye(4) - 1
+    sigma = field.schedule.sigma(t)[0]
+    log_p = -((x[..., None, :] - corners) ** 2).sum(-1) / (2 * sigma**2) + field.log_frequencies
+    exact = log_p.softmax(-1)
+    valid = field.valid(MASK)
+    assert torch.allclose(got * valid, exact * valid, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["continuous", "levels", "angles", "mask", "pairs"])
+def test_quantize_inverts_dequantize(name: str) -> None:
+    field = FIELDS[name]
+    x0 = data(field)
+    if name == "levels":
+        x0 = field.quantize(x0, MASK)
+    shape = (*x0.shape[: 3 if field.rank == "pair" else 2], field.cells)
+    u = torch.rand(shape, generator=generator(3))
+    u = u if field.rank == "site" else (u + u.transpose(1, 2)) / 2
+    z, volume = field.dequantize(x0, u, MASK)
+    assert torch.allclose(field.quantize(z, MASK).float(), x0.float(), atol=1e-5)
+    assert volume.shape == x0.shape[: 3 if field.rank == "pair" else 2]
+    assert (z * ~MASK.reshape(2, 5, *(1,) * (z.dim() - 2))).abs().sum() == 0
+
+
+def test_the_argmax_bound_is_tight_where_the_reals_are_gumbel() -> None:
+    """If z has the density of K independent Gumbel variables, every class has probability 1 / K exactly."""
+    field, mask = Categorical(5), torch.ones(1, 3, dtype=torch.bool)
+    x, u = torch.tensor([[0, 2, 4]]), torch.rand(1, 3, 5, generator=generator(0))
+    z, volume = field.dequantize(x, u, mask)
+    sd = math.pi / math.sqrt(6)
+    gumbel = z * sd + 0.5772
+    log_p = (-gumbel - (-gumbel).exp()).sum(-1) + 5 * math.log(sd)
+    assert torch.allclose(log_p + volume, torch.full((1, 3), -math.log(5)), atol=1e-4)
+
+
+def test_drawing_from_a_relaxed_class_follows_its_probabilities() -> None:
+    field, n = Simplex(3), 20_000
+    p = torch.tensor([0.6, 0.3, 0.1])
+    mask = torch.ones(n, 1, dtype=torch.bool)
+    logits = p.log().expand(n, 1, 3).clone().requires_grad_()
+    x = field.rsample(logits, mask, noise())
+    shares = (x[:, 0] + 1).div(2).mean(0)
+    assert torch.allclose(shares, p, atol=4 * (0.25 / n) ** 0.5)
+    x[..., 0].sum().backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert logits.grad[..., 0].mean() > 0

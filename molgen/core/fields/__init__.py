@@ -8,8 +8,10 @@ Shapes: `B` samples on an extent of sites. Values of site fields are `(B, *exten
 padding is zero before and after every verb.
 """
 
+from molgen.core.fields.angles import Angles
 from molgen.core.fields.categorical import Categorical
 from molgen.core.fields.field import Field
-from molgen.core.fields.gaussian import Angles, Continuous, Positions
+from molgen.core.fields.gaussian import Continuous, GaussianField, Positions
+from molgen.core.fields.simplex import Simplex
 
-__all__ = ["Angles", "Categorical", "Continuous", "Field", "Positions"]
+__all__ = ["Angles", "Categorical", "Continuous", "Field", "GaussianField", "Positions", "Simplex"]

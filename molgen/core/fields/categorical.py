@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, final
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from molgen.core.densities import Discrete, pick
 from molgen.core.errors import ConfigError
 from molgen.core.fields.field import Field, own_shape, per_sample
+from molgen.core.fields.simplex import Simplex
 from molgen.core.noise import Noise
 from molgen.core.schedules import JumpSchedule, Window
 
@@ -68,6 +71,7 @@ class Categorical(Field):
         self.rank = self.stream = "pair" if pairs else "site"
         self.states = classes + (noise == "mask")
         self.inputs, self.estimates, self.outputs = self.states, classes, classes
+        self.entries, self.density_outputs, self.cells = 1, classes, classes
         self.window, self.weight = Window(*window), weight
         self.schedule = JumpSchedule(self.window)
         frequencies = torch.ones(classes) if marginal is None else torch.tensor(list(marginal)).float()
@@ -106,23 +110,18 @@ class Categorical(Field):
             u = u + u.transpose(1, 2)
         return u
 
-    def _pick(self, weights: Tensor, u: Tensor) -> Tensor:
-        """A class per site by inversion of unnormalised weights `(..., K)` at uniforms `u`."""
-        steps = weights.cumsum(-1)
-        return (steps < u[..., None] * steps[..., -1:]).sum(-1).clamp_max(weights.shape[-1] - 1)
-
     # -- process
 
     def prior(self, mask: Tensor, noise: Noise) -> Tensor:
         u = self._uniform(mask, noise)
         weights = self.redraw.to(u).expand(*u.shape, self.states)
-        return self.project(self._pick(weights, u), mask)
+        return self.project(pick(weights, u), mask)
 
     def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
         x = x.long()
         keep = self.schedule.alpha(t) / self.schedule.alpha(s).clamp_min(1e-12)
         u, v = self._uniform(mask, noise), self._uniform(mask, noise)
-        fresh = self._pick(self.redraw.to(v).expand(*v.shape, self.states), v)
+        fresh = pick(self.redraw.to(v).expand(*v.shape, self.states), v)
         return self.project(torch.where(u < per_sample(keep, u), x, fresh), mask)
 
     def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
@@ -209,9 +208,9 @@ class Categorical(Field):
                 # In grades, random within one: the order must not hang on the last digit.
                 entropy = -torch.special.xlogy(p0, p0).sum(-1)
                 order = order + (entropy.neg().exp() * 32).floor()
-            y = torch.where(self._revealed(x, s, mask, order), self._pick(p0, value), x)
+            y = torch.where(self._revealed(x, s, mask, order), pick(p0, value), x)
         else:
-            y = self._pick(self.posterior(p0, x, t, s), value)
+            y = pick(self.posterior(p0, x, t, s), value)
         changes = self.schedule.alpha(s) > self.schedule.alpha(t)
         return self.project(torch.where(per_sample(changes, y), y, x), mask)
 
@@ -239,8 +238,47 @@ class Categorical(Field):
         gap = ((a.softmax(-1) - b.softmax(-1)) ** 2).sum(-1)
         return self._total(gap, mask) / self._count(mask).clamp_min(1)
 
+    def relaxed(self, straight: bool = False) -> Simplex:
+        field = Simplex(
+            self.classes,
+            pairs=self.rank == "pair",
+            frequencies=self.frequencies.tolist(),
+            window=(self.window.start, self.window.end),
+            weight=self.weight,
+        )
+        return field.straightened() if straight else field
+
     def relax(self, x: Tensor, mask: Tensor) -> Tensor:
         return (2 * F.one_hot(x.long(), self.classes).float() - 1) * self.valid(mask)[..., None]
 
     def harden(self, reals: Tensor, mask: Tensor) -> Tensor:
         return self.project(reals.argmax(-1), mask)
+
+    # -- densities and cells
+
+    def density(self, raw: Tensor) -> Discrete:
+        return Discrete(raw)
+
+    def unroll(self, x: Tensor) -> Tensor:
+        return x[..., None]
+
+    def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        # K Gumbel variables, given that the largest is the one of the class: the largest is a Gumbel
+        # shifted by log K, the others are truncated there. All classes are as probable, 1 / K.
+        u = u.clamp(1e-6, 1 - 1e-6)
+        own = F.one_hot(x.long(), self.classes).bool()
+        top = math.log(self.classes) - (-u.log()).log()
+        largest = torch.where(own, top, torch.zeros_like(top)).sum(-1, keepdim=True)
+        rest = -((-largest).exp() - u.log()).log()
+        z = torch.where(own, top, rest)
+        log_q = (-z - (-z).exp()).sum(-1) + math.log(self.classes)
+        # Gumbel variables have mean .577 and standard deviation 1.28.
+        valid = self.valid(mask)
+        scaled = (z - _GUMBEL_MEAN) / _GUMBEL_SD
+        return scaled * valid[..., None], -(log_q + self.classes * math.log(_GUMBEL_SD)) * valid
+
+    def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
+        return self.harden(z, mask)
+
+
+_GUMBEL_MEAN, _GUMBEL_SD = 0.5772, math.pi / math.sqrt(6)

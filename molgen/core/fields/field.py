@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from molgen.core.densities import Density
+from molgen.core.errors import UnsupportedError
 from molgen.core.noise import Noise
 from molgen.core.schedules import Window
+
+if TYPE_CHECKING:
+    from molgen.core.fields.gaussian import GaussianField
 
 
 def per_sample(t: Tensor, x: Tensor) -> Tensor:
@@ -59,13 +64,73 @@ class Field(ABC):
     def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
         """A distance between two parameters (of p(x0 | .)) per sample, `(B,)`, for consistency losses."""
 
+    # ------------------------------------------------------------------ reals that gradients flow through
+
+    @abstractmethod
+    def relaxed(self, straight: bool = False) -> GaussianField:
+        r"""The same field over reals under Gaussian noise; classes become one-hot vectors.
+
+        Arguments:
+            straight: let the noise follow :math:`\sigma(t) = t / (1 - t)` in units of the data's standard
+                deviation, the straight paths of flow matching, instead of the field's own schedule.
+        """
+
     @abstractmethod
     def relax(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Values as reals `(B, ..., R)` of about unit scale, for families that need gradients."""
+        """Values of this field as values of the relaxed one."""
 
     @abstractmethod
     def harden(self, reals: Tensor, mask: Tensor) -> Tensor:
         """The value nearest to relaxed reals; `harden(relax(x)) == x`."""
+
+    # ------------------------------------------------------------------ densities of single entries
+
+    entries: int = 0
+    """Numbers per site (or pair) that `density` speaks of, each by itself."""
+    density_outputs: int = 0
+    """Outputs of a network that the density of one entry is made from."""
+
+    def unroll(self, x: Tensor) -> Tensor:
+        """Values as entries, `(B, ..., entries)`."""
+        return x if x.dim() > 2 and self.rank == "site" and x.is_floating_point() else x[..., None]
+
+    def density(self, raw: Tensor) -> Density:
+        """The density of entries `(...)` from outputs `(..., density_outputs)`."""
+        raise UnsupportedError(
+            f"{type(self).__name__} has no density of single entries; choose a view whose values do not "
+            "change when the object moves"
+        )
+
+    # ------------------------------------------------------------------ reals of full dimension
+
+    cells: int = 0
+    """Reals per site (or pair) that `dequantize` gives."""
+
+    def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Reals `z` whose density bounds the probability of values, and the logarithm of their volume.
+
+        .. math:: \log p(x) \ge E_u[\log p_z(z) + v]
+
+        with equality where the values are reals already. About zero mean and unit variance.
+
+        Arguments:
+            x: values.
+            u: `(B, ..., cells)`, uniform in (0, 1).
+            mask: real sites.
+
+        Returns: z `(B, ..., cells)` and v `(B, ...)` per site (or pair), both zero on padding.
+
+        Source: Theis et al., A Note on the Evaluation of Generative Models (2016); Hoogeboom et al.,
+        Argmax Flows (2021).
+        """
+        raise UnsupportedError(
+            f"{type(self).__name__} has no full-dimensional reals; choose a view whose values do not "
+            "change when the object moves"
+        )
+
+    def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
+        """The value whose cell holds `z`; `quantize(dequantize(x, u)) == x`."""
+        raise UnsupportedError(f"{type(self).__name__} has no full-dimensional reals")
 
     # ------------------------------------------------------------------ the noising process
 

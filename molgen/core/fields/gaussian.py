@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import Literal, final
+from typing import Literal, Self, final
 
 import torch
 from torch import Tensor
 
+from molgen.core.densities import Density, Gaussians, Logistics
 from molgen.core.fields.field import Field, own_shape, per_sample
 from molgen.core.noise import Noise
-from molgen.core.schedules import GaussianSchedule, Window
+from molgen.core.schedules import GaussianSchedule, StraightSchedule, Window
 
 
 class GaussianField(Field):
@@ -22,7 +24,7 @@ class GaussianField(Field):
     channels: int
     mean: float
     sd: float
-    schedule: GaussianSchedule
+    schedule: GaussianSchedule | StraightSchedule
 
     def valid(self, mask: Tensor) -> Tensor:
         return mask[..., None]
@@ -30,9 +32,31 @@ class GaussianField(Field):
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
         return x * self.valid(mask)
 
-    def _noise(self, mask: Tensor, noise: Noise, like: Tensor | None = None) -> Tensor:
-        n = noise.normal(mask, own_shape(mask, self.channels))
-        return self.project(n if like is None else n.to(like.dtype), mask)
+    def white(self, mask: Tensor, noise: Noise) -> Tensor:
+        """Standard normal noise in the field's geometry, `(B, ..., channels)`."""
+        return self.project(noise.normal(mask, own_shape(mask, self.channels)), mask)
+
+    def perturb(self, x0: Tensor, white: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        r"""Data with given noise, :math:`x_0 + \sigma(t) \varepsilon`."""
+        return self.project(x0 + self._sigma(t, x0) * white, mask)
+
+    def point(self, params: Tensor) -> Tensor:
+        """The value that the parameters stand for, through which gradients flow."""
+        return params
+
+    def rsample(self, params: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+        """A draw of p(x0 | params) through which gradients flow; reals are taken at their mean."""
+        return self.project(self.point(params), mask)
+
+    def anchor(self, params: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
+        """A likelihood term that keeps a distance between parameters from collapsing; none on reals."""
+        return torch.zeros(len(mask), device=mask.device)
+
+    def straightened(self) -> Self:
+        """The field with the noise schedule of flow matching's straight paths."""
+        field = copy.copy(self)
+        field.schedule = StraightSchedule(self.sd, self.schedule.high, self.window)
+        return field
 
     def _sigma(self, t: Tensor, x: Tensor) -> Tensor:
         return per_sample(self.schedule.sigma(t), x)
@@ -40,11 +64,11 @@ class GaussianField(Field):
     # -- process
 
     def prior(self, mask: Tensor, noise: Noise) -> Tensor:
-        return self.project(self.mean + self.schedule.high * self._noise(mask, noise), mask)
+        return self.project(self.mean + self.schedule.high * self.white(mask, noise), mask)
 
     def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
         added = (self._sigma(t, x) ** 2 - self._sigma(s, x) ** 2).clamp_min(0).sqrt()
-        return self.project(x + added * self._noise(mask, noise, x), mask)
+        return self.project(x + added * self.white(mask, noise).to(x.dtype), mask)
 
     def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
         offset = (x0 - self.mean) * self.valid(mask)
@@ -90,7 +114,7 @@ class GaussianField(Field):
         return torch.where(last, self._reconstruction(params, x0, sigma_t, mask), kl)
 
     def _squared(self, params: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
-        return ((params - x0) ** 2 * self.valid(mask)).flatten(1).sum(1)
+        return (self._offset(x0, self.point(params)) ** 2 * self.valid(mask)).flatten(1).sum(1)
 
     def _reconstruction(self, params: Tensor, x0: Tensor, sigma: Tensor, mask: Tensor) -> Tensor:
         """-log N(x0; params, v) with v the variance of x0 given x_t for Gaussian data."""
@@ -116,13 +140,15 @@ class GaussianField(Field):
         safe = sigma_t.clamp_min(1e-12)
         up = eta * sigma_s * (1 - (sigma_s / safe) ** 2).clamp_min(0).sqrt()
         down = (sigma_s**2 - up**2).clamp_min(0).sqrt()
-        y = params + down / safe * self._offset(x, params)
+        x0 = self.point(params)
+        y = x0 + down / safe * self._offset(x, x0)
         if eta > 0:
-            y = y + scale * up * self._noise(mask, noise, x)
+            y = y + scale * up * self.white(mask, noise).to(x.dtype)
         return self.project(torch.where(sigma_s < sigma_t, y, x), mask)
 
-    def _offset(self, x: Tensor, params: Tensor) -> Tensor:
-        return x - params
+    def _offset(self, x: Tensor, x0: Tensor) -> Tensor:
+        """The way from x0 to x."""
+        return x - x0
 
     def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
         return params + per_sample(ratio, params) * (params - earlier)
@@ -132,7 +158,8 @@ class GaussianField(Field):
     ) -> Tensor:
         # Heun's rule on dx/dsigma = (x - D) / sigma is an Euler step with D moved towards `ahead`.
         sigma_t, sigma_s = self._sigma(t, x), self._sigma(s, x)
-        moved = params + sigma_t / (2 * sigma_s.clamp_min(1e-12)) * (ahead - params)
+        first = self.point(params)
+        moved = first + sigma_t / (2 * sigma_s.clamp_min(1e-12)) * self._offset(self.point(ahead), first)
         z = moved + sigma_s / sigma_t.clamp_min(1e-12) * self._offset(x, moved)
         changes = (sigma_s > 0) & (sigma_s < sigma_t)
         return self.project(torch.where(changes, z, y), mask)
@@ -148,11 +175,14 @@ class GaussianField(Field):
     def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
         return self._squared(a, b, mask) / self._dimension(mask) / self.sd**2
 
+    def relaxed(self, straight: bool = False) -> GaussianField:
+        return self.straightened() if straight else self
+
     def relax(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.project((x - self.mean) / self.sd, mask)
+        return x
 
     def harden(self, reals: Tensor, mask: Tensor) -> Tensor:
-        return self.project(reals * self.sd + self.mean, mask)
+        return self.project(reals, mask)
 
 
 @final
@@ -170,6 +200,7 @@ class Continuous(GaussianField):
         noise: smallest and largest noise in units of `sd`.
         window: the part of global time in which the field changes.
         weight: share in a loss over several fields.
+        components: of the mixture that `density` makes of one entry.
 
     Example:
         >>> field, mask = Continuous(2), torch.ones(1, 3, dtype=torch.bool)
@@ -188,8 +219,10 @@ class Continuous(GaussianField):
         noise: tuple[float, float] = (0.004, 160.0),
         window: tuple[float, float] = (0.0, 1.0),
         weight: float = 1.0,
+        components: int = 8,
     ) -> None:
         self.channels = self.inputs = self.estimates = self.outputs = channels
+        self.entries, self.cells, self.density_outputs = channels, channels, 3 * components
         self.levels, self.mean, self.sd = levels, mean, sd
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(noise[0] * sd, noise[1] * sd, window=self.window)
@@ -204,6 +237,24 @@ class Continuous(GaussianField):
         index = ((x0 + 1) / 2 * (self.levels - 1)).round().long().clamp(0, self.levels - 1)
         log_mass = logits.gather(-1, index[..., None]).squeeze(-1) - logits.logsumexp(-1)
         return -(log_mass * self.valid(mask)).flatten(1).sum(1)
+
+    def density(self, raw: Tensor) -> Density:
+        if self.levels is None:
+            return Gaussians(raw, self.mean, self.sd, floor=1e-3 * self.sd)
+        return Logistics(raw, self.mean, self.sd, 0.25 / (self.levels - 1), self.levels)
+
+    def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        cell = 2 / (self.levels - 1) if self.levels else 0.0
+        z = (x + (u - 0.5) * cell - self.mean) / self.sd * self.valid(mask)
+        volume = self.channels * ((math.log(cell) if cell else 0.0) - math.log(self.sd))
+        return z, mask * volume
+
+    def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
+        x = z * self.sd + self.mean
+        if self.levels:
+            cell = 2 / (self.levels - 1)
+            x = ((x + 1) / cell).round().clamp(0, self.levels - 1) * cell - 1
+        return self.project(x, mask)
 
 
 @final
@@ -249,123 +300,3 @@ class Positions(GaussianField):
 
     def _dimension(self, mask: Tensor) -> Tensor:
         return (mask.sum(1) - 1).clamp_min(1) * self.channels
-
-
-@final
-class Angles(GaussianField):
-    r"""Angles in :math:`(-\pi, \pi]`: wrapped Gaussian noise, a direction as the prediction.
-
-    The parameters are :math:`D \in R^2` per angle, an estimate of
-    :math:`E[e^{i x_0} | x_t]`, preconditioned by :math:`e^{-\sigma^2/2} e^{i x_t}`, which is exact for
-    uniform data; its argument is the mean angle and its length the concentration. The step's
-    divergence uses the nearest lift of each angle, so it is a bound up to wrapped tails.
-
-    Arguments:
-        channels: angles per site.
-        noise: smallest and largest noise in radians; 4 rad is uniform to 1e-3.
-        window, weight: as for `Continuous`.
-
-    Example:
-        >>> field, mask = Angles(1), torch.ones(1, 1, dtype=torch.bool)
-        >>> round(field.project(torch.full((1, 1, 1), 3.5), mask).item(), 4)
-        -2.7832
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        noise: tuple[float, float] = (0.01, 4.0),
-        window: tuple[float, float] = (0.0, 1.0),
-        weight: float = 1.0,
-    ) -> None:
-        self.channels = channels
-        self.inputs = self.estimates = self.outputs = 2 * channels
-        self.mean, self.sd = 0.0, math.pi / math.sqrt(3)
-        self.window, self.weight = Window(*window), weight
-        self.schedule = GaussianSchedule(*noise, window=self.window)
-
-    def project(self, x: Tensor, mask: Tensor) -> Tensor:
-        return torch.atan2(x.sin(), x.cos()) * self.valid(mask)
-
-    def _noise(self, mask: Tensor, noise: Noise, like: Tensor | None = None) -> Tensor:
-        n = noise.normal(mask, own_shape(mask, self.channels)) * self.valid(mask)
-        return n if like is None else n.to(like.dtype)
-
-    def prior(self, mask: Tensor, noise: Noise) -> Tensor:
-        turn = noise.uniform(mask, own_shape(mask, self.channels))
-        return self.project((2 * turn - 1) * math.pi, mask)
-
-    def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
-        # A wrapped Gaussian has density (1 + 2 sum_k e^{-k^2 sigma^2 / 2} cos k(x - x0)) / 2 pi.
-        per_angle = math.exp(-(self.schedule.high**2))
-        return self._dimension(mask) * per_angle
-
-    def mean_angle(self, params: Tensor) -> Tensor:
-        """The angle of the direction, `(B, ..., C)`."""
-        return torch.atan2(params[..., self.channels :], params[..., : self.channels])
-
-    @staticmethod
-    def _vector(x: Tensor) -> Tensor:
-        return torch.cat([x.cos(), x.sin()], -1)
-
-    def features(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        return self._vector(x) * self.valid(mask)
-
-    def estimate(self, params: Tensor, mask: Tensor) -> Tensor:
-        return params * self.valid(mask)
-
-    def _shrink(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        skip = (-(sigma**2) / 2).exp()
-        return skip, (1 - skip**2).clamp_min(1e-8).sqrt()
-
-    def predict(self, raw: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        skip, out = self._shrink(self._sigma(t, x))
-        return (skip * self._vector(x) + out * raw) * self.valid(mask)
-
-    def loss(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        _, out = self._shrink(self.schedule.sigma(t))
-        error = ((params - self._vector(x0)) ** 2 * self.valid(mask)).flatten(1).sum(1)
-        return error / self._dimension(mask) / out**2 * self.window.active(t)
-
-    def _squared(self, params: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
-        return (self._wrap(self.mean_angle(params) - x0) ** 2 * self.valid(mask)).flatten(1).sum(1)
-
-    @staticmethod
-    def _wrap(x: Tensor) -> Tensor:
-        return torch.atan2(x.sin(), x.cos())
-
-    def step(
-        self,
-        x: Tensor,
-        params: Tensor,
-        t: Tensor,
-        s: Tensor,
-        mask: Tensor,
-        noise: Noise,
-        eta: float = 0.0,
-        scale: float = 1.0,
-    ) -> Tensor:
-        return super().step(x, self.mean_angle(params), t, s, mask, noise, eta, scale)
-
-    def _offset(self, x: Tensor, params: Tensor) -> Tensor:
-        return self._wrap(x - params)
-
-    def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
-        return params  # directions are not extrapolated: Euler on the circle
-
-    def correct(
-        self, x: Tensor, y: Tensor, params: Tensor, ahead: Tensor, t: Tensor, s: Tensor, mask: Tensor
-    ) -> Tensor:
-        first = self.mean_angle(params)
-        second = first + self._wrap(self.mean_angle(ahead) - first)
-        return super().correct(x, y, first, second, t, s, mask)
-
-    def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-        return ((a - b) ** 2 * self.valid(mask)).flatten(1).sum(1) / self._dimension(mask)
-
-    def relax(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self._vector(x) * self.valid(mask)
-
-    def harden(self, reals: Tensor, mask: Tensor) -> Tensor:
-        return self.mean_angle(reals) * self.valid(mask)

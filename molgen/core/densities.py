@@ -1,0 +1,208 @@
+"""Densities of single numbers under a network's outputs: what a decoder says about each entry of a field.
+
+A density is made from raw outputs `(..., P)` and speaks about values `(...)`. Draws invert the
+distribution at given uniforms `(..., 2)`, so that all randomness stays an argument.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Sharpen:
+    """How draws are made more probable than the density says.
+
+    Arguments:
+        temperature: above 0; logits are divided by it, continuous spreads multiplied.
+        top_k: only the k most probable classes (or components) remain; 0 keeps all.
+        top_p: only the smallest set of classes with at least this probability remains, in (0, 1].
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def logits(self, logits: Tensor) -> Tensor:
+        """The logits after temperature, top-k and top-p, in this order."""
+        logits = logits / self.temperature
+        if 0 < self.top_k < logits.shape[-1]:
+            least = logits.topk(self.top_k, -1).values[..., -1:]
+            logits = logits.masked_fill(logits < least, -math.inf)
+        if self.top_p < 1:
+            ranked, order = logits.sort(-1, descending=True)
+            p = ranked.softmax(-1)
+            # A class stays if those before it have not reached the mass yet; the first always stays.
+            beyond = p.cumsum(-1) - p >= self.top_p
+            logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -math.inf)
+        return logits
+
+
+def pick(weights: Tensor, u: Tensor) -> Tensor:
+    """A class by inversion of unnormalised weights `(..., K)` at uniforms `u` `(...)`.
+
+    Example:
+        >>> pick(torch.tensor([1.0, 0.0, 3.0]), torch.tensor(0.2)), pick(torch.ones(4), torch.tensor(0.6))
+        (tensor(0), tensor(2))
+    """
+    edges = weights.cumsum(-1)
+    # A class without weight has an empty interval, so rounding never picks it but at the very end.
+    index = (u[..., None] * edges[..., -1:] >= edges).sum(-1)
+    return index.clamp_max(weights.shape[-1] - 1)
+
+
+class Density(ABC):
+    """The distribution of one number per entry."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p of values `(...)`, in nats."""
+
+    @abstractmethod
+    def draw(self, u: Tensor, how: Sharpen = Sharpen()) -> Tensor:
+        """Values `(...)` by inversion at uniforms `(..., 2)`."""
+
+
+@final
+class Discrete(Density):
+    """A class out of K.
+
+    Arguments:
+        logits: `(..., K)`.
+
+    Example:
+        >>> Discrete(torch.zeros(4)).log_prob(torch.tensor(2)).exp()
+        tensor(0.2500)
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -F.cross_entropy(
+            self.logits.movedim(-1, 1) if x.dim() else self.logits, x.long(), reduction="none"
+        )
+
+    def draw(self, u: Tensor, how: Sharpen = Sharpen()) -> Tensor:
+        return pick(how.logits(self.logits).softmax(-1), u[..., 0])
+
+
+class Mixture(Density):
+    """A mixture of M components with a location and a scale each.
+
+    Arguments:
+        raw: `(..., 3 M)`: logits, locations, logarithms of scales, in a unit in which the data have
+            mean 0 and standard deviation 1.
+        shift, scale: the data's mean and standard deviation.
+        floor: smallest scale of a component, in the data's unit.
+    """
+
+    def __init__(self, raw: Tensor, shift: float, scale: float, floor: float) -> None:
+        self.logits, place, spread = raw.chunk(3, -1)
+        # The locations start apart, or all components would learn the same.
+        m = place.shape[-1]
+        grid = torch.linspace(-1.5, 1.5, m, dtype=raw.dtype, device=raw.device) if m > 1 else 0.0
+        self.place = shift + scale * (place + grid)
+        self.spread = floor + scale * F.softplus(spread)
+
+    def _component(self, u: Tensor, how: Sharpen) -> tuple[Tensor, Tensor]:
+        k = pick(how.logits(self.logits).softmax(-1), u[..., 0])[..., None]
+        return self.place.gather(-1, k).squeeze(-1), self.spread.gather(-1, k).squeeze(-1)
+
+
+@final
+class Gaussians(Mixture):
+    r"""A mixture of Gaussians on the line, or wrapped around a circle.
+
+    .. math:: p(x) = \sum_m \pi_m \sum_{k} N(x + k L; \mu_m, s_m^2)
+
+    with k = 0 on the line and k = -1, 0, 1 around a circle of circumference L (wider components lose
+    what lies beyond, so that the density on the circle is a lower bound).
+
+    Arguments:
+        raw, shift, scale, floor: as for `Mixture`.
+        period: L; None on the line.
+
+    Example:
+        >>> flat = Gaussians(torch.zeros(3), shift=0.0, scale=1.0, floor=0.0)
+        >>> bool(flat.log_prob(torch.tensor(5.0)) < flat.log_prob(torch.tensor(0.0)))
+        True
+    """
+
+    def __init__(
+        self, raw: Tensor, shift: float, scale: float, floor: float, period: float | None = None
+    ) -> None:
+        super().__init__(raw, shift, scale, floor)
+        self.period = period
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        gap = x[..., None] - self.place
+        if self.period is None:
+            kernel = self._kernel(gap)
+        else:
+            gap = torch.remainder(gap + self.period / 2, self.period) - self.period / 2
+            lifts = [self._kernel(gap + k * self.period) for k in (-1, 0, 1)]
+            kernel = torch.stack(lifts).logsumexp(0)
+        return (self.logits.log_softmax(-1) + kernel).logsumexp(-1)
+
+    def _kernel(self, gap: Tensor) -> Tensor:
+        return -0.5 * (gap / self.spread) ** 2 - self.spread.log() - 0.5 * math.log(2 * math.pi)
+
+    def draw(self, u: Tensor, how: Sharpen = Sharpen()) -> Tensor:
+        place, spread = self._component(u, how)
+        x = place + how.temperature * spread * torch.special.ndtri(u[..., 1].clamp(1e-6, 1 - 1e-6))
+        if self.period is None:
+            return x
+        wrapped: Tensor = torch.remainder(x + self.period / 2, self.period) - self.period / 2
+        return wrapped
+
+
+@final
+class Logistics(Mixture):
+    r"""A mixture of logistic distributions over equidistant levels in [-1, 1].
+
+    .. math:: P(x) = \sum_m \pi_m [F_m(x + h) - F_m(x - h)]
+
+    with F the logistic distribution function and 2h the distance of levels; the outermost levels take
+    the tails, so that the probabilities sum to one.
+
+    Arguments:
+        raw, shift, scale, floor: as for `Mixture`.
+        levels: number of levels.
+
+    Source: Salimans et al., PixelCNN++ (2017).
+
+    Example:
+        >>> levels = torch.linspace(-1, 1, 5)
+        >>> p = Logistics(torch.ones(6), 0.0, 0.5, 0.0, 5)
+        >>> round(float(sum(p.log_prob(x).exp() for x in levels)), 5)
+        1.0
+    """
+
+    def __init__(self, raw: Tensor, shift: float, scale: float, floor: float, levels: int) -> None:
+        super().__init__(raw, shift, scale, floor)
+        self.levels = levels
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        half = 1 / (self.levels - 1)
+        x = x[..., None]
+        above = (x - half - self.place) / self.spread
+        below = (x + half - self.place) / self.spread
+        # log(F(b) - F(a)) = log F(b) + log F(-a) + log(1 - e^(a - b)), exact in both tails.
+        inside = F.logsigmoid(below) + F.logsigmoid(-above) + torch.log(-torch.expm1(above - below))
+        lowest, highest = F.logsigmoid(below), F.logsigmoid(-above)
+        mass = torch.where(x < half - 1, lowest, torch.where(x > 1 - half, highest, inside))
+        return (self.logits.log_softmax(-1) + mass).logsumexp(-1)
+
+    def draw(self, u: Tensor, how: Sharpen = Sharpen()) -> Tensor:
+        place, spread = self._component(u, how)
+        x = place + how.temperature * spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6))
+        step = 2 / (self.levels - 1)
+        return ((x + 1) / step).round().clamp(0, self.levels - 1) * step - 1

@@ -1,0 +1,71 @@
+"""Densities of single entries: they integrate to one, and draws follow them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from molgen.core.densities import Density, Discrete, Gaussians, Logistics, Sharpen
+from molgen.core.noise import generator
+
+RAW = torch.randn(12, generator=generator(3), dtype=torch.float64)
+
+
+def densities() -> dict[str, tuple[Density, Tensor, float]]:
+    """Each with a grid of values and the weight of a grid point in a sum over all values."""
+    line = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
+    circle = torch.linspace(-math.pi, math.pi, 4001, dtype=torch.float64)[:-1]
+    return {
+        "classes": (Discrete(RAW), torch.arange(12), 1.0),
+        "line": (Gaussians(RAW, 0.3, 1.2, 0.01), line, 0.001),
+        "circle": (Gaussians(RAW, 0.0, 1.0, 0.01, period=2 * math.pi), circle, 2 * math.pi / 4000),
+        "levels": (Logistics(RAW, 0.0, 0.6, 0.01, 17), torch.linspace(-1, 1, 17, dtype=torch.float64), 1.0),
+    }
+
+
+def expanded(density: Density, n: int) -> Density:
+    """The same density for n entries."""
+    copies = density.__class__.__new__(density.__class__)
+    for name, value in vars(density).items():
+        setattr(copies, name, value.expand(n, *value.shape) if isinstance(value, Tensor) else value)
+    return copies
+
+
+@pytest.mark.parametrize("name", ["classes", "line", "circle", "levels"])
+def test_a_density_integrates_to_one(name: str) -> None:
+    density, grid, weight = densities()[name]
+    p = expanded(density, len(grid)).log_prob(grid).exp()
+    assert float(p.sum()) * weight == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["classes", "line", "circle", "levels"])
+def test_draws_follow_the_density(name: str) -> None:
+    """Kolmogorov-Smirnov against the summed density, at a level of about 1e-4."""
+    density, grid, weight = densities()[name]
+    n = 20_000
+    draws = expanded(density, n).draw(torch.rand(n, 2, generator=generator(1), dtype=torch.float64))
+    below = (expanded(density, len(grid)).log_prob(grid).exp() * weight).cumsum(0)
+    index = torch.searchsorted(grid.double() + 1e-9, draws.double()).clamp_max(len(grid) - 1)
+    empirical = torch.bincount(index, minlength=len(grid)).cumsum(0) / n
+    assert (empirical - below).abs().max() < 2.2 / math.sqrt(n)
+
+
+def test_sharpening_keeps_the_most_probable() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    assert Sharpen(top_k=2).logits(logits).softmax(-1).tolist() == pytest.approx([0.625, 0.375, 0, 0])
+    assert Sharpen(top_p=0.6).logits(logits).softmax(-1).tolist() == pytest.approx([0.625, 0.375, 0, 0])
+    assert Sharpen(top_p=0.01).logits(logits).softmax(-1).tolist() == pytest.approx([1, 0, 0, 0])
+    cold = Sharpen(temperature=0.5).logits(logits).softmax(-1)
+    squares = torch.tensor([0.25, 0.09, 0.0225, 0.0025])
+    assert torch.allclose(cold, squares / squares.sum())
+
+
+def test_a_discretised_mixture_stays_finite_in_its_tails() -> None:
+    density = Logistics(torch.tensor([0.0, 50.0, -30.0]), 0.0, 1.0, 1e-3, 256)
+    x = torch.tensor(-1.0, requires_grad=True)
+    value = density.log_prob(x)
+    assert bool(torch.isfinite(value))
+    assert value < -100
