@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from molgen.core.errors import DataError as DataError
     from molgen.core.errors import MolgenError as MolgenError
     from molgen.core.errors import UnsupportedError as UnsupportedError
+    from molgen.models.autoregressive import AutoregressiveModel as AutoregressiveModel
     from molgen.models.diffusion import DiffusionModel as DiffusionModel
 
 __version__ = "0.1.0"
 
 _NAMES = {
+    "molgen.models.autoregressive": ("AutoregressiveModel",),
     "molgen.models.diffusion": ("DiffusionModel",),
     "molgen.api": ("evaluate", "list_datasets", "list_families", "list_modalities", "load"),
     "molgen.core.errors": ("CheckpointError", "ConfigError", "DataError", "MolgenError", "UnsupportedError"),

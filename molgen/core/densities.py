@@ -45,6 +45,10 @@ class Sharpen:
         return logits
 
 
+PLAIN = Sharpen()
+"""Draws as the density says."""
+
+
 def pick(weights: Tensor, u: Tensor) -> Tensor:
     """A class by inversion of unnormalised weights `(..., K)` at uniforms `u` `(...)`.
 
@@ -66,7 +70,7 @@ class Density(ABC):
         """log p of values `(...)`, in nats."""
 
     @abstractmethod
-    def draw(self, u: Tensor, how: Sharpen = Sharpen()) -> Tensor:
+    def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
         """Values `(...)` by inversion at uniforms `(..., 2)`."""
 
 
@@ -90,7 +94,7 @@ class Discrete(Density):
             self.logits.movedim(-1, 1) if x.dim() else self.logits, x.long(), reduction="none"
         )
 
-    def draw(self, u: Tensor, how: Sharpen = Sharpen()) -> Tensor:
+    def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
         return pick(how.logits(self.logits).softmax(-1), u[..., 0])
 
 
@@ -155,9 +159,9 @@ class Gaussians(Mixture):
     def _kernel(self, gap: Tensor) -> Tensor:
         return -0.5 * (gap / self.spread) ** 2 - self.spread.log() - 0.5 * math.log(2 * math.pi)
 
-    def draw(self, u: Tensor, how: Sharpen = Sharpen()) -> Tensor:
+    def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
         place, spread = self._component(u, how)
-        x = place + how.temperature * spread * torch.special.ndtri(u[..., 1].clamp(1e-6, 1 - 1e-6))
+        x: Tensor = place + how.temperature * spread * torch.special.ndtri(u[..., 1].clamp(1e-6, 1 - 1e-6))
         if self.period is None:
             return x
         wrapped: Tensor = torch.remainder(x + self.period / 2, self.period) - self.period / 2
@@ -201,7 +205,7 @@ class Logistics(Mixture):
         mass = torch.where(x < half - 1, lowest, torch.where(x > 1 - half, highest, inside))
         return (self.logits.log_softmax(-1) + mass).logsumexp(-1)
 
-    def draw(self, u: Tensor, how: Sharpen = Sharpen()) -> Tensor:
+    def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
         place, spread = self._component(u, how)
         x = place + how.temperature * spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6))
         step = 2 / (self.levels - 1)

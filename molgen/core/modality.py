@@ -27,7 +27,9 @@ class View:
     Arguments:
         name: how a user selects it.
         fields: the fields by name.
-        bijective: decoding loses nothing.
+        bijective: an object has exactly one value, and decoding loses nothing; else log p of a value
+            bounds that of its object from below.
+        invariant: values do not change when the object moves, so a decoder can say each by itself.
         denoisable: every state between noise and data has a meaning, so it suits denoisers.
         ordered: sites have a meaningful order, so it suits autoregression.
         recipe: defaults for options of training and sampling that suit this data, whatever the
@@ -37,6 +39,7 @@ class View:
     name: str
     fields: Mapping[str, Field]
     bijective: bool = True
+    invariant: bool = True
     denoisable: bool = True
     ordered: bool = False
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -109,6 +112,14 @@ class Modality(ABC):
         """The network body for these streams; `name` selects an alternative; `ConfigError` if unknown."""
 
     # ------------------------------------------------------------------ sensible defaults
+
+    def causal_trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
+        """The network body over a sample's entries in a row: a causal transformer, ``"transformer"``."""
+        if name not in (None, "transformer"):
+            raise ConfigError.unknown(f"causal trunk of {self.name}", name, ["transformer"])
+        from molgen.nn.transformer import Transformer
+
+        return Transformer(spec, **{"width": 192, "depth": 4, "heads": 6, **options})
 
     extent: tuple[int, ...] | None = None
     """The grid `(H, W)` of every sample; None where samples have sizes of their own."""

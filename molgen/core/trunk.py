@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ class TrunkSpec:
         context: channels of the global vector (noise levels, conditions).
         pair_out: whether the role reads features of pairs.
         point_out: whether the role reads a displacement per site.
+        causal: whether a site may see only sites up to itself, and the trunk is a `CausalTrunk`.
     """
 
     site: int = 0
@@ -28,6 +30,7 @@ class TrunkSpec:
     context: int = 0
     pair_out: bool = False
     point_out: bool = False
+    causal: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,18 @@ class Trunk(nn.Module, ABC):
             mask: real sites, `(B, *extent)`.
             context: `(B, spec.context)`, or None where the spec has none.
         """
+
+
+class CausalTrunk(Trunk):
+    """A trunk over a sequence of sites, each of which sees only sites up to itself.
+
+    It can be run site by site: `extend` gives what `forward` gives, at the cost of one site.
+    """
+
+    @abstractmethod
+    def begin(self, mask: Tensor, context: Tensor | None) -> Any:
+        """What is remembered of a sequence that is about to be written, of real sites `(B, N)`."""
+
+    @abstractmethod
+    def extend(self, site: Tensor, memory: Any) -> Tensor:
+        """The features `(B, width)` of the next site, given its channels `(B, C)`; updates the memory."""

@@ -46,7 +46,7 @@ class GenerativeModel(ABC):
 
     family: ClassVar[str]
     needs: ClassVar[Mapping[str, bool]] = {}
-    likelihood: ClassVar[str] = "none"
+    likelihood: str = "none"
 
     def __init__(
         self,
@@ -110,8 +110,9 @@ class GenerativeModel(ABC):
 
     def make_trunk(self, spec: TrunkSpec) -> Trunk:
         """The modality's trunk for these streams."""
+        make = self.modality.causal_trunk if spec.causal else self.modality.trunk
         try:
-            return self.modality.trunk(spec, self.trunk, **self.trunk_options)
+            return make(spec, self.trunk, **self.trunk_options)
         except TypeError as error:  # an option that the trunk's constructor does not take
             raise ConfigError(f"trunk of {self.modality.name!r}: {error}") from None
 
@@ -245,6 +246,15 @@ class GenerativeModel(ABC):
                 measured = [self.modality.measure(r, c.name) for r in records]
                 values[c.name] = np.asarray(measured, dtype=np.float32)
         return self.modality.encode_all(records, self._view, values)
+
+    def withheld(self, batch: Batch, noise: Noise, share: float) -> dict[str, Tensor]:
+        """The labels of a batch, a share of them hidden, so that the network learns to do without."""
+        labels = {}
+        for c in self.conditions:
+            drop = noise.uniform(batch.mask, ()) < share
+            value = batch.conditions[c.name]
+            labels[c.name] = torch.where(drop, torch.full_like(value, c.missing()), value)
+        return labels
 
     # ------------------------------------------------------------------ sample
 

@@ -55,7 +55,7 @@ class DiffusionModel(GenerativeModel):
 
     family: ClassVar[str] = "diffusion"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
-    likelihood: ClassVar[str] = "lower bound"
+    likelihood = "lower bound"
     sampling: ClassVar[tuple[str, ...]] = ("steps", "solver", "guidance", "noise_scale")
 
     def __init__(
@@ -103,7 +103,7 @@ class DiffusionModel(GenerativeModel):
     def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
         t = self._times(batch.mask, noise)
         x = self._corrupt(batch, t, noise)
-        labels = self._withheld(batch, noise)
+        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
         previous = None
         # Self-conditioning: half of the steps see an estimate, made without gradients.
         if self.option("self_condition", False) and self._coin(batch.mask, noise):
@@ -130,14 +130,6 @@ class DiffusionModel(GenerativeModel):
             name: f.diffuse(batch.values[name], zero, t, batch.mask, noise)
             for name, f in self.view.fields.items()
         }
-
-    def _withheld(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
-        labels = {}
-        for c in self.conditions:
-            drop = noise.uniform(batch.mask, ()) < self.hyper["label_dropout"]
-            value = batch.conditions[c.name]
-            labels[c.name] = torch.where(drop, torch.full_like(value, c.missing()), value)
-        return labels
 
     @staticmethod
     def _coin(mask: Tensor, noise: Noise) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
-from molgen.core.trunk import Streams, Trunk, TrunkSpec
+from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.nn.layers import (
     ContextEmbedding,
     GatedMLP,
@@ -41,22 +43,49 @@ class _Block(nn.Module):
         causal: bool,
         turn: tuple[Tensor, Tensor] | None,
         context: Tensor | None,
+        past: tuple[Tensor, Tensor] | None = None,
+        now: int = 0,
     ) -> Tensor:
+        """Features `(B, N, width)`; with `past`, keys and values of sites before `now`, of one more site."""
         b, n, width = h.shape
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(context)
         qkv = self.inputs(modulate(h, shift_a, scale_a)).reshape(b, n, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if turn is not None:
             q, k = rotate(q, *turn), rotate(k, *turn)
+        if past is not None:
+            past[0][:, :, now], past[1][:, :, now] = k[:, :, 0], v[:, :, 0]
+            k, v = past[0][:, :, : now + 1], past[1][:, :, : now + 1]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal and keep is None)
         h = h + self.output(mixed.transpose(1, 2).reshape(b, n, width)) * (1 + gate_a)
         out: Tensor = h + self.mlp(modulate(h, shift_m, scale_m)) * (1 + gate_m)
         return out
 
 
+@dataclass
+class Memory:
+    """What a causal transformer remembers of the sites written so far.
+
+    Arguments:
+        mask: real sites of the whole sequence, `(B, N)`.
+        context: the embedded context.
+        past: keys and values of every block, `(B, heads, N, C)`.
+        turn: the rotary angles of the whole sequence.
+        holes: whether padding stands before real sites.
+        now: the next site.
+    """
+
+    mask: Tensor
+    context: Tensor | None
+    past: list[tuple[Tensor, Tensor]]
+    turn: tuple[Tensor, Tensor] | None
+    holes: bool
+    now: int = 0
+
+
 @final
-class Transformer(Trunk):
-    """A transformer over a sequence of sites, modulated by the context (adaLN).
+class Transformer(CausalTrunk):
+    """A transformer over a sequence of sites, causal if the spec says so, modulated by the context (adaLN).
 
     Arguments:
         spec: streams in and out; sites only.
@@ -65,7 +94,6 @@ class Transformer(Trunk):
         heads: attention heads; `width` must be an even multiple of them.
         rotary: rotary relative positions in the attention; if False, sines and cosines of the
             position are added to the input.
-        causal: whether a site sees only sites up to itself.
         hidden: channels inside the gated MLP, 2 `width` if None.
 
     Raises:
@@ -88,7 +116,6 @@ class Transformer(Trunk):
         depth: int = 6,
         heads: int = 6,
         rotary: bool = True,
-        causal: bool = False,
         hidden: int | None = None,
     ) -> None:
         super().__init__()
@@ -96,7 +123,7 @@ class Transformer(Trunk):
             raise ConfigError("Transformer has a site stream only; use PairTransformer for pairs and points")
         require_divisible("width", width, "2 heads", 2 * heads)
         self.spec, self.width, self.pair_width = spec, width, 0
-        self.rotary, self.causal, self.heads = rotary, causal, heads
+        self.rotary, self.causal, self.heads = rotary, spec.causal, heads
         self.site_in = SiteInput(spec.site, width, ordered=not rotary)
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.blocks = nn.ModuleList(
@@ -106,17 +133,62 @@ class Transformer(Trunk):
 
     def forward(self, streams: Streams, mask: Tensor, context: Tensor | None) -> Streams:
         h = self.site_in(streams.site, mask)
-        turn = rotary(mask.shape[1], self.width // self.heads, h) if self.rotary else None
+        turn = self._turn(mask, h)
         keep = self._keep(mask)
         c = self.context_in(context)
         for block in self.blocks:
             h = block(h, keep, self.causal, turn, c)
         return Streams(modulate(h, *self.site_out(c)) * mask[..., None])
 
+    def begin(self, mask: Tensor, context: Tensor | None) -> Memory:
+        if not (self.causal and self.rotary):
+            raise ConfigError("a transformer that writes site by site must be causal and rotary")
+        b, n = mask.shape
+        like = self.site_in.start
+        empty = like.new_zeros(2, len(self.blocks), b, self.heads, n, self.width // self.heads)
+        past = list(zip(empty[0], empty[1], strict=True))
+        return Memory(mask, self.context_in(context), past, self._turn(mask, like), _holes(mask))
+
+    def extend(self, site: Tensor, memory: Memory) -> Tensor:
+        now, holes = memory.now, memory.holes
+        h = self.site_in(site[:, None], memory.mask[:, now : now + 1])
+        turn = memory.turn
+        if turn is not None:
+            turn = (turn[0][..., now : now + 1, :], turn[1][..., now : now + 1, :])
+        keep = None
+        if holes:
+            keep = memory.mask[:, : now + 1].clone()
+            keep[:, now] = True  # padding sees itself, or its softmax would be empty
+            keep = keep[:, None, None]
+        for block, past in zip(self.blocks, memory.past, strict=True):
+            h = block(h, keep, False, turn, memory.context, past, now)
+        memory.now += 1
+        return modulate(h, *self.site_out(memory.context))[:, 0]
+
+    def _turn(self, mask: Tensor, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Rotary angles; padding before a real site does not count as a place."""
+        if not self.rotary:
+            return None
+        cos, sin = rotary(mask.shape[1], self.width // self.heads, like)
+        if not self.causal or not _holes(mask):
+            return cos, sin
+        place = (mask.cumsum(1) - 1).clamp_min(0)
+        return cos[place][:, None], sin[place][:, None]
+
     def _keep(self, mask: Tensor) -> Tensor | None:
         """Which keys each query sees, or None where a plain (causal) attention will do."""
-        if self.causal:
+        if self.causal and not _holes(mask):
             # Padding stands after the real sites, so the causal order hides it already.
             return None
+        if self.causal:
+            n = mask.shape[1]
+            order = torch.ones(n, n, dtype=torch.bool, device=mask.device)
+            itself = torch.eye(n, dtype=torch.bool, device=mask.device)
+            return ((order.tril() & mask[:, None]) | itself)[:, None]
         # A sample without sites sees its own padding, or its softmax would be empty.
         return (mask | ~mask.any(1, keepdim=True))[:, None, None]
+
+
+def _holes(mask: Tensor) -> bool:
+    """Whether padding stands before a real site in any sample."""
+    return bool((mask[:, 1:] & ~mask[:, :-1]).any())

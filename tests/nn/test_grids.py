@@ -16,9 +16,10 @@ from .samples import randomised, streams
 LINE = TrunkSpec(site=3, context=4)
 
 
-def transformer(**options: bool) -> Transformer:
+def transformer(causal: bool = False, **options: bool) -> Transformer:
     torch.manual_seed(0)
-    trunk = Transformer(LINE, width=16, depth=2, heads=2, **options).double()
+    spec = TrunkSpec(site=3, context=4, causal=causal)
+    trunk = Transformer(spec, width=16, depth=2, heads=2, **options).double()
     randomised(trunk)
     return trunk
 

@@ -108,6 +108,12 @@ class Angles(GaussianField):
 
     # -- densities and cells
 
+    entry_inputs = 8
+
+    def observe(self, entries: Tensor) -> Tensor:
+        turns = entries[..., None] * torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=entries.dtype)
+        return torch.cat([turns.cos(), turns.sin()], -1)
+
     def density(self, raw: Tensor) -> Gaussians:
         return Gaussians(raw, 0.0, self.sd, floor=0.01, period=2 * math.pi)
 

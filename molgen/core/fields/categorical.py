@@ -71,13 +71,15 @@ class Categorical(Field):
         self.rank = self.stream = "pair" if pairs else "site"
         self.states = classes + (noise == "mask")
         self.inputs, self.estimates, self.outputs = self.states, classes, classes
-        self.entries, self.density_outputs, self.cells = 1, classes, classes
+        self.entries, self.density_outputs, self.cells, self.entry_inputs = 1, classes, classes, classes
         self.window, self.weight = Window(*window), weight
         self.schedule = JumpSchedule(self.window)
         frequencies = torch.ones(classes) if marginal is None else torch.tensor(list(marginal)).float()
         redraw = F.one_hot(torch.tensor(classes), classes + 1).float() if noise == "mask" else frequencies
         self.redraw = redraw / redraw.sum()
         self.frequencies = frequencies / frequencies.sum()
+
+    _vectors = False
 
     @property
     def _axes(self) -> int:
@@ -259,8 +261,8 @@ class Categorical(Field):
     def density(self, raw: Tensor) -> Discrete:
         return Discrete(raw)
 
-    def unroll(self, x: Tensor) -> Tensor:
-        return x[..., None]
+    def observe(self, entries: Tensor) -> Tensor:
+        return F.one_hot(entries.long(), self.classes).float()
 
     def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         # K Gumbel variables, given that the largest is the one of the class: the largest is a Gumbel

@@ -92,7 +92,21 @@ class Field(ABC):
 
     def unroll(self, x: Tensor) -> Tensor:
         """Values as entries, `(B, ..., entries)`."""
-        return x if x.dim() > 2 and self.rank == "site" and x.is_floating_point() else x[..., None]
+        return x if self._vectors else x[..., None]
+
+    def rolled(self, entries: Tensor, mask: Tensor) -> Tensor:
+        """The inverse of `unroll` for entries `(B, sites * entries)` of a site field."""
+        return entries.reshape(*mask.shape, self.entries) if self._vectors else entries.reshape(mask.shape)
+
+    _vectors: bool = True
+    """Whether the values of a site are a vector of entries, not a number."""
+
+    entry_inputs: int = 0
+    """Channels that `observe` gives."""
+
+    def observe(self, entries: Tensor) -> Tensor:
+        """Entries `(...)` as network input of about unit scale, `(..., entry_inputs)`."""
+        raise UnsupportedError(f"{type(self).__name__} has no single entries")
 
     def density(self, raw: Tensor) -> Density:
         """The density of entries `(...)` from outputs `(..., density_outputs)`."""

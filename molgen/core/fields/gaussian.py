@@ -13,6 +13,7 @@ from molgen.core.densities import Density, Gaussians, Logistics
 from molgen.core.fields.field import Field, own_shape, per_sample
 from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, StraightSchedule, Window
+from molgen.core.waves import waves
 
 
 class GaussianField(Field):
@@ -237,6 +238,12 @@ class Continuous(GaussianField):
         index = ((x0 + 1) / 2 * (self.levels - 1)).round().long().clamp(0, self.levels - 1)
         log_mass = logits.gather(-1, index[..., None]).squeeze(-1) - logits.logsumexp(-1)
         return -(log_mass * self.valid(mask)).flatten(1).sum(1)
+
+    entry_inputs = 13
+
+    def observe(self, entries: Tensor) -> Tensor:
+        unit = (entries - self.mean) / self.sd
+        return torch.cat([unit[..., None], waves(unit, 6)], -1)
 
     def density(self, raw: Tensor) -> Density:
         if self.levels is None:

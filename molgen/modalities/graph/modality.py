@@ -99,7 +99,7 @@ class GraphModality(ConstitutionModality):
             weight=4.0,  # a molecule has four times as many pairs as atoms, and they are as hard
         )
         fields: dict[str, Field] = {ATOMS: atoms, BONDS: bonds}
-        return {"graph": View("graph", fields, ordered=True, recipe=RECIPE)}
+        return {"graph": View("graph", fields, bijective=False, ordered=True, recipe=RECIPE)}
 
     def encode(self, record: Any, view: str) -> Sample:
         from molgen.modalities.graph.codec import to_arrays

@@ -99,7 +99,7 @@ class MoleculeModality(Modality):
             BONDS: Categorical(4, pairs=True, marginal=self.bonds, window=graph, weight=8.0),
             POSITIONS: Positions(sd=self.sd, window=geometry),
         }
-        return {"cartesian": View("cartesian", fields, ordered=True, recipe=RECIPE)}
+        return {"cartesian": View("cartesian", fields, bijective=False, invariant=False, recipe=RECIPE)}
 
     # ------------------------------------------------------------------ codec
 

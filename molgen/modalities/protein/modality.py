@@ -22,6 +22,7 @@ from molgen.core.trunk import Trunk, TrunkSpec
 NM = 0.1
 """Nanometres per Angstrom."""
 
+INTERNAL = {"batch_size": 16, "lr": 1e-3, "sample_batch": 32}
 RECIPE = {
     "batch_size": 4,
     "lr": 1e-3,
@@ -71,8 +72,17 @@ class ProteinModality(Modality):
         self.sd, self.draw = float(sd), (int(draw[0]), int(draw[1]))
         self.helix, self.strand = (float(helix[0]), float(helix[1])), (float(strand[0]), float(strand[1]))
         self._views = {
-            "cartesian": View("cartesian", {"ca": Positions(sd=self.sd)}, recipe=RECIPE),
-            "internal": View("internal", {"angles": Angles(2)}, bijective=False, ordered=True),
+            "cartesian": View(
+                "cartesian", {"ca": Positions(sd=self.sd)}, bijective=False, invariant=False, recipe=RECIPE
+            ),
+            "internal": View(
+                "internal",
+                {"angles": Angles(2)},
+                bijective=False,
+                denoisable=False,
+                ordered=True,
+                recipe=INTERNAL,
+            ),
         }
 
     @property

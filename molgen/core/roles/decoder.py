@@ -1,0 +1,75 @@
+"""The decoder: a code to the densities of all entries of all fields, independent given the code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from molgen.core.conditions import Condition
+from molgen.core.fields import Field
+from molgen.core.roles.role import MakeTrunk, Role
+from molgen.core.trunk import Streams, TrunkSpec
+
+
+@final
+class Decoder(Role):
+    r"""A trunk that is told a code at every site and in its context, with heads for densities.
+
+    Arguments:
+        fields, make_trunk, conditions, width: as for `Role`.
+        code: channels of the code.
+        extent: the grid of all samples, on which each site gets its own view of the code; None where
+            samples have sizes of their own.
+        site: channels that the code has on each site.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Field],
+        make_trunk: MakeTrunk,
+        conditions: Sequence[Condition] = (),
+        code: int = 32,
+        extent: tuple[int, ...] | None = None,
+        site: int = 16,
+        width: int = 128,
+    ) -> None:
+        spec = TrunkSpec(site=site, context=width, pair_out=any(f.stream == "pair" for f in fields.values()))
+        # The number of sites is known before any of them: sizes are drawn first.
+        super().__init__(fields, make_trunk, spec, conditions, width, levels=1, code=code)
+        self.extent, self.site = extent, site
+        self.spread = nn.Linear(code, site * math.prod(extent or (1,)))
+        self.add_heads({name: f.entries * f.density_outputs for name, f in fields.items()})
+
+    def forward(
+        self, code: Tensor, mask: Tensor, labels: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Outputs for the densities per field, `(B, ..., entries, density_outputs)`, from `(B, code)`."""
+        spread = self.spread(code.to(self.dtype))
+        shape = self.extent or (1,) * (mask.dim() - 1)
+        site = spread.reshape(len(mask), *shape, self.site).expand(*mask.shape, self.site)
+        size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
+        context = self.embed(size[:, None], labels, code, count=len(mask))
+        out = self.trunk(Streams(site=site * mask[..., None]), mask, context)
+        raw = {k: self.read_out(out, k) for k in self.fields}
+        return {
+            k: raw[k].reshape(*raw[k].shape[:-1], f.entries, f.density_outputs)
+            for k, f in self.fields.items()
+        }
+
+
+def log_likelihood(
+    fields: Mapping[str, Field], raw: Mapping[str, Tensor], values: Mapping[str, Tensor], mask: Tensor
+) -> dict[str, Tensor]:
+    """log p(values | raw) per field in nats, `(B,)`, each symmetric pair once."""
+    out = {}
+    for name, f in fields.items():
+        log_p = f.density(raw[name]).log_prob(f.unroll(values[name]))
+        valid = f.valid(mask)
+        valid = valid if valid.dim() == log_p.dim() else valid[..., None]
+        total = torch.where(valid, log_p, torch.zeros_like(log_p)).flatten(1).sum(1)
+        out[name] = total / (2 if f.rank == "pair" else 1)
+    return out

@@ -1,0 +1,86 @@
+"""The denoiser: values under noise to the parameters of p(x0 | x_t)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from molgen.core.conditions import Condition
+from molgen.core.fields import Field
+from molgen.core.roles.role import MakeTrunk, Role, channels, gather
+from molgen.core.trunk import Streams, TrunkSpec
+
+
+@final
+class Denoiser(Role):
+    r"""A trunk with heads that predict the parameters of p(x0 | x_t) of every field.
+
+    Arguments:
+        fields, make_trunk, conditions, width: as for `Role`.
+        self_condition: whether it also takes its previous estimate of x0 (Chen et al., Analog Bits,
+            2023).
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Field],
+        make_trunk: MakeTrunk,
+        conditions: Sequence[Condition] = (),
+        self_condition: bool = False,
+        width: int = 128,
+    ) -> None:
+        wide = channels(fields, lambda f: f.inputs + self_condition * f.estimates)
+        points = sum(f.stream == "point" for f in fields.values())
+        spec = TrunkSpec(
+            site=wide["site"],
+            pair=wide["pair"],
+            point=points * (1 + self_condition),
+            context=width,
+            pair_out=any(f.stream == "pair" for f in fields.values()),
+            point_out=points > 0,
+        )
+        super().__init__(fields, make_trunk, spec, conditions, width, levels=len(fields))
+        self.self_condition = self_condition
+        self.add_heads({name: f.outputs for name, f in fields.items()})
+
+    def forward(
+        self,
+        x: Mapping[str, Tensor],
+        t: Tensor,
+        mask: Tensor,
+        labels: Mapping[str, Tensor] | None = None,
+        previous: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """The parameters of p(x0 | x_t) per field.
+
+        Arguments:
+            x: values at time `t`, per field.
+            t: times `(B,)`.
+            mask: real sites.
+            labels: conditions `(B,)` by name; absent ones count as not given.
+            previous: the estimate of an earlier step, for self-conditioning.
+        """
+        levels = torch.stack([f.level(t) for f in self.fields.values()], 1)
+        context = self.embed(levels, labels, count=len(mask))
+        out = self.trunk(self._streams(x, t, mask, previous), mask, context)
+        return {k: f.predict(self.read_out(out, k), x[k], t, mask) for k, f in self.fields.items()}
+
+    def _streams(
+        self,
+        x: Mapping[str, Tensor],
+        t: Tensor,
+        mask: Tensor,
+        previous: Mapping[str, Tensor] | None,
+    ) -> Streams:
+        parts: dict[str, list[Tensor]] = {}
+        for name, f in self.fields.items():
+            features = f.features(x[name], t, mask)
+            parts[name] = [features]
+            if self.self_condition and previous is None:
+                parts[name].append(features.new_zeros(*features.shape[:-1], f.estimates))
+            elif self.self_condition and previous is not None:
+                parts[name].append(f.estimate(previous[name], mask))
+        return gather(self.fields, parts, self.dtype)

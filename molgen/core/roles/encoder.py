@@ -1,0 +1,85 @@
+"""The encoder and critic: values of all fields to a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from molgen.core.conditions import Condition
+from molgen.core.fields import GaussianField
+from molgen.core.roles.role import MakeTrunk, Role, channels, gather
+from molgen.core.trunk import TrunkSpec
+
+
+@final
+class Encoder(Role):
+    r"""A trunk whose features are pooled over sites and pairs to a vector; with one output, a critic.
+
+    Features of sites are gated before their mean is taken, so that a few can decide, and go through a
+    hidden layer; values are relaxed reals, through which gradients flow.
+
+    Arguments:
+        fields: the relaxed fields by name.
+        make_trunk, conditions, width: as for `Role`.
+        outputs: channels of the vector.
+        extensive: sum over sites instead of their mean, as an energy is.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, GaussianField],
+        make_trunk: MakeTrunk,
+        conditions: Sequence[Condition] = (),
+        outputs: int = 1,
+        extensive: bool = False,
+        width: int = 128,
+    ) -> None:
+        wide = channels(fields, lambda f: f.inputs)
+        pairs = any(f.stream == "pair" for f in fields.values())
+        spec = TrunkSpec(
+            site=wide["site"],
+            pair=wide["pair"],
+            point=sum(f.stream == "point" for f in fields.values()),
+            context=width,
+            pair_out=pairs,
+        )
+        super().__init__(fields, make_trunk, spec, conditions, width, levels=1)
+        self.pairs, self.extensive = pairs, extensive
+        size = self.trunk.width
+        self.gate_site = nn.Linear(size, 2 * width)
+        self.gate_pair = nn.Linear(self.trunk.pair_width, 2 * width) if pairs else None
+        self.output = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs))
+        self.relaxed = fields
+
+    def forward(
+        self,
+        x: Mapping[str, Tensor],
+        mask: Tensor,
+        labels: Mapping[str, Tensor] | None = None,
+        t: Tensor | None = None,
+    ) -> Tensor:
+        """`(B, outputs)` from relaxed values; `t` `(B,)` tells their noise level, by default none."""
+        time = torch.zeros(len(mask), device=mask.device) if t is None else t
+        parts = {k: [f.features(x[k], time, mask)] for k, f in self.relaxed.items()}
+        context = self.embed(time[:, None], labels, count=len(mask))
+        out = self.trunk(gather(self.fields, parts, self.dtype), mask, context)
+        assert out.site is not None
+        pooled = self._pool(self.gate_site(out.site), mask)
+        if self.gate_pair is not None and out.pair is not None:
+            off = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+            pooled = pooled + self._pool(
+                self.gate_pair(out.pair), mask[:, :, None] & mask[:, None, :] & off, mask.sum(1)
+            )
+        result: Tensor = self.output(pooled)
+        return result
+
+    def _pool(self, features: Tensor, valid: Tensor, count: Tensor | None = None) -> Tensor:
+        gate, value = features.chunk(2, -1)
+        total = (gate.sigmoid() * value * valid[..., None]).flatten(1, -2).sum(1)
+        if self.extensive:
+            return total
+        sites = valid.flatten(1).sum(1) if count is None else count
+        return total / sites.clamp_min(1)[:, None]

@@ -1,0 +1,224 @@
+"""The predictor: entries written so far to the density of the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from molgen.core.conditions import Condition
+from molgen.core.densities import PLAIN, Sharpen
+from molgen.core.errors import ConfigError
+from molgen.core.fields import Field
+from molgen.core.noise import Noise
+from molgen.core.roles.layout import Layout, Order
+from molgen.core.roles.role import MakeTrunk, Role
+from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
+from molgen.core.waves import waves
+
+_LENGTH = 64.0  # sites over which the slowest wave of a place turns once
+
+
+@final
+class Predictor(Role):
+    r"""A causal trunk over the slots of a `Layout`, with heads for the density of each slot's entry.
+
+    .. math:: \log p(x) = \sum_t \log p(x_t | x_{<t}, n)
+
+    A slot sees what the slot before it holds and where that stood, and what is to be written now: field,
+    entry, site, and the other site of a pair. The number of sites n is known from the start.
+
+    Arguments:
+        fields, make_trunk, conditions, width: as for `Role`; the trunk must be a `CausalTrunk`.
+        extent: the grid of all samples; None where samples have sizes of their own.
+        order: of the sites; a name in `ORDERS` or, on a grid, a permutation.
+        code: channels of a vector that all slots see.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Field],
+        make_trunk: MakeTrunk,
+        conditions: Sequence[Condition] = (),
+        extent: tuple[int, ...] | None = None,
+        order: Order = "forward",
+        code: int = 0,
+        width: int = 128,
+    ) -> None:
+        self.extent, self.order = extent, order
+        if extent is None and not isinstance(order, str):
+            raise ConfigError("order: a permutation needs samples of one size; give a name instead")
+        names = list(fields)
+        self._kinds = {
+            (k, e): i
+            for i, (k, e) in enumerate((k, e) for k in names for e in range(max(fields[k].entries, 1)))
+        }
+        pairs = any(f.rank == "pair" for f in fields.values())
+        places = len(extent or (0,)) * (1 + pairs)
+        self._told = len(self._kinds) + 32 * places
+        self._held = sum(f.entry_inputs for f in fields.values())
+        spec = TrunkSpec(site=2 * self._told + self._held + 1, context=width, causal=True)
+        super().__init__(fields, make_trunk, spec, conditions, width, levels=1, code=code)
+        if not isinstance(self.trunk, CausalTrunk):
+            raise ConfigError(f"trunk {type(self.trunk).__name__} is not causal")
+        self.pairs = pairs
+        self.add_heads({name: f.density_outputs for name, f in fields.items()})
+        self.layout = lru_cache(maxsize=64)(self._layout)
+
+    def add_heads(self, outputs: Mapping[str, int]) -> None:
+        """A head per field; slots of pairs stand in the sequence like all others."""
+        self.heads = nn.ModuleDict()
+        for name, count in outputs.items():
+            head = nn.Linear(self.trunk.width, count)
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+            self.heads[f"field_{name}"] = head
+
+    # ------------------------------------------------------------------ what a slot sees
+
+    def _layout(self, sites: int) -> tuple[Layout, Tensor]:
+        """The slots of samples with this many sites, and what each tells of itself, `(T, told)`."""
+        layout = Layout.of(self.fields, self.extent or (sites,), self.order)
+        kinds = [
+            self._kinds[layout.names[k], e]
+            for k, e in zip(layout.field.tolist(), layout.entry.tolist(), strict=True)
+        ]
+        parts = [F.one_hot(torch.tensor(kinds, dtype=torch.long), len(self._kinds)).float()]
+        for place in (layout.site, layout.other)[: 1 + self.pairs]:
+            axes = (place // self.extent[1], place % self.extent[1]) if self.extent else (place,)
+            parts += [waves(axis.float() / _LENGTH) for axis in axes]
+        return layout, torch.cat(parts, 1)
+
+    def _hold(self, layout: Layout, values: Mapping[str, Tensor]) -> Tensor:
+        """What each slot holds, `(B, T, held)`."""
+        first = next(iter(values.values()))
+        held = torch.zeros(len(first), len(layout), self._held, dtype=self.dtype, device=first.device)
+        at = 0
+        for name, f in self.fields.items():
+            held[:, layout.slots(name), at : at + f.entry_inputs] = f.observe(
+                layout.read(name, f, values[name])
+            ).to(self.dtype)
+            at += f.entry_inputs
+        return held
+
+    def _context(self, mask: Tensor, labels: Mapping[str, Tensor] | None, code: Tensor | None) -> Tensor:
+        size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
+        return self.embed(size[:, None], labels, code, count=len(mask))
+
+    def forward(
+        self,
+        values: Mapping[str, Tensor],
+        mask: Tensor,
+        labels: Mapping[str, Tensor] | None = None,
+        code: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Outputs for the densities of each field's slots, `(B, T_k, density_outputs)`."""
+        layout, told = self.layout(mask.flatten(1).shape[1])
+        valid = layout.valid(mask)
+        told = told.to(mask.device, self.dtype).expand(len(mask), -1, -1)
+        own = torch.cat([self._hold(layout, values), told], -1)
+        # The slot before is the last one that the sample has; padding may stand in between.
+        index = torch.arange(len(layout), device=mask.device)
+        last = torch.where(valid, index, -1).cummax(1).values
+        before = F.pad(last, (1, -1), value=-1)
+        seen = own.gather(1, before.clamp_min(0)[..., None].expand(-1, -1, own.shape[-1]))
+        started = (before >= 0)[..., None].to(self.dtype)
+        site = torch.cat([told, seen * started, started], -1)
+        h = self.trunk(Streams(site=site), valid, self._context(mask, labels, code)).site
+        assert h is not None
+        return {name: self.heads[f"field_{name}"](h[:, layout.slots(name)]) for name in self.fields}
+
+    def log_prob(
+        self,
+        values: Mapping[str, Tensor],
+        mask: Tensor,
+        labels: Mapping[str, Tensor] | None = None,
+        code: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """log p of each field's entries given all that was written before, in nats, `(B,)`."""
+        raw = self(values, mask, labels, code)
+        layout, _ = self.layout(mask.flatten(1).shape[1])
+        valid, out = layout.valid(mask), {}
+        for name, f in self.fields.items():
+            log_p = f.density(raw[name]).log_prob(layout.read(name, f, values[name]))
+            own = valid[:, layout.slots(name)]
+            out[name] = torch.where(own, log_p, torch.zeros_like(log_p)).sum(1)
+        return out
+
+    # ------------------------------------------------------------------ writing
+
+    @torch.no_grad()
+    def write(
+        self,
+        mask: Tensor,
+        noise: Noise,
+        labels: Mapping[str, Tensor] | None = None,
+        code: Tensor | None = None,
+        how: Sharpen = PLAIN,
+        given: Mapping[str, Tensor] | None = None,
+        keep: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Draws all entries in order, each from its density, with what was computed before cached.
+
+        Arguments:
+            mask: real sites.
+            noise: the source of randomness.
+            labels, code: as in `forward`.
+            how: temperature, top-k and top-p.
+            given, keep: values, and the sites `(B, *extent)` whose entries are taken from them.
+        """
+        trunk = self.trunk
+        assert isinstance(trunk, CausalTrunk)
+        layout, told = self.layout(mask.flatten(1).shape[1])
+        b, told = len(mask), told.to(mask.device, self.dtype)
+        valid = layout.valid(mask)
+        kept = layout.valid(keep) if keep is not None else torch.zeros_like(valid)
+        u = self._uniforms(layout, mask, noise)
+        fields = list(self.fields.items())
+        place = {name: 0 for name in self.fields}
+        at = dict(
+            zip(
+                self.fields,
+                [sum(f.entry_inputs for _, f in fields[:i]) for i in range(len(fields))],
+                strict=True,
+            )
+        )
+        fixed = {n: layout.read(n, f, given[n]) for n, f in fields} if given is not None else {}
+        drawn: dict[str, list[Tensor]] = {name: [] for name in self.fields}
+        before = torch.zeros(b, self._held + self._told + 1, dtype=self.dtype, device=mask.device)
+        memory = trunk.begin(valid, self._context(mask, labels, code))
+        for slot, k in enumerate(layout.field.tolist()):
+            name, f = fields[k]
+            h = trunk.extend(torch.cat([told[slot].expand(b, -1), before], 1), memory)
+            x = f.density(self.heads[f"field_{name}"](h)).draw(u[:, slot], how)
+            if fixed:
+                x = torch.where(kept[:, slot], fixed[name][:, place[name]].to(x.dtype), x)
+            drawn[name].append(x)
+            place[name] += 1
+            now = torch.zeros_like(before)
+            now[:, at[name] : at[name] + f.entry_inputs] = f.observe(x).to(self.dtype)
+            now[:, self._held : -1], now[:, -1] = told[slot], 1.0
+            before = torch.where(valid[:, slot, None], now, before)
+        return {n: layout.write(n, f, torch.stack(drawn[n], 1), mask) for n, f in fields if drawn[n]} | {
+            n: f.project(_empty(f, mask), mask) for n, f in fields if not drawn[n]
+        }
+
+    def _uniforms(self, layout: Layout, mask: Tensor, noise: Noise) -> Tensor:
+        """Two uniforms per slot, `(B, T, 2)`, that depend on the sample and on its own slots alone."""
+        valid = layout.valid(mask)
+        counts = valid.sum(1)
+        longest = int(counts.max()) if len(counts) else 0
+        own = torch.arange(longest, device=mask.device) < counts[:, None]
+        u = noise.uniform(own, (-1, 2))
+        index = (valid.cumsum(1) - 1).clamp_min(0)
+        return u.gather(1, index[..., None].expand(-1, -1, 2))
+
+
+def _empty(field: Field, mask: Tensor) -> Tensor:
+    """The values of a field that has no slots, as pairs have none on a single site."""
+    n = mask.flatten(1).shape[1]
+    return torch.zeros(len(mask), n, n, dtype=torch.long, device=mask.device)

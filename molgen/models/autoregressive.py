@@ -1,0 +1,233 @@
+"""AutoregressiveModel: one entry after the other, each given all before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from molgen.core.batch import Batch
+from molgen.core.densities import Sharpen
+from molgen.core.errors import ConfigError, DataError
+from molgen.core.modality import Modality
+from molgen.core.noise import Noise, SampleNoise
+from molgen.core.roles import Predictor
+from molgen.models.base import GenerativeModel
+
+
+@final
+class AutoregressiveModel(GenerativeModel):
+    r"""The chain rule over the entries of a sample, in a declared order of its sites.
+
+    .. math:: p(x) = p(n) \prod_t p_\theta(x_t | x_{<t}, n)
+
+    An entry is a character, a pixel, an atom, a bond, an angle; classes have a softmax, numbers a mixture.
+    Training minimises -log p, which is exact; sampling writes one entry at a time and computes nothing
+    twice. Where several sequences write the same object (a graph, a molecule), log p of one of them is a
+    lower bound of the object's.
+
+    Arguments:
+        modality: a registered name or a `Modality`.
+        view, trunk, trunk_options: see `GenerativeModel`; the trunk is the modality's causal one.
+        order: of the sites: ``"forward"``, ``"backward"``, ``"columns"``, or on a grid a permutation.
+        label_dropout: share of training samples whose label is withheld.
+        temperature, top_k, top_p: defaults of sampling, see `Sharpen`.
+        width: channels of the context vector.
+
+    Errors: `UnsupportedError` if the modality has no view that is ordered.
+
+    Source: Larochelle and Murray, The Neural Autoregressive Distribution Estimator (2011); van den Oord et
+    al., Pixel Recurrent Neural Networks (2016); Radford et al., Improving Language Understanding by
+    Generative Pre-Training (2018).
+
+    Example:
+        >>> from molgen import AutoregressiveModel
+        >>> model = AutoregressiveModel("smiles", trunk_options={"width": 24, "depth": 1, "heads": 2})
+        >>> _ = model.fit(["CCO", "CCN", "CCC", "CO"], max_steps=2, batch_size=4, seed=0)
+        >>> [text[:2] for text in model.complete("CC", n=2, seed=0)]
+        ['CC', 'CC']
+    """
+
+    family: ClassVar[str] = "autoregressive"
+    needs: ClassVar[Mapping[str, bool]] = {"ordered": True}
+    sampling: ClassVar[tuple[str, ...]] = ("temperature", "top_k", "top_p")
+
+    def __init__(
+        self,
+        modality: str | Modality,
+        *,
+        view: str | None = None,
+        trunk: str | None = None,
+        trunk_options: Mapping[str, Any] | None = None,
+        order: str | Sequence[int] = "forward",
+        label_dropout: float = 0.1,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        width: int = 128,
+    ) -> None:
+        if not 0 <= label_dropout <= 1:
+            raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
+        self._sharpen(temperature, top_k, top_p)
+        super().__init__(
+            modality,
+            view,
+            trunk,
+            trunk_options,
+            order=order if isinstance(order, str) else list(order),
+            label_dropout=label_dropout,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            width=width,
+        )
+        self.likelihood = "exact" if self.view.bijective else "lower bound"
+
+    def build(self) -> nn.Module:
+        return Predictor(
+            self.view.fields,
+            self.make_trunk,
+            self.conditions,
+            extent=self.modality.extent,
+            order=self.hyper["order"],
+            width=self.hyper["width"],
+        )
+
+    # ------------------------------------------------------------------ training
+
+    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        """-log p of each field per site of the batch, so that terms do not grow with the samples."""
+        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        sites = batch.sizes.sum().clamp_min(1)
+        log_p = self._predictor(network).log_prob(batch.values, batch.mask, labels)
+        return {name: -value.sum() / sites for name, value in log_p.items()}
+
+    @staticmethod
+    def _predictor(network: nn.Module) -> Predictor:
+        assert isinstance(network, Predictor)
+        return network
+
+    # ------------------------------------------------------------------ sampling
+
+    def generate(
+        self,
+        mask: Tensor,
+        labels: Mapping[str, Tensor],
+        noise: Noise,
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        given: Mapping[str, Tensor] | None = None,
+        keep: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Writes samples entry by entry.
+
+        Arguments:
+            mask: real sites, `(B, *extent)`.
+            labels: conditions, `(B,)` each.
+            noise: the source of randomness.
+            temperature, top_k, top_p: see `Sharpen`.
+            given, keep: values, and the sites whose entries are taken from them.
+        """
+        how = self._sharpen(
+            self.hyper["temperature"] if temperature is None else temperature,
+            self.hyper["top_k"] if top_k is None else top_k,
+            self.hyper["top_p"] if top_p is None else top_p,
+        )
+        return self._predictor(self.trained).write(mask, noise, labels, how=how, given=given, keep=keep)
+
+    @staticmethod
+    def _sharpen(temperature: float, top_k: int, top_p: float) -> Sharpen:
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ConfigError(f"temperature is {temperature}, expected a number above 0")
+        if top_k < 0:
+            raise ConfigError(f"top_k is {top_k}, expected 0 (all) or more")
+        if not 0 < top_p <= 1:
+            raise ConfigError(f"top_p is {top_p}, expected above 0 and at most 1")
+        return Sharpen(float(temperature), int(top_k), float(top_p))
+
+    @torch.no_grad()
+    def complete(
+        self,
+        record: Any,
+        n: int = 1,
+        seed: int = 0,
+        sites: int | None = None,
+        size: int | None = None,
+        **options: Any,
+    ) -> list[Any]:
+        """Draws samples that begin as a record does.
+
+        Arguments:
+            record: a domain object; a prefix of a string is one.
+            n: how many.
+            seed: of the draws.
+            sites: how many sites of the record are kept, first ones first in the declared order; all by
+                default.
+            size: number of sites of the samples; by default drawn from the data's sizes, given that it
+                is not less than what is kept (on a grid all have the grid's size).
+            options: as `sample` takes.
+
+        Errors: `DataError` if the record cannot be encoded or is longer than every known size.
+
+        Returns: a list of n domain objects.
+        """
+        for name in options:
+            if name not in self.sampling:
+                raise ConfigError.unknown(f"sampling option of {self.family}", name, self.sampling)
+        prefix = self.encode([record])
+        kept = int(prefix.sizes[0]) if sites is None else sites
+        if not 0 <= kept <= int(prefix.sizes[0]):
+            raise ConfigError(
+                f"sites is {kept}, expected 0 to {int(prefix.sizes[0])}, the sites of the record"
+            )
+        sizes = [size] * n if size is not None else self._sizes(n, seed, kept)
+        if min(sizes, default=kept) < kept:
+            raise ConfigError(f"size is {size}, expected at least the {kept} sites that are kept")
+        mask = self.modality.template(sizes)
+        whole = mask.flatten(1).shape[1]
+        network = self._predictor(self.trained.eval())
+        layout, _ = network.layout(whole)
+        first = list(dict.fromkeys(layout.site.tolist()))[:kept]
+        keep = torch.zeros(n, whole, dtype=torch.bool)
+        keep[:, first] = True
+        given = {
+            k: self._padded(k, v, whole).expand(n, *[-1] * (v.dim() - 1)) for k, v in prefix.values.items()
+        }
+        values = self.generate(
+            mask, {}, SampleNoise(seed, range(n)), given=given, keep=keep.reshape(mask.shape), **options
+        )
+        return self.modality.decode_all(Batch(values, mask, {}, self.view.pairs), self._view)
+
+    def _sizes(self, n: int, seed: int, least: int) -> list[int]:
+        sizes: list[int] = []
+        for start in range(0, 1000 * max(n, 1), max(n, 64)):
+            drawn = self.modality.draw_sizes(seed, range(start, start + max(n, 64)))
+            sizes += [size for size in drawn if size >= least]
+            if len(sizes) >= n:
+                return sizes[:n]
+        raise DataError(
+            f"the prefix has {least} sites, and the data are hardly ever that long",
+            fix="give a shorter prefix, or size=",
+        )
+
+    def _padded(self, name: str, x: Tensor, sites: int) -> Tensor:
+        """Values of one record with padding up to so many sites."""
+        if self.modality.extent is not None:
+            return x
+        axes = 2 if name in self.view.pairs else 1
+        out = x.new_zeros(1, *(sites,) * axes, *x.shape[1 + axes :])
+        out[(slice(None), *(slice(x.shape[1]),) * axes)] = x
+        return out
+
+    # ------------------------------------------------------------------ likelihood
+
+    def log_density(self, batch: Batch, noise: Noise) -> Tensor:
+        """log p(values | size), exact for the sequence."""
+        labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+        log_p = self._predictor(self.trained).log_prob(batch.values, batch.mask, labels)
+        return torch.stack(list(log_p.values())).sum(0)

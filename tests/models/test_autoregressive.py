@@ -1,0 +1,190 @@
+"""The autoregressive family against enumeration: it is a distribution, and caching does not change it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from molgen import AutoregressiveModel
+from molgen.core.errors import ConfigError, UnsupportedError
+from molgen.core.fields import Angles, Categorical, Continuous, Field
+from molgen.core.noise import SampleNoise
+from molgen.core.roles import Layout, Predictor
+from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.modalities.image import ImageModality
+from molgen.nn.transformer import Transformer
+
+SMALL = {"width": 24, "depth": 2, "heads": 2}
+MIXED: dict[str, Field] = {
+    "kind": Categorical(3, window=(0.5, 1.0)),
+    "bond": Categorical(2, pairs=True, window=(0.5, 1.0)),
+    "turn": Angles(2, window=(0.0, 0.5)),
+    "size": Continuous(1, window=(0.0, 0.5)),
+}
+
+
+def make(spec: TrunkSpec) -> Trunk:
+    return Transformer(spec, width=24, depth=2, heads=2)
+
+
+def predictor(fields: dict[str, Field], **options: object) -> Predictor:
+    torch.manual_seed(0)
+    network = Predictor(fields, make, **options).double().eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return network
+
+
+def values(mask: Tensor) -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    b, n = mask.shape
+    x: dict[str, Tensor] = {
+        "kind": torch.randint(3, (b, n)),
+        "bond": torch.randint(2, (b, n, n)),
+        "turn": torch.rand(b, n, 2, dtype=torch.float64),
+        "size": torch.randn(b, n, 1, dtype=torch.float64),
+    }
+    return {k: MIXED[k].project(v, mask) for k, v in x.items()}
+
+
+def test_probabilities_of_all_short_strings_sum_to_one() -> None:
+    network = predictor({"x": Categorical(3)})
+    for n in (1, 2, 4):
+        every = torch.tensor(list(itertools.product(range(3), repeat=n)))
+        mask = torch.ones(len(every), n, dtype=torch.bool)
+        total = network.log_prob({"x": every}, mask)["x"].exp().sum()
+        assert total.item() == pytest.approx(1, abs=1e-6)
+
+
+def test_probabilities_of_all_small_graphs_sum_to_one() -> None:
+    fields: dict[str, Field] = {"a": Categorical(2), "b": Categorical(3, pairs=True)}
+    network = predictor(fields)
+    sites = torch.tensor(list(itertools.product(range(2), repeat=3)))
+    bonds = torch.tensor(list(itertools.product(range(3), repeat=3)))
+    a = sites.repeat_interleave(len(bonds), 0)
+    flat = bonds.repeat(len(sites), 1)
+    b = torch.zeros(len(a), 3, 3, dtype=torch.long)
+    for k, (i, j) in enumerate([(0, 1), (0, 2), (1, 2)]):
+        b[:, i, j] = b[:, j, i] = flat[:, k]
+    mask = torch.ones(len(a), 3, dtype=torch.bool)
+    log_p = network.log_prob({"a": a, "b": b}, mask)
+    assert (log_p["a"] + log_p["b"]).exp().sum().item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [[5, 5], [5, 3]])
+def test_cached_and_uncached_densities_agree(sizes: list[int]) -> None:
+    """What `write` draws is what the densities of `forward` draw at the same uniforms."""
+    network = predictor(MIXED)
+    mask = torch.arange(5)[None] < torch.tensor(sizes)[:, None]
+    drawn = network.write(mask, SampleNoise(3, [0, 1]))
+    raw = network(drawn, mask)
+    layout, _ = network.layout(5)
+    u = network._uniforms(layout, mask, SampleNoise(3, [0, 1]))
+    for name, f in MIXED.items():
+        slots = layout.slots(name)
+        again = f.density(raw[name]).draw(u[:, slots])
+        valid = layout.valid(mask)[:, slots]
+        gap = (again - layout.read(name, f, drawn[name])).abs() * valid
+        assert gap.max() < 1e-5, name
+
+
+def test_padding_changes_no_density() -> None:
+    network = predictor(MIXED)
+    mask = torch.arange(6)[None] < torch.tensor([6, 4])[:, None]
+    x = values(mask)
+    both = network.log_prob(x, mask)
+    alone = network.log_prob(
+        {k: v[1:, :4, :4] if k == "bond" else v[1:, :4] for k, v in x.items()}, mask[1:, :4]
+    )
+    for name in MIXED:
+        assert torch.allclose(both[name][1], alone[name][0], atol=1e-9), name
+
+
+def test_nothing_depends_on_what_is_written_later() -> None:
+    network = predictor(MIXED)
+    mask = torch.ones(1, 5, dtype=torch.bool)
+    x = values(mask)
+    layout, _ = network.layout(5)
+    before = network(x, mask)
+    slot = 9
+    name = layout.names[layout.field[slot]]
+    assert name == "bond"
+    y = {k: v.clone() for k, v in x.items()}
+    i, j = layout.site[slot], layout.other[slot]
+    y["bond"][0, i, j] = y["bond"][0, j, i] = 1 - y["bond"][0, i, j]
+    after = network(y, mask)
+    for key in MIXED:
+        earlier = layout.slots(key) <= slot
+        assert torch.equal(before[key][:, earlier], after[key][:, earlier])
+    assert (before["size"] != after["size"]).any()
+
+
+@pytest.mark.parametrize("order", ["forward", "backward", "columns"])
+def test_a_layout_writes_what_it_reads_in_any_order(order: str) -> None:
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
+    x = values(mask)
+    layout = Layout.of(MIXED, (4,), order)
+    assert len(layout) == 4 + 6 + 8 + 4
+    for name, f in MIXED.items():
+        again = layout.write(name, f, layout.read(name, f, x[name]), mask)
+        assert torch.allclose(again.double(), x[name].double(), atol=1e-12)
+
+
+def test_an_order_changes_only_the_order() -> None:
+    """Every order is a distribution over the same images: probabilities of all of them sum to one."""
+    every = torch.tensor(list(itertools.product(range(2), repeat=4))).reshape(-1, 2, 2)
+    mask = torch.ones(16, 2, 2, dtype=torch.bool)
+    totals, tables = [], []
+    for order in ("forward", "columns", [3, 1, 0, 2]):
+        network = predictor({"x": Categorical(2)}, extent=(2, 2), order=order)
+        p = network.log_prob({"x": every}, mask)["x"].exp()
+        totals.append(p.sum().item())
+        tables.append(p)
+    assert totals == pytest.approx([1, 1, 1], abs=1e-6)
+    assert not torch.allclose(tables[0], tables[1])
+
+
+def test_it_learns_a_known_distribution() -> None:
+    """Strings over two letters, the second as likely as not the first: KL to the truth vanishes."""
+    records = ["CC"] * 4 + ["CO"] * 2 + ["OC"] + ["OO"]
+    model = AutoregressiveModel("smiles", trunk_options=SMALL)
+    model.fit(records * 8, max_steps=250, batch_size=64, lr=3e-3, seed=0)
+    log_p = model.log_prob(["CC", "CO", "OC", "OO"])
+    assert torch.allclose(log_p.exp(), torch.tensor([0.5, 0.25, 0.125, 0.125]).double(), atol=0.03)
+    drawn = model.sample(400, seed=1)
+    assert drawn.count("CC") / 400 == pytest.approx(0.5, abs=0.1)
+    assert set(model.sample(50, seed=0, temperature=0.01)) == {"CC"}
+    assert set(model.sample(50, seed=0, top_k=1)) == {"CC"}
+    assert model.complete("O", n=20, seed=0, size=2).count("OC") == pytest.approx(10, abs=7)
+
+
+def test_completion_keeps_what_is_given() -> None:
+    modality = ImageModality((4, 4, 1), binarised=True)
+    images = [
+        np.where(np.random.default_rng(i).random((4, 4, 1)) < 0.3, 255, 0).astype(np.uint8) for i in range(8)
+    ]
+    model = AutoregressiveModel(modality, order="columns", trunk_options=SMALL)
+    model.fit(images, max_steps=3, batch_size=4, seed=0)
+    completed = model.complete(images[0], n=3, sites=8, seed=0)
+    for image in completed:
+        assert (image[:, :2] == images[0][:, :2]).all()
+    assert any((image[:, 2:] != images[0][:, 2:]).any() for image in completed)
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ConfigError, match="temperature"):
+        AutoregressiveModel("smiles", temperature=0)
+    with pytest.raises(ConfigError, match="order"):
+        AutoregressiveModel("smiles", order="sideways", trunk_options=SMALL).fit(["CC"] * 4, max_steps=1)
+    with pytest.raises(ConfigError, match="top_p"):
+        AutoregressiveModel("smiles", top_p=1.5)
+    with pytest.raises(UnsupportedError, match="ordered"):
+        AutoregressiveModel("protein", view="cartesian")
+    model = AutoregressiveModel("smiles", trunk_options=SMALL).fit(["CC", "CO"] * 4, max_steps=1, seed=0)
+    with pytest.raises(ConfigError, match="steps"):
+        model.sample(1, steps=5)
