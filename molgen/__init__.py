@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from molgen.core.errors import MolgenError as MolgenError
     from molgen.core.errors import UnsupportedError as UnsupportedError
     from molgen.models.autoregressive import AutoregressiveModel as AutoregressiveModel
+    from molgen.models.consistency import ConsistencyModel as ConsistencyModel
     from molgen.models.diffusion import DiffusionModel as DiffusionModel
 
 __version__ = "0.1.0"
 
 _NAMES = {
     "molgen.models.autoregressive": ("AutoregressiveModel",),
+    "molgen.models.consistency": ("ConsistencyModel",),
     "molgen.models.diffusion": ("DiffusionModel",),
     "molgen.api": ("evaluate", "list_datasets", "list_families", "list_modalities", "load"),
     "molgen.core.errors": ("CheckpointError", "ConfigError", "DataError", "MolgenError", "UnsupportedError"),

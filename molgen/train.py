@@ -171,8 +171,9 @@ class TrainingModule(pl.LightningModule):
         return min(max(spent), 1.0)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        self.model.progress = self.progress()
         rate = self.lr * min(1.0, (self.global_step + 1) / self.warmup)
-        rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.model.progress))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
         source = generator(self.seed, _NOISE, self.global_step, self.global_rank)

@@ -72,6 +72,8 @@ class GenerativeModel(ABC):
         self.training: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples": 0, "runs": []}
         self.metrics: dict[str, float | None] = {}
         self.network: nn.Module | None = None
+        self.progress = 1.0
+        """Share of the training budget that is spent, for losses that change on the way."""
 
     # ------------------------------------------------------------------ what a family gives
 

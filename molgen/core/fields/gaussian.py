@@ -53,6 +53,22 @@ class GaussianField(Field):
         """A likelihood term that keeps a distance between parameters from collapsing; none on reals."""
         return torch.zeros(len(mask), device=mask.device)
 
+    def discrepancy(self, a: Tensor, b: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        r"""A robust distance between clean ends predicted at time t and before, `(B,)`.
+
+        .. math:: \sqrt{\lambda(t)} (\sqrt{d + c^2} - c)
+
+        so that an error of the size that noise of level t leaves counts as one; zero where the field is
+        data already.
+
+        Source: Song and Dhariwal, Improved Techniques for Training Consistency Models (2024).
+        """
+        sigma = self.schedule.sigma(t).clamp_min(self.schedule.low)
+        weight = (1 + (self.sd / sigma) ** 2).sqrt()
+        c = 0.03
+        gap = (self.distance(a, b, mask) + c**2).sqrt() - c
+        return weight * gap * (t > self.window.start)
+
     def straightened(self) -> Self:
         """The field with the noise schedule of flow matching's straight paths."""
         field = copy.copy(self)

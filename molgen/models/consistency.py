@@ -1,0 +1,248 @@
+"""ConsistencyModel: any point of a path from noise to data maps to the path's clean end, in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self, final
+
+import torch
+from torch import Tensor, nn
+
+from molgen.core.batch import Batch
+from molgen.core.errors import ConfigError
+from molgen.core.fields import GaussianField
+from molgen.core.modality import Modality
+from molgen.core.noise import Noise
+from molgen.core.roles import Denoiser
+from molgen.core.solvers import State
+from molgen.models.base import GenerativeModel
+from molgen.models.diffusion import DiffusionModel
+
+
+@final
+class ConsistencyModel(GenerativeModel):
+    r"""A consistency model over any mixture of fields, classes as noisy one-hot vectors.
+
+    Training compares the clean ends that two points of one path are mapped to,
+
+    .. math:: \frac{1}{\delta} \lambda(t) d(f_\theta(x_t, t), \mathrm{sg} f_\theta(x_r, r)),
+              \quad x_t = x_0 + \sigma(t) \varepsilon, \; x_r = x_0 + \sigma(r) \varepsilon,
+              \quad r = (1 - \delta) t
+
+    with :math:`f(x, 0) = x` built in. At :math:`\delta = 1` this is the denoising loss; training begins
+    there and halves :math:`\delta` stage by stage, so that one run goes from a diffusion model to a
+    consistency model. Distances between probabilities alone would let all classes collapse into one; a
+    cross-entropy to the data anchors them.
+
+    Arguments:
+        modality: a registered name or a `Modality`.
+        view, trunk, trunk_options: see `GenerativeModel`.
+        stages: number of times that :math:`\delta` is halved.
+        pretraining: share of the budget that is spent at :math:`\delta = 1`, in [0, 1).
+        anchor: weight of the cross-entropy on classes.
+        steps: default number of steps, 1, 2, 4, ...
+        label_dropout: share of training samples whose label is withheld.
+        self_condition: whether the network has inputs for an earlier estimate, as a teacher may have; they
+            stay empty.
+        width: channels of the context vector.
+
+    Errors: `UnsupportedError` if the modality has no view that is denoisable.
+
+    Source: Song et al., Consistency Models (2023); Geng et al., Consistency Models Made Easy (2025).
+
+    Example:
+        >>> from molgen import ConsistencyModel
+        >>> model = ConsistencyModel("smiles", trunk_options={"width": 32, "depth": 1, "heads": 2})
+        >>> _ = model.fit(["CCO", "CCN", "CCC", "CO"], max_steps=2, batch_size=4, seed=0)
+        >>> len(model.sample(3, seed=0, steps=2)), len(model.denoise(["CCO"], level=0.2))
+        (3, 1)
+    """
+
+    family: ClassVar[str] = "consistency"
+    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    sampling: ClassVar[tuple[str, ...]] = ("steps",)
+
+    def __init__(
+        self,
+        modality: str | Modality,
+        *,
+        view: str | None = None,
+        trunk: str | None = None,
+        trunk_options: Mapping[str, Any] | None = None,
+        stages: int = 5,
+        pretraining: float = 0.4,
+        anchor: float = 0.3,
+        steps: int = 4,
+        label_dropout: float = 0.1,
+        self_condition: bool = False,
+        width: int = 128,
+    ) -> None:
+        if stages < 1:
+            raise ConfigError(f"stages is {stages}, expected 1 or more")
+        if not 0 <= pretraining < 1:
+            raise ConfigError(f"pretraining is {pretraining}, expected at least 0 and less than 1")
+        if not 0 <= label_dropout <= 1:
+            raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
+        self._checked(steps)
+        super().__init__(
+            modality,
+            view,
+            trunk,
+            trunk_options,
+            stages=stages,
+            pretraining=pretraining,
+            anchor=anchor,
+            steps=steps,
+            label_dropout=label_dropout,
+            self_condition=self_condition,
+            width=width,
+        )
+
+    @classmethod
+    def distill(cls, teacher: DiffusionModel, **options: Any) -> Self:
+        """A consistency model that begins with the weights of a trained diffusion model.
+
+        Real fields have the same network in both families. Classes are masked tokens in the teacher and
+        noisy vectors here, so layers that read them begin anew, and with them the denoising stage.
+
+        Arguments:
+            teacher: a trained diffusion model.
+            options: of the constructor; `pretraining` is 0 by default where all weights could be taken.
+
+        Errors: `ConfigError` if the teacher has no weights.
+        """
+        taught = teacher.trained.state_dict()
+        student = cls(
+            teacher.modality,
+            **{
+                "view": teacher._view,
+                "trunk": teacher.trunk,
+                "trunk_options": teacher.trunk_options,
+                "self_condition": teacher.option("self_condition", False),
+                "width": teacher.hyper["width"],
+                "pretraining": 0.0,
+                **options,
+            },
+        )
+        student.conditions = teacher.conditions
+        network = student._built(0)
+        own = network.state_dict()
+        known = {k: v for k, v in taught.items() if k in own and own[k].shape == v.shape}
+        network.load_state_dict({**own, **known})
+        if len(known) < len(own) and "pretraining" not in options:
+            student.hyper["pretraining"] = 0.3
+        student.network = network
+        return student
+
+    def build(self) -> nn.Module:
+        return Denoiser(
+            self._fields,
+            self.make_trunk,
+            self.conditions,
+            self_condition=self.hyper["self_condition"],
+            width=self.hyper["width"],
+        )
+
+    @property
+    def _fields(self) -> dict[str, GaussianField]:
+        return {name: f.relaxed() for name, f in self.view.fields.items()}
+
+    # ------------------------------------------------------------------ training
+
+    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        fields, mask = self._fields, batch.mask
+        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        delta = self._delta()
+        t = (torch.arange(len(mask), device=mask.device) + noise.uniform(mask, ())[:1]) / len(mask)
+        t = t.clamp_min(1e-3)
+        r = (1 - delta) * t
+        x0 = {k: self.view.fields[k].relax(batch.values[k], mask) for k in fields}
+        white = {k: f.white(mask, noise) for k, f in fields.items()}
+        ahead = network(self._perturbed(x0, white, t, mask), t, mask, labels)
+        with torch.no_grad():
+            behind = network(self._perturbed(x0, white, r, mask), r, mask, labels)
+        terms = {}
+        for name, f in fields.items():
+            gap = f.discrepancy(ahead[name], behind[name], t, mask) / delta
+            anchor = self.hyper["anchor"] * f.anchor(ahead[name], x0[name], mask)
+            terms[name] = f.weight * (gap + anchor * (t > f.window.start)).mean()
+        return terms
+
+    def _delta(self) -> float:
+        """The relative distance of the two times: 1, then halved at even steps of the budget."""
+        begun = self.hyper["pretraining"]
+        share = (self.progress - begun) / (1 - begun)
+        stage = 0 if share < 0 else 1 + min(int(share * self.hyper["stages"]), self.hyper["stages"] - 1)
+        return float(2.0**-stage)
+
+    def _perturbed(self, x0: State, white: State, t: Tensor, mask: Tensor) -> State:
+        return {k: f.perturb(x0[k], white[k], t, mask) for k, f in self._fields.items()}
+
+    # ------------------------------------------------------------------ sampling
+
+    def generate(
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *, steps: int | None = None
+    ) -> State:
+        """From noise to data in a few steps: to the clean end, back to less noise, and again.
+
+        Arguments:
+            mask: real sites, `(B, *extent)`.
+            labels: conditions, `(B,)` each.
+            noise: the source of randomness.
+            steps: evaluations of the network, 1 or more.
+
+        Source: Song et al. (2023), algorithm 1.
+        """
+        steps = self.hyper["steps"] if steps is None else steps
+        self._checked(steps)
+        fields, b = self._fields, len(mask)
+        x = {k: f.prior(mask, noise) for k, f in fields.items()}
+        clean = x
+        for i in range(steps):
+            t = torch.full((b,), 1 - i / steps, device=mask.device)
+            if i > 0:
+                white = {k: f.white(mask, noise) for k, f in fields.items()}
+                again = self._perturbed(clean, white, t, mask)
+                # What is still pure noise at this time has not been touched by the path yet.
+                x = {k: torch.where(_pure(f, t, x[k]), x[k], again[k]) for k, f in fields.items()}
+            params = self.trained(x, t, mask, labels)
+            clean = {k: f.rsample(params[k], mask, noise) for k, f in fields.items()}
+        return {k: self.view.fields[k].harden(clean[k], mask) for k in fields}
+
+    @staticmethod
+    def _checked(steps: int) -> None:
+        if not 1 <= steps <= 1000:
+            raise ConfigError(f"steps is {steps}, expected 1 to 1000")
+
+    @torch.no_grad()
+    def denoise(self, records: Sequence[Any], level: float, batch_size: int | None = None) -> list[Any]:
+        """Noisy objects to clean ones in one step of the network.
+
+        Arguments:
+            records: domain objects that hold noise.
+            level: the time at which the noising process has as much noise, in (0, 1]; 1 is noise alone.
+            batch_size: records at a time.
+
+        Returns: a list of as many domain objects.
+        """
+        if not 0 < level <= 1:
+            raise ConfigError(f"level is {level}, expected above 0 and at most 1")
+        network, fields, out = self.trained.eval(), self._fields, []
+        size = batch_size or self.option("batch_size", 64)
+        for start in range(0, len(records), size):
+            batch = self.encode(records[start : start + size])
+            t = torch.full((len(batch),), float(level))
+            x = {k: self.view.fields[k].relax(batch.values[k], batch.mask) for k in fields}
+            labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+            params = network(x, t, batch.mask, labels)
+            values = {
+                k: self.view.fields[k].harden(f.project(f.point(params[k]), batch.mask), batch.mask)
+                for k, f in fields.items()
+            }
+            out += self.modality.decode_all(batch.replace(values=values, conditions={}), self._view)
+        return out
+
+
+def _pure(field: GaussianField, t: Tensor, x: Tensor) -> Tensor:
+    """Whether the field has not begun to resolve at these times, broadcastable over values."""
+    return (t >= field.window.end).reshape(-1, *(1,) * (x.dim() - 1))

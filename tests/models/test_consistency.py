@@ -1,0 +1,158 @@
+"""The consistency family: the boundary, points of one analytic path, the schedule, distillation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from molgen import ConsistencyModel, DiffusionModel
+from molgen.core.batch import Batch
+from molgen.core.errors import ConfigError
+from molgen.core.fields import Angles, Categorical, Continuous, Field, GaussianField, Positions
+from molgen.core.noise import BatchNoise, generator
+from molgen.core.roles import Denoiser
+from molgen.modalities.image import ImageModality
+from molgen.nn.pair import PairTransformer
+
+SMALL = {"width": 24, "depth": 1, "heads": 2}
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]).bool()
+FIELDS: dict[str, Field] = {
+    "real": Continuous(2),
+    "place": Positions(),
+    "turn": Angles(1),
+    "kind": Categorical(3),
+    "bond": Categorical(3, pairs=True),
+}
+
+
+def tiny_images(n: int = 16) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [np.where(rng.random((4, 4, 1)) < 0.3, 255, 0).astype(np.uint8) for _ in range(n)]
+
+
+def test_the_boundary_condition_is_exact() -> None:
+    """At time 0 every field's prediction is its input, whatever the network says."""
+    fields = {k: f.relaxed() for k, f in FIELDS.items()}
+    torch.manual_seed(0)
+    network = Denoiser(fields, lambda spec: PairTransformer(spec, width=16, pair_width=8, depth=1, heads=2))
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    x = {}
+    for k, f in FIELDS.items():
+        shape = (2, 4, 4, 3) if f.rank == "pair" else (2, 4, fields[k].channels)
+        hard = f.harden(torch.randn(shape, generator=generator(1)), MASK)
+        x[k] = f.relax(hard, MASK)
+    params = network(x, torch.zeros(2), MASK)
+    for k, f in fields.items():
+        assert torch.allclose(f.project(f.point(params[k]), MASK), x[k], atol=2e-3), k
+
+
+def test_points_of_one_path_of_a_gaussian_map_to_one_end() -> None:
+    """For N(0, s^2) data the flow's map is x s / sqrt(s^2 + sigma^2): it is a fixed point of the loss."""
+    field = Continuous(1, mean=0.0, sd=0.8)
+
+    def end(x: Tensor, t: Tensor) -> Tensor:
+        sigma = field.schedule.sigma(t).reshape(-1, 1, 1)
+        return x * 0.8 / (0.64 + sigma**2).sqrt()
+
+    n, mask = 64, torch.ones(64, 1, dtype=torch.bool)
+    t = torch.full((n,), 0.9)
+    x = field.prior(mask, BatchNoise(generator(0)))
+    # Follow the probability-flow ODE with many Euler steps of the exact denoiser.
+    times = torch.linspace(1, 0, 2001)
+    path = [x]
+    for a, b in zip(times[:-1], times[1:], strict=True):
+        ta, tb = torch.full((n,), float(a)), torch.full((n,), float(b))
+        sigma = field.schedule.sigma(ta).reshape(-1, 1, 1)
+        mean = path[-1] * 0.64 / (0.64 + sigma**2)
+        path.append(field.step(path[-1], mean, ta, tb, mask, BatchNoise(generator(1))))
+    ends = [end(path[i], torch.full((n,), float(times[i]))) for i in (0, 500, 1500, 2000)]
+    for other in ends[1:]:
+        assert torch.allclose(ends[0], other, atol=0.02)
+    gap = field.discrepancy(ends[0], ends[1], t, mask)
+    assert gap.max() < 0.02
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_discrepancy_is_zero_for_equals_and_falls_with_distance(name: str) -> None:
+    field: GaussianField = FIELDS[name].relaxed()
+    shape = (2, 4, 4, field.estimates) if field.rank == "pair" else (2, 4, field.estimates)
+    a = torch.randn(shape, generator=generator(0))
+    b = torch.randn(shape, generator=generator(1))
+    t = torch.full((2,), 0.5)
+    assert field.discrepancy(a, a, t, MASK).abs().max() < 1e-6
+    near = field.discrepancy(a, a + 0.1 * (b - a), t, MASK)
+    assert (field.discrepancy(a, b, t, MASK) > near).all()
+    assert (near > 0).all()
+
+
+def test_the_two_times_approach_each_other() -> None:
+    model = ConsistencyModel("smiles", stages=3, pretraining=0.4)
+    deltas = []
+    for progress in (0.0, 0.39, 0.41, 0.65, 0.85, 1.0):
+        model.progress = progress
+        deltas.append(model._delta())
+    assert deltas == [1, 1, 0.5, 0.25, 0.125, 0.125]
+
+
+def test_the_first_stage_is_denoising() -> None:
+    """At delta = 1 the target is the clean value itself, so its loss is that of the prediction's error."""
+    model = ConsistencyModel(
+        ImageModality((4, 4, 1)), trunk_options={"width": 8, "groups": 4}, label_dropout=0
+    )
+    model.fit(tiny_images(), max_steps=2, batch_size=8, seed=0)
+    model.progress = 0.0
+    batch = model.encode(tiny_images(8))
+    got = model.losses(model.trained, batch, BatchNoise(generator(3)))["image"]
+    noise = BatchNoise(generator(3))
+    t = ((torch.arange(8) + noise.uniform(batch.mask, ())[:1]) / 8).clamp_min(1e-3)
+    field = model.view.fields["image"].relaxed()
+    x0 = batch.values["image"]
+    x = field.perturb(x0, field.white(batch.mask, noise), t, batch.mask)
+    with torch.no_grad():
+        ahead = model.trained({"image": x}, t, batch.mask)["image"]
+    expected = field.discrepancy(ahead, x0, t, batch.mask).mean()
+    assert got.item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_distilling_takes_the_teachers_weights() -> None:
+    options = {"width": 8, "groups": 4}
+    teacher = DiffusionModel(ImageModality((4, 4, 1)), trunk_options=options)
+    teacher.fit(tiny_images(), max_steps=3, batch_size=8, seed=0)
+    student = ConsistencyModel.distill(teacher, stages=2)
+    for name, value in teacher.trained.state_dict().items():
+        assert torch.equal(student.trained.state_dict()[name], value)
+    assert student.hyper["pretraining"] == 0
+    masked = DiffusionModel("smiles", trunk_options=SMALL).fit(["CC", "CO"] * 4, max_steps=1, seed=0)
+    assert ConsistencyModel.distill(masked).hyper["pretraining"] > 0
+
+
+def test_it_learns_two_points_in_two_steps() -> None:
+    """Data are two images, so two steps from noise give one of them in most cases."""
+    dark, light = np.zeros((4, 4, 1), np.uint8), np.full((4, 4, 1), 255, np.uint8)
+    model = ConsistencyModel(ImageModality((4, 4, 1)), trunk_options={"width": 16, "groups": 4}, stages=3)
+    model.fit([dark, light] * 16, max_steps=300, batch_size=32, lr=3e-3, seed=0)
+    means = np.array([image.mean() for image in model.sample(60, seed=0, steps=2)])
+    assert ((means < 64) | (means > 191)).mean() > 0.75
+    assert 0.2 < (means > 128).mean() < 0.8
+    noisy = [
+        np.clip(image + np.random.default_rng(0).normal(0, 20, image.shape), 0, 255).astype(np.uint8)
+        for image in (dark, light)
+    ]
+    clean = model.denoise(noisy, level=0.4)
+    assert clean[0].mean() < 20
+    assert clean[1].mean() > 235
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ConfigError, match="steps"):
+        ConsistencyModel("smiles", steps=0)
+    with pytest.raises(ConfigError, match="pretraining"):
+        ConsistencyModel("smiles", pretraining=1.0)
+    model = ConsistencyModel("smiles", trunk_options=SMALL).fit(["CC", "CO"] * 4, max_steps=1, seed=0)
+    with pytest.raises(ConfigError, match="level"):
+        model.denoise(["CC"], level=0)
+    assert isinstance(model.encode(["CC"]), Batch)
