@@ -101,6 +101,9 @@ class ContextEmbedding(nn.Module):
 class SiteInput(nn.Module):
     """Site features of the input: a learned start, channels, and the place in the sequence.
 
+    The place counts from both ends. Attention to equal content gives equal output wherever it stands, so
+    relative positions alone would not tell a sequence that is all noise where it begins and ends.
+
     Arguments:
         channels: of the site stream, 0 if there is none.
         width: channels out.
@@ -109,9 +112,14 @@ class SiteInput(nn.Module):
 
     def __init__(self, channels: int, width: int, ordered: bool) -> None:
         super().__init__()
-        self.width, self.ordered = width, ordered
+        self.width = width
         self.start = nn.Parameter(torch.randn(width) * 0.1)
         self.mix = Linear(channels, width) if channels else None
+        self.place = Linear(2 * width, width, bias=False) if ordered else None
+        if self.place is not None:
+            # At the start of training, the waves of the place themselves.
+            with torch.no_grad():
+                self.place.weight.copy_(torch.eye(width, 2 * width))
 
     def forward(self, site: Tensor | None, mask: Tensor) -> Tensor:
         """`(B, N, width)` from the stream `(B, N, channels)` and the mask `(B, N)`."""
@@ -119,8 +127,11 @@ class SiteInput(nn.Module):
         h = self.start.expand(b, n, -1)
         if self.mix is not None and site is not None:
             h = h + self.mix(site)
-        if self.ordered:
-            h = h + sinusoid(torch.arange(n, device=h.device, dtype=h.dtype), self.width)
+        if self.place is not None:
+            first = torch.arange(n, device=h.device, dtype=h.dtype).expand(b, n)
+            last = mask.sum(1, keepdim=True) - 1 - first
+            waves = torch.cat([sinusoid(first, self.width), sinusoid(last, self.width)], -1)
+            h = h + self.place(waves)
         return h
 
 

@@ -92,8 +92,7 @@ class Transformer(CausalTrunk):
         width: channels on sites.
         depth: number of blocks.
         heads: attention heads; `width` must be an even multiple of them.
-        rotary: rotary relative positions in the attention; if False, sines and cosines of the
-            position are added to the input.
+        rotary: rotary relative positions in the attention, besides the place that the input tells.
         hidden: channels inside the gated MLP, 2 `width` if None.
 
     Raises:
@@ -124,7 +123,7 @@ class Transformer(CausalTrunk):
         require_divisible("width", width, "2 heads", 2 * heads)
         self.spec, self.width, self.pair_width = spec, width, 0
         self.rotary, self.causal, self.heads = rotary, spec.causal, heads
-        self.site_in = SiteInput(spec.site, width, ordered=not rotary)
+        self.site_in = SiteInput(spec.site, width, ordered=not spec.causal)
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.blocks = nn.ModuleList(
             _Block(self.context_in.width, width, heads, hidden or 2 * width) for _ in range(depth)

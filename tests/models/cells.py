@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from molgen import DiffusionModel
+import molgen
 from molgen.core.data import Records
 from molgen.core.registry import get_modality
+from molgen.models.base import GenerativeModel
 
 PAIR = {"width": 24, "pair_width": 8, "depth": 1, "heads": 2, "vectors": 2}
 TRUNKS: dict[str, dict[str, Any]] = {
@@ -27,12 +28,24 @@ def records(name: str, count: int = 24) -> Records:
     return loaded
 
 
-def tiny(name: str, **options: Any) -> DiffusionModel:
+STEPPED = {"steps": 3}
+FAMILIES: dict[str, dict[str, Any]] = {"autoregressive": {}, "consistency": STEPPED, "diffusion": STEPPED}
+"""Families with the sampling options that make them quick."""
+
+CAUSAL = {"width": 24, "depth": 1, "heads": 2}
+MISSING = {("autoregressive", "molecule")}
+CELLS = [(f, m) for f in FAMILIES for m in sorted(TRUNKS) if (f, m) not in MISSING]
+
+
+def tiny(name: str, family: str = "diffusion", **options: Any) -> GenerativeModel:
     """An unfitted small model."""
-    return DiffusionModel(name, trunk_options=TRUNKS[name], width=16, **options)
+    trunk = CAUSAL if family == "autoregressive" else TRUNKS[name]
+    make = molgen.list_families()[family]
+    model: GenerativeModel = make(name, trunk_options=trunk, width=16, **options)
+    return model
 
 
 @lru_cache
-def fitted(name: str) -> DiffusionModel:
+def fitted(name: str, family: str = "diffusion") -> GenerativeModel:
     """A model after a few steps; shared, so never change it."""
-    return tiny(name).fit(records(name), max_steps=3, batch_size=8, seed=0)
+    return tiny(name, family).fit(records(name), max_steps=3, batch_size=8, seed=0)

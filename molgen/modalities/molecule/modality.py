@@ -83,7 +83,8 @@ class MoleculeModality(Modality):
         self.sizes = Sizes(QM9_SIZES if sizes is None else sizes)
         given = QM9_SCALES if scales is None else scales
         self.scales = {str(name): (float(mean), float(sd)) for name, (mean, sd) in given.items()}
-        self.windows = {"graph": (0.5, 1.0), "geometry": (0.0, 0.5)}
+        # Tokens take twice the steps of coordinates: few may be drawn at once.
+        self.windows = {"graph": (1 / 3, 1.0), "geometry": (0.0, 1 / 3)}
         for part, window in (windows or {}).items():
             if part not in self.windows:
                 raise ConfigError.unknown("window", part, self.windows)
@@ -95,8 +96,11 @@ class MoleculeModality(Modality):
         graph, geometry = self.windows["graph"], self.windows["geometry"]
         shares = [share for _, _, share in self.atoms]
         fields: dict[str, Field] = {
-            ATOMS: Categorical(len(self.atoms), marginal=shares, window=graph),
-            BONDS: Categorical(4, pairs=True, marginal=self.bonds, window=graph, weight=8.0),
+            # Several tokens are drawn at once, and the surest of them depend on each other.
+            ATOMS: Categorical(len(self.atoms), marginal=shares, window=graph, order="random"),
+            BONDS: Categorical(
+                4, pairs=True, marginal=self.bonds, window=graph, weight=8.0, order="random"
+            ),
             POSITIONS: Positions(sd=self.sd, window=geometry),
         }
         return {"cartesian": View("cartesian", fields, bijective=False, invariant=False, recipe=RECIPE)}
