@@ -20,6 +20,7 @@ from molgen.core.conditions import Label
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from tests.models.cells import TRUNKS, fitted, records, tiny
 
+
 @pytest.mark.parametrize("name", ["molecule", "protein"])
 def test_a_model_of_coordinates_is_equivariant(name: str) -> None:
     """Rotating noisy coordinates rotates the prediction; mirroring them does not mirror it."""

@@ -8,6 +8,7 @@ import torch
 from molgen.core.errors import ConfigError
 from molgen.core.trunk import Streams, TrunkSpec
 from molgen.nn.check import assert_close
+from molgen.nn.layers import rotary, rotate
 from molgen.nn.transformer import Transformer
 from molgen.nn.unet import UNet
 
@@ -57,12 +58,22 @@ def test_order_matters(rotary: bool) -> None:
     assert (flipped - trunk(s, mask, context).site).abs().max() > 1e-2
 
 
-def test_rotary_attention_sees_relative_positions_only() -> None:
+def test_rotary_products_depend_on_relative_positions_only() -> None:
+    q, k = torch.randn(2, 8, dtype=torch.float64).unbind(0)
+    cos, sin = rotary(12, 8, q)
+    products = [rotate(q, cos[i], sin[i]) @ rotate(k, cos[i + 3], sin[i + 3]) for i in range(9)]
+    assert max(products) - min(products) < 1e-10
+
+
+def test_sites_of_equal_content_know_their_place_from_both_ends() -> None:
     trunk = transformer()
-    s, mask, context = streams(LINE, batch=1)
-    shifted = torch.nn.functional.pad(s.site, (0, 0, 2, 0))
-    seen = torch.nn.functional.pad(mask, (2, 0))
-    assert_close("site", trunk(Streams(shifted), seen, context).site[:, 2:], trunk(s, mask, context).site)
+    _, mask, context = streams(LINE, batch=1)
+    same = Streams(torch.ones(1, mask.shape[1], 3, dtype=torch.float64))
+    out = trunk(same, mask, context).site[0]
+    apart = (out[:, None] - out[None]).abs().amax(-1) + torch.eye(len(out))
+    assert apart.min() > 1e-3
+    longer = trunk(Streams(torch.ones(1, 9, 3, dtype=torch.float64)), torch.ones(1, 9) > 0, context).site[0]
+    assert (longer[: len(out)] - out).abs().amax(-1).min() > 1e-3
 
 
 def test_an_empty_sample_gives_finite_values() -> None:
