@@ -5,8 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 import molgen
+from molgen.core.batch import Batch
 from molgen.core.data import Records
+from molgen.core.noise import SampleNoise
 from molgen.core.registry import get_modality
 from molgen.models.base import GenerativeModel
 
@@ -49,3 +53,24 @@ def tiny(name: str, family: str = "diffusion", **options: Any) -> GenerativeMode
 def fitted(name: str, family: str = "diffusion") -> GenerativeModel:
     """A model after a few steps; shared, so never change it."""
     return tiny(name, family).fit(records(name), max_steps=3, batch_size=8, seed=0)
+
+
+def draw(model: GenerativeModel, n: int, **options: Any) -> list[dict[str, torch.Tensor]]:
+    """Raw values of samples, each trimmed to its own size."""
+    seed, size = options.pop("seed", 0), options.pop("batch_size", n)
+    out: list[dict[str, torch.Tensor]] = []
+    with torch.no_grad():
+        for start in range(0, n, size):
+            indices = range(start, min(start + size, n))
+            sizes = model.modality.draw_sizes(seed, indices)
+            mask = model.modality.template(sizes)
+            values = model.generate(mask, {}, SampleNoise(seed, indices), **FAMILIES[model.family])
+            for k, f in model.view.fields.items():
+                assert (values[k] == f.project(values[k], mask)).all() or torch.allclose(
+                    values[k].float(), f.project(values[k], mask).float(), atol=1e-4
+                )
+            batch = Batch(values, mask, {}, model.view.pairs)
+            out += [
+                {k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))
+            ]
+    return out

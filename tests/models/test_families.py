@@ -12,10 +12,8 @@ from pytorch_lightning import Callback, Trainer
 
 import molgen
 from molgen import UnsupportedError
-from molgen.core.batch import Batch
-from molgen.core.noise import BatchNoise, SampleNoise, generator
-from molgen.models.base import GenerativeModel
-from tests.models.cells import CELLS, FAMILIES, fitted, records, tiny
+from molgen.core.noise import BatchNoise, generator
+from tests.models.cells import CELLS, FAMILIES, draw, fitted, records, tiny
 
 
 class Interrupted(Exception):
@@ -36,27 +34,6 @@ class Interrupt(Callback):
 
 
 cells = pytest.mark.parametrize(("family", "name"), CELLS)
-
-
-def draw(model: GenerativeModel, n: int, **options: Any) -> list[dict[str, torch.Tensor]]:
-    """Raw values of samples, each trimmed to its own size."""
-    seed, size = options.pop("seed", 0), options.pop("batch_size", n)
-    out: list[dict[str, torch.Tensor]] = []
-    with torch.no_grad():
-        for start in range(0, n, size):
-            indices = range(start, min(start + size, n))
-            sizes = model.modality.draw_sizes(seed, indices)
-            mask = model.modality.template(sizes)
-            values = model.generate(mask, {}, SampleNoise(seed, indices), **FAMILIES[model.family])
-            for k, f in model.view.fields.items():
-                assert (values[k] == f.project(values[k], mask)).all() or torch.allclose(
-                    values[k].float(), f.project(values[k], mask).float(), atol=1e-4
-                )
-            batch = Batch(values, mask, {}, model.view.pairs)
-            out += [
-                {k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))
-            ]
-    return out
 
 
 @cells
