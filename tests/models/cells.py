@@ -43,7 +43,9 @@ CELLS = [(f, m) for f in FAMILIES for m in sorted(TRUNKS) if (f, m) not in MISSI
 
 def tiny(name: str, family: str = "diffusion", **options: Any) -> GenerativeModel:
     """An unfitted small model."""
-    trunk = CAUSAL if family == "autoregressive" else TRUNKS[name]
+    trunk = TRUNKS[name]
+    if family == "autoregressive":
+        trunk = {"width": 8, "depth": 2} if name == "image" else CAUSAL
     make = molgen.list_families()[family]
     model: GenerativeModel = make(name, trunk_options=trunk, width=16, **options)
     return model

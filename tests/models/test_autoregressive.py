@@ -168,7 +168,7 @@ def test_completion_keeps_what_is_given() -> None:
     images = [
         np.where(np.random.default_rng(i).random((4, 4, 1)) < 0.3, 255, 0).astype(np.uint8) for i in range(8)
     ]
-    model = AutoregressiveModel(modality, order="columns", trunk_options=SMALL)
+    model = AutoregressiveModel(modality, order="columns", trunk="transformer", trunk_options=SMALL)
     model.fit(images, max_steps=3, batch_size=4, seed=0)
     completed = model.complete(images[0], n=3, sites=8, seed=0)
     for image in completed:

@@ -151,6 +151,18 @@ class ImageModality(Modality):
             options = {"patch": 1, **options}
         return UNet(spec, **options)
 
+    def causal_trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
+        """Masked convolutions, ``"pixelcnn"`` (grey images), or a causal ``"transformer"`` over pixels."""
+        if name == "pixelcnn" or (name is None and self.shape[2] == 1):
+            if self.shape[2] != 1:
+                raise ConfigError("trunk pixelcnn writes grey images; use trunk=transformer for colour")
+            from molgen.nn.pixelcnn import PixelCNN
+
+            return PixelCNN(spec, extent=self.shape[:2], **options)
+        if name not in (None, "transformer"):
+            raise ConfigError.unknown("causal trunk of image", name, ["pixelcnn", "transformer"])
+        return super().causal_trunk(spec, name, **options)
+
     @property
     def conditions(self) -> Mapping[str, Condition]:
         return {name: Label(name, classes) for name, classes in self.labels.items()}
