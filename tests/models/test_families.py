@@ -142,9 +142,7 @@ def test_conditional_samples_follow_their_condition(family: str) -> None:
     dark, light = np.zeros((4, 4, 1), np.uint8), np.full((4, 4, 1), 255, np.uint8)
     data = Records([dark, light] * 16, labels={"kind": np.array([0, 1] * 16)})
     modality = ImageModality((4, 4, 1), labels={"kind": 2})
-    trunk = (
-        {"width": 16, "depth": 1, "heads": 2} if family == "autoregressive" else {"width": 16, "groups": 4}
-    )
+    trunk = {"width": 16} if family == "autoregressive" else {"width": 16, "groups": 4}
     model = molgen.list_families()[family](modality, trunk_options=trunk)
     model.fit(data, condition=["kind"], max_steps=200, batch_size=32, lr=3e-3, seed=0)
     for kind, low, high in ((0, 0, 80), (1, 175, 255)):
