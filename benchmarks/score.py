@@ -50,7 +50,7 @@ def score(cell: Cell, weights: Path | None, n: int, seed: int, options: dict[str
     import molgen
     from molgen.core.header import finite
 
-    model = molgen.load(cell.name if weights is None else str(weights))
+    model = molgen.load(str(weights or cell.weights))
     model.sample(2, seed=seed, **options)  # warm-up, so that imports do not count as sampling
     begun = time.perf_counter()
     samples = model.sample(n, seed=seed, progress=True, **options)
@@ -58,7 +58,7 @@ def score(cell: Cell, weights: Path | None, n: int, seed: int, options: dict[str
     scores = finite(model.evaluate(samples, reference=cell.data, **cell.evaluate))
     if weights is None:
         model.metrics = {**scores, "seed": seed}
-        model.save(molgen.api.find_weights(cell.name), half=True)
+        model.save(cell.weights, half=True)
     return {
         "cell": cell.name,
         "data": cell.data,

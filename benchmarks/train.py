@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--trunk")
-    parser.add_argument("--out", type=Path, help="the weights; by default molgen/weights/CELL.safetensors")
+    parser.add_argument("--out", type=Path, help="the weights; by default where the package ships them")
     parser.add_argument("--from", dest="start", type=Path, help="weights to go on from, budgets summed")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the training state of a cut-off run"
@@ -30,6 +30,7 @@ def main(argv: list[str]) -> int:
     import torch
 
     import molgen
+    from molgen.core.registry import get_modality
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> int:
         model = molgen.load(str(args.start))
     else:
         options = dict(cell.model) | ({"trunk": args.trunk} if args.trunk else {})
-        model = family(cell.modality, **options)
+        modality = type(get_modality(cell.modality))(**cell.options)
+        model = family(modality, **options)
     asked = {"lr": args.lr, "batch_size": args.batch_size}
     model.fit(
         cell.data,
@@ -51,7 +53,7 @@ def main(argv: list[str]) -> int:
         ckpt_path=runs / "state.safetensors" if args.resume else None,
         **dict(cell.fit) | {name: value for name, value in asked.items() if value is not None},
     )
-    out = args.out or Path(molgen.__file__).parent / "weights" / f"{cell.name}.safetensors"
+    out = args.out or cell.weights
     out.parent.mkdir(parents=True, exist_ok=True)
     model.save(out, half=True)
     print(f"{out}: {model!r}, {model.training['runs'][-1]}", file=sys.stderr)
