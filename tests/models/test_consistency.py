@@ -47,7 +47,7 @@ def test_the_boundary_condition_is_exact() -> None:
         x[k] = f.relax(hard, MASK)
     params = network(x, torch.zeros(2), MASK)
     for k, f in fields.items():
-        assert torch.allclose(f.project(f.point(params[k]), MASK), x[k], atol=2e-3), k
+        assert torch.allclose(f.project(f.point(params[k]), MASK), x[k], atol=1e-5), k
 
 
 def test_points_of_one_path_of_a_gaussian_map_to_one_end() -> None:

@@ -81,15 +81,14 @@ class Angles(GaussianField):
         return params * self.valid(mask)
 
     def _shrink(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        skip = (-(sigma**2) / 2).exp()
-        return skip, (1 - skip**2).clamp_min(1e-8).sqrt()
+        return (-(sigma**2) / 2).exp(), (-torch.expm1(-(sigma**2))).sqrt()
 
     def predict(self, raw: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
         skip, out = self._shrink(self._sigma(t, x))
         return (skip * self._vector(x) + out * raw) * self.valid(mask)
 
     def loss(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        _, out = self._shrink(self.schedule.sigma(t))
+        _, out = self._shrink(self.schedule.sigma(t).clamp_min(self.schedule.low))
         error = ((params - self._vector(x0)) ** 2 * self.valid(mask)).flatten(1).sum(1)
         return error / self._dimension(mask) / out**2 * self.window.active(t)
 

@@ -14,7 +14,7 @@ from molgen.core.fields.gaussian import GaussianField
 from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, Window
 
-_CERTAIN = 40.0  # logits beyond this say no more in float32
+_CERTAIN = 100.0  # more than a network says against it, and far from overflow
 
 
 @final
