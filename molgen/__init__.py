@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from molgen.core.errors import ConfigError as ConfigError
     from molgen.core.errors import DataError as DataError
     from molgen.core.errors import MolgenError as MolgenError
+    from molgen.core.errors import MolgenWarning as MolgenWarning
     from molgen.core.errors import UnsupportedError as UnsupportedError
     from molgen.models.autoregressive import AutoregressiveModel as AutoregressiveModel
     from molgen.models.consistency import ConsistencyModel as ConsistencyModel
     from molgen.models.diffusion import DiffusionModel as DiffusionModel
+    from molgen.models.vae import VAEModel as VAEModel
 
 __version__ = "0.1.0"
 
@@ -25,8 +27,16 @@ _NAMES = {
     "molgen.models.autoregressive": ("AutoregressiveModel",),
     "molgen.models.consistency": ("ConsistencyModel",),
     "molgen.models.diffusion": ("DiffusionModel",),
+    "molgen.models.vae": ("VAEModel",),
     "molgen.api": ("evaluate", "list_datasets", "list_families", "list_modalities", "load"),
-    "molgen.core.errors": ("CheckpointError", "ConfigError", "DataError", "MolgenError", "UnsupportedError"),
+    "molgen.core.errors": (
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "MolgenError",
+        "MolgenWarning",
+        "UnsupportedError",
+    ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

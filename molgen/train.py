@@ -187,6 +187,7 @@ class TrainingModule(pl.LightningModule):
             )
         self.samples += len(batch)
         self.log_dict({f"train/{k}": v for k, v in terms.items()}, batch_size=len(batch))
+        self.log_dict({f"train/{k}": v.float() for k, v in self.model.logged.items()}, batch_size=len(batch))
         self.log("loss", total, prog_bar=True, batch_size=len(batch))
         return total
 

@@ -73,3 +73,7 @@ class ConfigError(MolgenError):
         near = difflib.get_close_matches(str(got), names, n=1)
         hint = f" did you mean {near[0]!r}?" if near else ""
         return cls(f"unknown {option} {got!r}:{hint} Choices: {', '.join(names) or 'none'}")
+
+
+class MolgenWarning(UserWarning):
+    """Something that does not stop a run but spoils its result: a collapse, a divergence."""

@@ -74,8 +74,14 @@ class GenerativeModel(ABC):
         self.network: nn.Module | None = None
         self.progress = 1.0
         """Share of the training budget that is spent, for losses that change on the way."""
+        self.logged: dict[str, Tensor] = {}
+        """What `losses` found that belongs in the log but not in the loss."""
 
     # ------------------------------------------------------------------ what a family gives
+
+    def fitted(self) -> None:
+        """Called once training has ended; a family may look whether its model has collapsed."""
+        self.progress = 1.0
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -110,11 +116,14 @@ class GenerativeModel(ABC):
         value = self.hyper.get(name)
         return self.view.recipe.get(name, default) if value is None else value
 
-    def make_trunk(self, spec: TrunkSpec) -> Trunk:
-        """The modality's trunk for these streams."""
+    def make_trunk(self, spec: TrunkSpec, options: Mapping[str, Any] | None = None) -> Trunk:
+        """The modality's trunk for these streams, with the model's options or others."""
         make = self.modality.causal_trunk if spec.causal else self.modality.trunk
+        given = self.trunk_options if options is None else options
+        # Where a model has both, its trunk's name is that of the first.
+        name = self.trunk if options is None else None
         try:
-            return make(spec, self.trunk, **self.trunk_options)
+            return make(spec, name, **given)
         except TypeError as error:  # an option that the trunk's constructor does not take
             raise ConfigError(f"trunk of {self.modality.name!r}: {error}") from None
 
@@ -213,6 +222,7 @@ class GenerativeModel(ABC):
             progress=progress,
         )
         self._account(run, records.name, seed)
+        self.fitted()
         return self
 
     def _account(self, run: Mapping[str, Any], data: str, seed: int) -> None:

@@ -33,11 +33,16 @@ def records(name: str, count: int = 24) -> Records:
 
 
 STEPPED = {"steps": 3}
-FAMILIES: dict[str, dict[str, Any]] = {"autoregressive": {}, "consistency": STEPPED, "diffusion": STEPPED}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "autoregressive": {},
+    "consistency": STEPPED,
+    "diffusion": STEPPED,
+    "vae": {},
+}
 """Families with the sampling options that make them quick."""
 
 CAUSAL = {"width": 24, "depth": 1, "heads": 2}
-MISSING = {("autoregressive", "molecule")}
+MISSING = {("autoregressive", "molecule"), ("vae", "molecule")}
 CELLS = [(f, m) for f in FAMILIES for m in sorted(TRUNKS) if (f, m) not in MISSING]
 
 
@@ -46,6 +51,8 @@ def tiny(name: str, family: str = "diffusion", **options: Any) -> GenerativeMode
     trunk = TRUNKS[name]
     if family == "autoregressive":
         trunk = {"width": 8, "depth": 2} if name == "image" else CAUSAL
+    if family == "vae":
+        options = {"latent": 4, "decoder_options": None if name == "image" else CAUSAL, **options}
     make = molgen.list_families()[family]
     model: GenerativeModel = make(name, trunk_options=trunk, width=16, **options)
     return model

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from molgen.core.densities import Density
+from molgen.core.densities import PLAIN, Density, Sharpen
 from molgen.core.errors import UnsupportedError
 from molgen.core.noise import Noise
 from molgen.core.schedules import Window
@@ -114,6 +114,12 @@ class Field(ABC):
             f"{type(self).__name__} has no density of single entries; choose a view whose values do not "
             "change when the object moves"
         )
+
+    def drawn(self, density: Density, mask: Tensor, noise: Noise, how: Sharpen = PLAIN) -> Tensor:
+        """Values drawn entry by entry from a density of `(B, ..., entries)`."""
+        own = own_shape(mask, self.entries, 2, axes=2 if self.rank == "pair" else 1)
+        x = density.draw(noise.uniform(mask, own), how)
+        return self.project(x if self._vectors else x.squeeze(-1), mask)
 
     # ------------------------------------------------------------------ reals of full dimension
 

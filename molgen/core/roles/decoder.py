@@ -42,7 +42,9 @@ class Decoder(Role):
         super().__init__(fields, make_trunk, spec, conditions, width, levels=1, code=code)
         self.extent, self.site = extent, site
         self.spread = nn.Linear(code, site * math.prod(extent or (1,)))
-        self.add_heads({name: f.entries * f.density_outputs for name, f in fields.items()})
+        # Silent heads would hand no gradient to the code in the first steps, and it would be given up.
+        outputs = {name: f.entries * f.density_outputs for name, f in fields.items()}
+        self.add_heads(outputs, silent=False)
 
     def forward(
         self, code: Tensor, mask: Tensor, labels: Mapping[str, Tensor] | None = None

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import GaussianField
-from molgen.core.roles.role import MakeTrunk, Role, channels, gather
+from molgen.core.roles.role import SILU_GAIN, MakeTrunk, Role, channels, gather, preserving
 from molgen.core.trunk import TrunkSpec
+
+_GATE_GAIN = 2.0
+"""What a half-open gate takes from the size of its value."""
 
 
 @final
@@ -49,9 +52,14 @@ class Encoder(Role):
         super().__init__(fields, make_trunk, spec, conditions, width, levels=1)
         self.pairs, self.extensive = pairs, extensive
         size = self.trunk.width
-        self.gate_site = nn.Linear(size, 2 * width)
-        self.gate_pair = nn.Linear(self.trunk.pair_width, 2 * width) if pairs else None
-        self.output = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs))
+        # A code that hardly differs between samples would be given up before a decoder listens to it.
+        self.gate_site = preserving(nn.Linear(size, 2 * width), _GATE_GAIN)
+        self.gate_pair = (
+            preserving(nn.Linear(self.trunk.pair_width, 2 * width), _GATE_GAIN) if pairs else None
+        )
+        self.output = nn.Sequential(
+            preserving(nn.Linear(width, width)), nn.SiLU(), preserving(nn.Linear(width, outputs), SILU_GAIN)
+        )
         self.relaxed = fields
 
     def forward(

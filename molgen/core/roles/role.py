@@ -114,16 +114,15 @@ class Role(nn.Module, ABC):
         out: Tensor = self.context(torch.stack(parts).sum(0))
         return out
 
-    def add_heads(self, outputs: Mapping[str, int]) -> None:
-        """A linear layer per field from features of sites or pairs, zero at the start."""
+    def add_heads(self, outputs: Mapping[str, int], silent: bool = True) -> None:
+        """A linear layer per field from features of sites or pairs; if `silent`, zero at the start."""
         # Keys are prefixed: a field may be named like an attribute of a module.
         self.heads = nn.ModuleDict()
         for name, f in self.fields.items():
             if f.stream == "point":
                 continue
             head = nn.Linear(self.trunk.width if f.stream == "site" else self.trunk.pair_width, outputs[name])
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            preserving(head, 0.0 if silent else 1.0)
             self.heads[f"field_{name}"] = head
 
     def read_out(self, out: Streams, name: str) -> Tensor:

@@ -23,7 +23,14 @@ from molgen.modalities.graph.defaults import ATOM_MARGINAL, BOND_MARGINAL, KINDS
 ATOMS, BONDS = "atoms", "bonds"
 _TRUNKS = ("pair", "message")
 
-RECIPE = {"batch_size": 64, "lr": 1e-3, "solver": "ancestral", "steps": 40, "sample_batch": 256}
+RECIPE = {
+    "batch_size": 64,
+    "lr": 1e-3,
+    "solver": "ancestral",
+    "steps": 40,
+    "sample_batch": 256,
+    "decoder": "autoregressive",
+}
 """Steps enough that few bonds are drawn at once: a jump of one cannot see the others of its step."""
 
 

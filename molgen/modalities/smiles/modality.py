@@ -21,7 +21,14 @@ from molgen.modalities.smiles.defaults import MARGINAL, SCALES, SIZES, VOCABULAR
 
 FIELD = "tokens"
 
-RECIPE = {"batch_size": 64, "lr": 1e-3, "solver": "ancestral", "steps": 40, "sample_batch": 256}
+RECIPE = {
+    "batch_size": 64,
+    "lr": 1e-3,
+    "solver": "ancestral",
+    "steps": 40,
+    "sample_batch": 256,
+    "decoder": "autoregressive",
+}
 """A string takes no more steps than it has characters; so nearly all are drawn one at a time."""
 
 

@@ -1,0 +1,386 @@
+"""VAEModel: a latent code, an encoder that infers it, and a decoder that says the sample's density."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from molgen.core.batch import Batch
+from molgen.core.densities import Sharpen
+from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
+from molgen.core.fields import Field, GaussianField
+from molgen.core.modality import Modality
+from molgen.core.noise import Noise, SampleNoise
+from molgen.core.roles import Decoder, Encoder, MakeTrunk, Predictor
+from molgen.core.roles.decoder import log_likelihood
+from molgen.models.base import GenerativeModel
+
+_ACTIVE = 0.01
+"""Nats that a latent dimension must carry to count as active (Burda et al., 2016)."""
+
+
+class Prior(nn.Module):
+    r"""A standard normal distribution, or a learned mixture of diagonal Gaussians.
+
+    .. math:: p(z) = \sum_k \pi_k N(z; \mu_k, s_k^2)
+
+    Arguments:
+        latent: dimensions of z.
+        components: K; 1 is the fixed standard normal.
+    """
+
+    def __init__(self, latent: int, components: int) -> None:
+        super().__init__()
+        self.latent, self.components = latent, components
+        if components > 1:
+            self.logits = nn.Parameter(torch.zeros(components))
+            self.mean = nn.Parameter(torch.randn(components, latent))
+            self.log_sd = nn.Parameter(torch.zeros(components, latent))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z), `(B,)`."""
+        if self.components == 1:
+            return _log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
+        parts = _log_normal(z[:, None], self.mean, self.log_sd)
+        return (self.logits.log_softmax(0) + parts).logsumexp(1)
+
+    def draw(self, mask: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
+        """z `(B, latent)`; a temperature scales the spread around the mean (of each component)."""
+        white = noise.normal(mask, (self.latent,)) * temperature
+        if self.components == 1:
+            return white
+        u = noise.uniform(mask, ())
+        edges = self.logits.softmax(0).cumsum(0)
+        k = (u[:, None] >= edges).sum(1).clamp_max(self.components - 1)
+        return self.mean[k] + self.log_sd[k].exp() * white
+
+
+class Autoencoder(nn.Module):
+    """The networks of a VAE: encoder, decoder and prior."""
+
+    def __init__(
+        self,
+        fields: Mapping[str, Field],
+        make_trunk: MakeTrunk,
+        make_decoder: MakeTrunk,
+        conditions: Sequence[Any],
+        latent: int,
+        sequential: bool,
+        components: int,
+        extent: tuple[int, ...] | None,
+        width: int,
+    ) -> None:
+        super().__init__()
+        relaxed: dict[str, GaussianField] = {k: f.relaxed() for k, f in fields.items()}
+        self.encoder = Encoder(relaxed, make_trunk, conditions, outputs=2 * latent, width=width)
+        self.decoder: Decoder | Predictor
+        if sequential:
+            self.decoder = Predictor(fields, make_decoder, conditions, extent, code=latent, width=width)
+        else:
+            self.decoder = Decoder(fields, make_decoder, conditions, latent, extent, width=width)
+        self.prior = Prior(latent, components)
+        self.fields = fields
+
+    def infer(
+        self, values: Mapping[str, Tensor], mask: Tensor, labels: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the standard deviation of q(z | x), `(B, latent)` each."""
+        relaxed = {k: f.relax(values[k], mask) for k, f in self.fields.items()}
+        mean, log_sd = self.encoder(relaxed, mask, labels).chunk(2, -1)
+        return mean, log_sd.clamp(-7, 2)
+
+    def log_likelihood(
+        self, values: Mapping[str, Tensor], mask: Tensor, labels: Mapping[str, Tensor], z: Tensor
+    ) -> dict[str, Tensor]:
+        """log p(x | z) per field, `(B,)`."""
+        if isinstance(self.decoder, Predictor):
+            return self.decoder.log_prob(values, mask, labels, z)
+        return log_likelihood(self.fields, self.decoder(z, mask, labels), values, mask)
+
+    def draw(
+        self, mask: Tensor, labels: Mapping[str, Tensor], z: Tensor, noise: Noise, how: Sharpen
+    ) -> dict[str, Tensor]:
+        """Values drawn from p(x | z)."""
+        if isinstance(self.decoder, Predictor):
+            return self.decoder.write(mask, noise, labels, z, how)
+        raw = self.decoder(z, mask, labels)
+        return {k: f.drawn(f.density(raw[k]), mask, noise, how) for k, f in self.fields.items()}
+
+
+@final
+class VAEModel(GenerativeModel):
+    r"""A variational autoencoder over any mixture of fields.
+
+    .. math:: \log p(x) \ge E_{q(z|x)}[\sum_f \log p(x_f | z)] - KL(q(z|x) || p(z))
+
+    The encoder pools a trunk's features to one code per sample; the decoder says the density of every
+    entry given the code, all at once (``"independent"``) or one after the other (``"autoregressive"``).
+
+    Arguments:
+        modality: a registered name or a `Modality`.
+        view, trunk, trunk_options: see `GenerativeModel`.
+        latent: dimensions of the code.
+        decoder: ``"independent"`` or ``"autoregressive"``; by default the view's recipe.
+        decoder_options: for the decoder's trunk (the causal one, if it is autoregressive); by default those
+            of the encoder, or none for a causal trunk.
+        beta: weight of the KL term in training.
+        warmup: share of the budget over which the weight rises to `beta`.
+        free_bits: nats per sample and dimension that the KL term may have for free.
+        components: of the mixture prior; 1 is the standard normal.
+        temperature: of draws from p(x | z); by default 1 for an autoregressive decoder and 0, the mode, for
+            an independent one, whose entries would otherwise be noisy each by itself.
+        label_dropout: share of training samples whose label is withheld.
+        width: channels of the context vector.
+
+    Errors: `UnsupportedError` if no view is invariant (ordered, for an autoregressive decoder).
+
+    Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014); Kingma et al., Improved Variational
+    Inference with Inverse Autoregressive Flow (2016) for free bits; Burda et al., Importance Weighted
+    Autoencoders (2016).
+
+    Example:
+        >>> from molgen import VAEModel
+        >>> model = VAEModel("smiles", latent=4, trunk_options={"width": 24, "depth": 1, "heads": 2})
+        >>> _ = model.fit(["CCO", "CCN", "CCC", "CO"], max_steps=2, batch_size=4, seed=0)
+        >>> model.encode_latent(["CCO"])[0].shape, len(model.reconstruct(["CCO"]))
+        (torch.Size([1, 4]), 1)
+    """
+
+    family: ClassVar[str] = "vae"
+    needs: ClassVar[Mapping[str, bool]] = {"invariant": True}
+    likelihood = "lower bound"
+    sampling: ClassVar[tuple[str, ...]] = ("temperature", "prior_temperature")
+
+    def __init__(
+        self,
+        modality: str | Modality,
+        *,
+        view: str | None = None,
+        trunk: str | None = None,
+        trunk_options: Mapping[str, Any] | None = None,
+        latent: int = 32,
+        decoder: Literal["independent", "autoregressive"] | None = None,
+        decoder_options: Mapping[str, Any] | None = None,
+        beta: float = 1.0,
+        warmup: float = 0.2,
+        free_bits: float = 0.0,
+        components: int = 1,
+        temperature: float | None = None,
+        label_dropout: float = 0.1,
+        width: int = 128,
+    ) -> None:
+        if decoder not in (None, "independent", "autoregressive"):
+            raise ConfigError.unknown("decoder", decoder, ["independent", "autoregressive"])
+        if latent < 1 or components < 1:
+            raise ConfigError(f"latent={latent}, components={components}: expected 1 or more")
+        if beta < 0 or free_bits < 0:
+            raise ConfigError(f"beta={beta}, free_bits={free_bits}: expected 0 or more")
+        if not 0 <= warmup <= 1:
+            raise ConfigError(f"warmup is {warmup}, expected a share of the budget, 0 to 1")
+        if temperature is not None and temperature < 0:
+            raise ConfigError(f"temperature is {temperature}, expected 0 or more")
+        super().__init__(
+            modality,
+            view,
+            trunk,
+            trunk_options,
+            latent=latent,
+            decoder=decoder,
+            decoder_options=None if decoder_options is None else dict(decoder_options),
+            beta=beta,
+            warmup=warmup,
+            free_bits=free_bits,
+            components=components,
+            temperature=temperature,
+            label_dropout=label_dropout,
+            width=width,
+        )
+        if self._sequential and not self.view.ordered:
+            raise UnsupportedError(
+                f"view {self._view!r} of {self.modality.name!r} has no order for an autoregressive decoder; "
+                "use decoder='independent'"
+            )
+
+    @property
+    def _sequential(self) -> bool:
+        return bool(self.option("decoder", "independent") == "autoregressive")
+
+    def build(self) -> nn.Module:
+        return Autoencoder(
+            self.view.fields,
+            self.make_trunk,
+            partial(self.make_trunk, options=self.hyper["decoder_options"]),
+            self.conditions,
+            self.hyper["latent"],
+            self._sequential,
+            self.hyper["components"],
+            self.modality.extent,
+            self.hyper["width"],
+        )
+
+    # ------------------------------------------------------------------ training
+
+    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        """The negative bound per site: reconstruction of each field, and the KL term."""
+        vae, mask = cast(Autoencoder, network), batch.mask
+        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        mean, log_sd = vae.infer(batch.values, mask, labels)
+        z = mean + log_sd.exp() * noise.normal(mask, (self.hyper["latent"],))
+        sites = batch.sizes.sum().clamp_min(1)
+        log_p = vae.log_likelihood(batch.values, mask, labels, z)
+        terms = {f"reconstruction/{k}": -v.sum() / sites for k, v in log_p.items()}
+        per_dimension = _kl_normal(mean, log_sd)
+        self.logged["active"] = (per_dimension.mean(0) > _ACTIVE).sum().detach()
+        self.logged["kl"] = per_dimension.sum(1).mean().detach()
+        kl = self._kl(vae.prior, mean, log_sd, z)
+        weight = self.hyper["beta"] * self._warm()
+        return {**terms, "kl": weight * kl * len(mask) / sites}
+
+    def _kl(self, prior: Prior, mean: Tensor, log_sd: Tensor, z: Tensor) -> Tensor:
+        """Mean KL term in nats, not less than what is free."""
+        free = self.hyper["free_bits"]
+        if prior.components == 1:
+            return _kl_normal(mean, log_sd).mean(0).clamp_min(free).sum()
+        estimate = (_log_normal(z, mean, log_sd) - prior.log_prob(z)).mean()
+        return estimate.clamp_min(free * self.hyper["latent"])
+
+    def _warm(self) -> float:
+        warmup = self.hyper["warmup"]
+        return 1.0 if warmup == 0 else min(1.0, self.progress / warmup)
+
+    def fitted(self) -> None:
+        """Warns if the code carries nothing: the posterior has collapsed to the prior."""
+        super().fitted()
+        if float(self.logged.get("active", torch.ones(()))) == 0:
+            warnings.warn(
+                "posterior collapse: no latent dimension carries information at the end of training; "
+                "raise free_bits or warmup, or lower beta",
+                MolgenWarning,
+                stacklevel=3,
+            )
+
+    # ------------------------------------------------------------------ codes
+
+    @torch.no_grad()
+    def encode_latent(self, records: Sequence[Any], batch_size: int = 256) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of q(z | x) of each record, `(n, latent)` each."""
+        vae = self._network
+        means, sds = [], []
+        for start in range(0, len(records), batch_size):
+            batch = self.encode(records[start : start + batch_size])
+            labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+            mean, log_sd = vae.infer(batch.values, batch.mask, labels)
+            means.append(mean)
+            sds.append(log_sd.exp())
+        if not means:
+            return torch.zeros(0, self.hyper["latent"]), torch.zeros(0, self.hyper["latent"])
+        return torch.cat(means), torch.cat(sds)
+
+    @torch.no_grad()
+    def decode_latent(
+        self, z: Tensor, sizes: Sequence[int] | None = None, seed: int = 0, temperature: float | None = None
+    ) -> list[Any]:
+        """Domain objects from codes.
+
+        Arguments:
+            z: `(n, latent)`.
+            sizes: number of sites of each; by default drawn from the data's sizes.
+            seed: of the draws.
+            temperature: of p(x | z).
+        """
+        if z.dim() != 2 or z.shape[1] != self.hyper["latent"]:
+            raise ConfigError(f"z is of shape {tuple(z.shape)}, expected (n, {self.hyper['latent']})")
+        known = self.modality.draw_sizes(seed, range(len(z))) if sizes is None else list(sizes)
+        mask = self.modality.template(known)
+        noise = SampleNoise(seed, range(len(z)))
+        values = self._network.draw(mask, {}, z, noise, self._how(temperature))
+        return self.modality.decode_all(Batch(values, mask, {}, self.view.pairs), self._view)
+
+    def reconstruct(self, records: Sequence[Any], seed: int = 0, temperature: float = 0.0) -> list[Any]:
+        """Each record encoded at the mean of q(z | x) and decoded at its own size."""
+        sizes = self.encode(records).sizes.tolist()
+        return self.decode_latent(self.encode_latent(records)[0], sizes, seed, temperature)
+
+    def interpolate(self, a: Any, b: Any, n: int = 8, seed: int = 0, temperature: float = 0.0) -> list[Any]:
+        """Records on the great circle between the codes of two records, both ends included."""
+        if n < 2:
+            raise ConfigError(f"n is {n}, expected 2 or more, the two ends")
+        (za, zb), (na, nb) = self.encode_latent([a, b])[0], self.encode([a, b]).sizes.tolist()
+        steps = torch.linspace(0, 1, n)
+        angle = torch.arccos((za @ zb / (za.norm() * zb.norm()).clamp_min(1e-9)).clamp(-1, 1))
+        if float(angle.sin()) < 1e-3:
+            z = za + steps[:, None] * (zb - za)
+        else:
+            z = ((1 - steps) * angle).sin()[:, None] * za + (steps * angle).sin()[:, None] * zb
+            z = z / angle.sin()
+        sizes = [round(float(na + s * (nb - na))) for s in steps]
+        return self.decode_latent(z, sizes, seed, temperature)
+
+    @property
+    def _network(self) -> Autoencoder:
+        return cast(Autoencoder, self.trained.eval())
+
+    # ------------------------------------------------------------------ sampling and likelihood
+
+    def generate(
+        self,
+        mask: Tensor,
+        labels: Mapping[str, Tensor],
+        noise: Noise,
+        *,
+        temperature: float | None = None,
+        prior_temperature: float = 1.0,
+    ) -> dict[str, Tensor]:
+        """A code from the prior, then values from p(x | z).
+
+        Arguments:
+            mask: real sites, `(B, *extent)`.
+            labels: conditions, `(B,)` each.
+            noise: the source of randomness.
+            temperature: of p(x | z); 0 takes the mode.
+            prior_temperature: factor on the spread of the prior.
+        """
+        vae = self._network
+        z = vae.prior.draw(mask, noise, prior_temperature)
+        return vae.draw(mask, labels, z, noise, self._how(temperature))
+
+    def _how(self, temperature: float | None) -> Sharpen:
+        if temperature is None:
+            temperature = self.hyper["temperature"]
+        if temperature is None:
+            temperature = 1.0 if self._sequential else 0.0
+        if temperature < 0:
+            raise ConfigError(f"temperature is {temperature}, expected 0 or more")
+        return Sharpen(max(float(temperature), 1e-4))
+
+    def log_density(self, batch: Batch, noise: Noise, *, samples: int = 1) -> Tensor:
+        r"""The importance-weighted bound; with one sample the evidence lower bound.
+
+        .. math:: \log \frac{1}{K} \sum_k \frac{p(x | z_k) p(z_k)}{q(z_k | x)}, \quad z_k \sim q(z | x)
+        """
+        vae, mask = self._network, batch.mask
+        labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+        mean, log_sd = vae.infer(batch.values, mask, labels)
+        weights = []
+        for _ in range(samples):
+            z = mean + log_sd.exp() * noise.normal(mask, (self.hyper["latent"],))
+            log_p = torch.stack(list(vae.log_likelihood(batch.values, mask, labels, z).values())).sum(0)
+            weights.append(log_p + vae.prior.log_prob(z) - _log_normal(z, mean, log_sd))
+        return torch.stack(weights).logsumexp(0) - math.log(samples)
+
+
+def _log_normal(z: Tensor, mean: Tensor, log_sd: Tensor) -> Tensor:
+    """log N(z; mean, sd^2), summed over the last axis."""
+    square = ((z - mean) * (-log_sd).exp()) ** 2
+    return -(0.5 * square + log_sd + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def _kl_normal(mean: Tensor, log_sd: Tensor) -> Tensor:
+    """KL(N(mean, sd^2) || N(0, 1)) per dimension, `(B, latent)`."""
+    return 0.5 * (mean**2 + (2 * log_sd).exp() - 1) - log_sd
