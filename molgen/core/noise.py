@@ -104,3 +104,15 @@ class SampleNoise(Noise):
             view = row[tuple(slice(size) for size in shape)]
             view.copy_(draw(shape, generator=source))
         return out.to(mask.device)
+
+
+def stratified(mask: Tensor, noise: Noise) -> Tensor:
+    """Times uniform in [0, 1), one for each sample of a batch and evenly spread over it, `(B,)`.
+
+    They begin anywhere: samples that always stand at one place of a batch, as the smallest of few do,
+    still see all times.
+
+    Source: Kingma et al., Variational Diffusion Models (2021).
+    """
+    places = torch.arange(len(mask), device=mask.device) / max(len(mask), 1)
+    return (places + noise.uniform(mask, ())[:1]) % 1

@@ -12,7 +12,7 @@ from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise
+from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
 from molgen.core.solvers import State
 from molgen.models.base import GenerativeModel
@@ -60,6 +60,7 @@ class ConsistencyModel(GenerativeModel):
 
     family: ClassVar[str] = "consistency"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    prefers: ClassVar[Mapping[str, bool]] = {"staged": False}
     sampling: ClassVar[tuple[str, ...]] = ("steps",)
 
     def __init__(
@@ -153,8 +154,7 @@ class ConsistencyModel(GenerativeModel):
         fields, mask = self._fields, batch.mask
         labels = self.withheld(batch, noise, self.hyper["label_dropout"])
         delta = self._delta()
-        t = (torch.arange(len(mask), device=mask.device) + noise.uniform(mask, ())[:1]) / len(mask)
-        t = t.clamp_min(1e-3)
+        t = stratified(mask, noise).clamp_min(1e-3)
         r = (1 - delta) * t
         x0 = {k: self.view.fields[k].relax(batch.values[k], mask) for k in fields}
         white = {k: f.white(mask, noise) for k, f in fields.items()}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise
+from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
 from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, time_grid
 from molgen.models.base import GenerativeModel
@@ -55,6 +55,7 @@ class DiffusionModel(GenerativeModel):
 
     family: ClassVar[str] = "diffusion"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    prefers: ClassVar[Mapping[str, bool]] = {"staged": True}
     likelihood = "lower bound"
     sampling: ClassVar[tuple[str, ...]] = ("steps", "solver", "guidance", "noise_scale")
 
@@ -118,9 +119,7 @@ class DiffusionModel(GenerativeModel):
     def _times(self, mask: Tensor, noise: Noise) -> Tensor:
         """Training times in (0, 1], stratified over the batch, Kumaraswamy(a, b) distributed."""
         a, b = self.option("time_density", (1.0, 1.0))
-        count = len(mask)
-        offset = noise.uniform(mask, ())[:1]
-        u = (torch.arange(count, device=mask.device) + offset) / count
+        u = stratified(mask, noise)
         times: Tensor = (1 - u ** (1 / b)).clamp(1e-5, 1) ** (1 / a)
         return times
 

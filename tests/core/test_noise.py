@@ -1,0 +1,18 @@
+"""Injected randomness: times of a batch."""
+
+from __future__ import annotations
+
+import torch
+
+from molgen.core.noise import BatchNoise, generator, stratified
+
+
+def test_times_are_evenly_spread_and_uniform_at_every_place_of_a_batch() -> None:
+    mask = torch.ones(4, 2, dtype=torch.bool)
+    drawn = torch.stack([stratified(mask, BatchNoise(generator(0, i))) for i in range(4000)])
+    assert ((drawn >= 0) & (drawn < 1)).all()
+    gaps = drawn.sort(1).values.diff(dim=1)
+    assert torch.allclose(gaps, torch.full_like(gaps, 0.25), atol=1e-6)
+    # Mean and variance of uniform numbers, each place by itself.
+    assert (drawn.mean(0) - 0.5).abs().max() < 4 * (1 / 12 / 4000) ** 0.5
+    assert (drawn.var(0) * 12 - 1).abs().max() < 0.06
