@@ -77,6 +77,12 @@ class GaussianSchedule:
         level: Tensor = (low + u * (high - low)) ** self.rho
         return torch.where(u > 0, level, torch.zeros_like(level))
 
+    def local(self, sigma: float) -> float:
+        """The time within the window at which the noise has this standard deviation."""
+        low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
+        share: float = (sigma ** (1 / self.rho) - low) / (high - low)
+        return min(max(share, 0.0), 1.0)
+
 
 @final
 @dataclass(frozen=True)
@@ -113,6 +119,10 @@ class StraightSchedule:
         """The standard deviation at time `t`."""
         u = self.window.local(t)
         return (self.scale * u / (1 - u).clamp_min(1e-6)).clamp_max(self.high)
+
+    def local(self, sigma: float) -> float:
+        """The time within the window at which the noise has this standard deviation."""
+        return sigma / (sigma + self.scale)
 
 
 @final

@@ -37,6 +37,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "autoregressive": {},
     "consistency": STEPPED,
     "diffusion": STEPPED,
+    "flow": STEPPED,
     "vae": {},
 }
 """Families with the sampling options that make them quick."""

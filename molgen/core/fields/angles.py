@@ -96,8 +96,14 @@ class Angles(GaussianField):
     def _wrap(x: Tensor) -> Tensor:
         return torch.atan2(x.sin(), x.cos())
 
-    def _offset(self, x: Tensor, x0: Tensor) -> Tensor:
+    def offset(self, x: Tensor, x0: Tensor) -> Tensor:
         return self._wrap(x - x0)
+
+    def tangent(self, v: Tensor, mask: Tensor) -> Tensor:
+        return v * self.valid(mask)
+
+    def log_prior(self, x: Tensor, mask: Tensor) -> Tensor:
+        return -self._dimension(mask) * math.log(2 * math.pi)
 
     def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
         return params  # directions are not extrapolated: Euler on the circle

@@ -15,6 +15,8 @@ from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, StraightSchedule, Window
 from molgen.core.waves import waves
 
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
 
 class GaussianField(Field):
     """What every real field shares: additive Gaussian noise and EDM's preconditioning.
@@ -131,7 +133,7 @@ class GaussianField(Field):
         return torch.where(last, self._reconstruction(params, x0, sigma_t, mask), kl)
 
     def _squared(self, params: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
-        return (self._offset(x0, self.point(params)) ** 2 * self.valid(mask)).flatten(1).sum(1)
+        return (self.offset(x0, self.point(params)) ** 2 * self.valid(mask)).flatten(1).sum(1)
 
     def _reconstruction(self, params: Tensor, x0: Tensor, sigma: Tensor, mask: Tensor) -> Tensor:
         """-log N(x0; params, v) with v the variance of x0 given x_t for Gaussian data."""
@@ -158,14 +160,60 @@ class GaussianField(Field):
         up = eta * sigma_s * (1 - (sigma_s / safe) ** 2).clamp_min(0).sqrt()
         down = (sigma_s**2 - up**2).clamp_min(0).sqrt()
         x0 = self.point(params)
-        y = x0 + down / safe * self._offset(x, x0)
+        y = x0 + down / safe * self.offset(x, x0)
         if eta > 0:
             y = y + scale * up * self.white(mask, noise).to(x.dtype)
         return self.project(torch.where(sigma_s < sigma_t, y, x), mask)
 
-    def _offset(self, x: Tensor, x0: Tensor) -> Tensor:
+    def offset(self, x: Tensor, x0: Tensor) -> Tensor:
         """The way from x0 to x."""
         return x - x0
+
+    # -- the flow from data to noise, and its density
+
+    exact: bool = True
+    """Whether values are reals as they stand, not reals that stand for classes or levels."""
+
+    @property
+    def bottom(self) -> float:
+        """The noise at which a density of reals begins: so little that a value can still be told."""
+        return self.schedule.low
+
+    def time(self, sigma: float) -> float:
+        """The time at which the noise has this standard deviation."""
+        return self.window.start + (self.window.end - self.window.start) * self.schedule.local(sigma)
+
+    def log_level(self, t: float) -> float:
+        """The logarithm of the noise at a time, not below that of `bottom`."""
+        return math.log(max(float(self.schedule.sigma(torch.tensor(t, dtype=torch.float64))), self.bottom))
+
+    def tangent(self, v: Tensor, mask: Tensor) -> Tensor:
+        """The part of a direction that the field's values can move along."""
+        return self.project(v, mask)
+
+    _axes: int = 1
+    """How often each number stands in the tensor of values."""
+
+    def inner(self, a: Tensor, b: Tensor) -> Tensor:
+        """The inner product of two directions, `(B,)`."""
+        return (a * b).flatten(1).sum(1) / self._axes
+
+    def log_normal(self, offset: Tensor, sigma: float, mask: Tensor) -> Tensor:
+        """The log-density of Gaussian noise, `(B,)`."""
+        count = self._dimension(mask) / self._axes
+        return -0.5 * self.inner(offset, offset) / sigma**2 - count * (math.log(sigma) + _HALF_LOG_2PI)
+
+    def log_prior(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The log-density of `prior`, `(B,)`."""
+        return self.log_normal(self.tangent(x - self.mean, mask), self.schedule.high, mask)
+
+    def costs(self, x0: Tensor, white: Tensor) -> Tensor:
+        """Squared distances between each object and each noise, in standard deviations, `(B, B)`."""
+        return torch.cdist(((x0 - self.mean) / self.sd).flatten(1), white.flatten(1)) ** 2 / self._axes
+
+    def turned(self, white: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
+        """The noise moved onto its object by a motion that makes no other object of it."""
+        return white
 
     def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
         return params + per_sample(ratio, params) * (params - earlier)
@@ -176,8 +224,8 @@ class GaussianField(Field):
         # Heun's rule on dx/dsigma = (x - D) / sigma is an Euler step with D moved towards `ahead`.
         sigma_t, sigma_s = self._sigma(t, x), self._sigma(s, x)
         first = self.point(params)
-        moved = first + sigma_t / (2 * sigma_s.clamp_min(1e-12)) * self._offset(self.point(ahead), first)
-        z = moved + sigma_s / sigma_t.clamp_min(1e-12) * self._offset(x, moved)
+        moved = first + sigma_t / (2 * sigma_s.clamp_min(1e-12)) * self.offset(self.point(ahead), first)
+        z = moved + sigma_s / sigma_t.clamp_min(1e-12) * self.offset(x, moved)
         changes = (sigma_s > 0) & (sigma_s < sigma_t)
         return self.project(torch.where(changes, z, y), mask)
 
@@ -255,6 +303,15 @@ class Continuous(GaussianField):
         log_mass = logits.gather(-1, index[..., None]).squeeze(-1) - logits.logsumexp(-1)
         return -(log_mass * self.valid(mask)).flatten(1).sum(1)
 
+    @property
+    def exact(self) -> bool:  # type: ignore[override]
+        return self.levels is None
+
+    @property
+    def bottom(self) -> float:
+        # A quarter of the distance of two levels.
+        return 0.5 / (self.levels - 1) if self.levels else super().bottom
+
     entry_inputs = 13
 
     def observe(self, entries: Tensor) -> Tensor:
@@ -323,3 +380,11 @@ class Positions(GaussianField):
 
     def _dimension(self, mask: Tensor) -> Tensor:
         return (mask.sum(1) - 1).clamp_min(1) * self.channels
+
+    def turned(self, white: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
+        # Kabsch's rotation: the best proper one, so that mirror images stay apart.
+        u, _, v = torch.linalg.svd(white.transpose(1, 2) @ x0)
+        sign = torch.linalg.det(u @ v).sign()
+        fix = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], 1)
+        turned: Tensor = white @ (u * fix[:, None] @ v)
+        return turned

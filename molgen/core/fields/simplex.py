@@ -64,8 +64,14 @@ class Simplex(GaussianField):
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(*noise, rho=4.0, window=self.window)
 
+    exact = False
+
     @property
-    def _axes(self) -> int:
+    def bottom(self) -> float:
+        return 0.3  # one-hot vectors are 2.8 apart
+
+    @property
+    def _axes(self) -> int:  # type: ignore[override]
         return 2 if self.rank == "pair" else 1
 
     def valid(self, mask: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
 from molgen.core.roles.layout import Layout, Order
-from molgen.core.roles.role import MakeTrunk, Role
+from molgen.core.roles.role import MakeTrunk, Role, preserving
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.core.waves import waves
 
@@ -69,14 +69,12 @@ class Predictor(Role):
         self.add_heads({name: f.density_outputs for name, f in fields.items()})
         self.layout = lru_cache(maxsize=64)(self._layout)
 
-    def add_heads(self, outputs: Mapping[str, int]) -> None:
+    def add_heads(self, outputs: Mapping[str, int], silent: bool = True) -> None:
         """A head per field; slots of pairs stand in the sequence like all others."""
         self.heads = nn.ModuleDict()
         for name, count in outputs.items():
             head = nn.Linear(self.trunk.width, count)
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
-            self.heads[f"field_{name}"] = head
+            self.heads[f"field_{name}"] = preserving(head, 0.0 if silent else 1.0)
 
     # ------------------------------------------------------------------ what a slot sees
 

@@ -41,7 +41,9 @@ class TopologicalTrunk(Trunk):
     def forward(self, streams: Streams, mask: Tensor, context: Tensor | None) -> Streams:
         pair = streams.pair
         if pair is not None:
-            apart = topological_distances(pair[..., self.bonded].sum(-1))
+            # One-hot classes as they stand; of noisy reals, those that are nearer to a bond than to none.
+            bonds = pair[..., self.bonded].amax(-1) > 0.5
+            apart = topological_distances(bonds.to(pair.dtype))
             streams = replace(streams, pair=torch.cat([pair, apart], -1))
         out: Streams = self.inner(streams, mask, context)
         return out
