@@ -26,7 +26,16 @@ from molgen.modalities.protein.geometry import (
 )
 from molgen.modalities.protein.ideal import bundle, hairpin, helix, meander, relaxed, traces
 from molgen.modalities.protein.rebuild import C_N, C_O, CA_C, N_CA, rebuild
-from molgen.modalities.protein.secondary import HELIX, STRAND, assign, contents, segments, sheets
+from molgen.modalities.protein.secondary import (
+    ANTIPARALLEL,
+    HELIX,
+    STRAND,
+    assign,
+    bridges,
+    contents,
+    segments,
+    sheets,
+)
 
 MIRROR = np.array([1.0, 1.0, -1.0])
 
@@ -150,6 +159,21 @@ def test_ideal_folds_are_what_they_claim() -> None:
     assert [s for _, _, s in sheets(four[:, 1], runs)[0]] == [0, -1, -1, -1]
 
 
+def test_bridges_are_the_pairs_that_make_strands(records: Records) -> None:
+    """A residue is in a strand if it is paired, as pydssp has it; meandering sheets pair antiparallel."""
+    for record in records:
+        coords = coordinates(record)
+        found, classes = bridges(coords), assign(coords)
+        assert (found == found.T).all()
+        assert not found.diagonal().any()
+        alone = classes != HELIX
+        assert ((found > 0).any(1) == (classes == STRAND))[alone].all()
+    two = bridges(rebuild([hairpin(24)])[0][0])
+    first, second = two.nonzero()
+    assert set(two[first, second]) == {ANTIPARALLEL}
+    assert len(set(first + second)) == 1  # each residue with its mirror image across the turn
+
+
 def test_ideal_traces_are_exact_and_repeat() -> None:
     for ca in traces():
         assert 40 <= len(ca) <= 80
@@ -205,7 +229,7 @@ def records(modality: ProteinModality) -> Records:
 
 
 def test_views_come_back(modality: ProteinModality, records: Records) -> None:
-    for view, tolerance in (("cartesian", 1e-3), ("internal", 2e-2)):
+    for view, tolerance in (("cartesian", 1e-3), ("folded", 1e-3), ("internal", 2e-2)):
         batch = modality.encode_all(records, view)
         back = modality.decode_all(batch, view)
         for before, after in zip(records, back, strict=True):
@@ -223,6 +247,7 @@ def test_views_come_back(modality: ProteinModality, records: Records) -> None:
 def test_views_have_the_properties_that_families_ask_for(modality: ProteinModality) -> None:
     assert modality.view(denoisable=True).name == "cartesian"
     assert modality.view(ordered=True).name == "internal"
+    assert modality.view(denoisable=True, staged=True).name == "folded"
     values = modality.encode(modality.datasets["ideal"].load("test")[0], "cartesian")["ca"]
     assert values.dtype == np.float32 and np.abs(values.mean(0)).max() < 1e-5
 

@@ -31,7 +31,8 @@ RECIPE = {
     "batch_size": 64,
     "lr": 1e-3,
     "solver": "ancestral",  # forgets errors of earlier steps; steadier than dpm_2m here
-    "steps": 90,
+    "steps": 60,
+    "noise_scale": 0.7,
     "time_density": (1.0, 1.3),  # the geometry, in the first half of time, is the harder part
     "sample_batch": 256,
 }
@@ -99,7 +100,7 @@ class MoleculeModality(Modality):
             # Several tokens are drawn at once, and the surest of them depend on each other.
             ATOMS: Categorical(len(self.atoms), marginal=shares, window=graph, order="random"),
             BONDS: Categorical(4, pairs=True, marginal=self.bonds, window=graph, weight=8.0, order="random"),
-            POSITIONS: Positions(sd=self.sd, window=geometry),
+            POSITIONS: Positions(sd=self.sd, noise=(0.004, 6.0), window=geometry),
         }
         return {"cartesian": View("cartesian", fields, bijective=False, invariant=False, recipe=RECIPE)}
 

@@ -14,7 +14,7 @@ from molgen.core.batch import Batch, Sample, split
 from molgen.core.conditions import Condition, Scalar
 from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
-from molgen.core.fields import Angles, Positions
+from molgen.core.fields import Angles, Categorical, Positions
 from molgen.core.modality import Format, Modality, View
 from molgen.core.noise import generator
 from molgen.core.trunk import Trunk, TrunkSpec
@@ -22,7 +22,7 @@ from molgen.core.trunk import Trunk, TrunkSpec
 NM = 0.1
 """Nanometres per Angstrom."""
 
-INTERNAL = {"batch_size": 16, "lr": 1e-3, "sample_batch": 32}
+INTERNAL = {"batch_size": 16, "lr": 1e-3, "sample_batch": 32, "decoder": "autoregressive"}
 RECIPE = {
     "batch_size": 4,
     "lr": 1e-3,
@@ -31,15 +31,26 @@ RECIPE = {
     "noise_scale": 0.8,  # fresh noise in full leaves helices unformed; at half of it chains collapse
     "sample_batch": 16,
 }
+FOLDED = {
+    **RECIPE,
+    "steps": 90,
+    "self_condition": True,
+    "time_density": (1.3, 1.6),  # folds are decided at middling noise
+}
+PAIRING, FOLDING = 0.88, 0.65
+"""The times at which the secondary structure is settled, and then the pairing of strands."""
 
 
 @final
 class ProteinModality(Modality):
     """Protein backbones: one chain of residues with the atoms N, CA, C and O.
 
-    Views: ``"cartesian"`` has the field `ca`, positions of the CA atoms in nm; ``"internal"`` has
-    the field `angles`, the virtual bond angle theta and torsion tau that place each residue after
-    those before it, at bonds of 3.80 Angstrom. N, C and O are rebuilt from the CA trace.
+    Views: ``"folded"`` has the fields `structure`, whether each residue is in a coil, a helix or a strand;
+    `bridges`, which residues are paired in a sheet, and in which sense; and `ca`, positions of the CA atoms
+    in nm. They resolve in this order, since a fold that is known need not be guessed by coordinates.
+    ``"cartesian"`` has `ca` alone. ``"internal"`` has the field `angles`, the virtual bond angle theta and
+    torsion tau that place each residue after those before it, at bonds of 3.80 Angstrom. N, C and O are
+    rebuilt from the CA trace.
 
     Arguments:
         sizes: chains per number of residues.
@@ -51,10 +62,11 @@ class ProteinModality(Modality):
     Example:
         >>> modality = ProteinModality()
         >>> list(modality.views), modality.draw_sizes(0, [0], length=100)
-        (['cartesian', 'internal'], [100])
+        (['cartesian', 'folded', 'internal'], [100])
     """
 
     name: ClassVar[str] = "protein"
+    version: ClassVar[int] = 2
     size_options = ("length",)
 
     def __init__(
@@ -73,7 +85,31 @@ class ProteinModality(Modality):
         self.helix, self.strand = (float(helix[0]), float(helix[1])), (float(strand[0]), float(strand[1]))
         self._views = {
             "cartesian": View(
-                "cartesian", {"ca": Positions(sd=self.sd)}, bijective=False, invariant=False, recipe=RECIPE
+                "cartesian",
+                {"ca": Positions(sd=self.sd, noise=_NOISE)},
+                bijective=False,
+                invariant=False,
+                recipe=RECIPE,
+            ),
+            "folded": View(
+                "folded",
+                {
+                    "structure": Categorical(
+                        3, marginal=self._shares, window=(PAIRING, 1.0), weight=0.5, order="random"
+                    ),
+                    "bridges": Categorical(
+                        3,
+                        pairs=True,
+                        marginal=_BRIDGES,
+                        window=(FOLDING, PAIRING),
+                        weight=16.0,  # nearly all pairs are easy, and the loss is their mean
+                        order="random",
+                    ),
+                    "ca": Positions(sd=self.sd, noise=_NOISE, window=(0.0, FOLDING)),
+                },
+                bijective=False,
+                invariant=False,
+                recipe=FOLDED,
             ),
             "internal": View(
                 "internal",
@@ -102,20 +138,31 @@ class ProteinModality(Modality):
             "strand": list(self.strand),
         }
 
+    @property
+    def _shares(self) -> list[float]:
+        """Frequencies of coil, helix and strand in the data."""
+        helix, strand = self.helix[0], self.strand[0]
+        return [max(1 - helix - strand, 0.01), max(helix, 0.01), max(strand, 0.01)]
+
     # ------------------------------------------------------------------ codec
 
     def encode(self, record: Any, view: str) -> Sample:
-        from molgen.modalities.protein.backbone import trace
+        from molgen.modalities.protein.backbone import coordinates
         from molgen.modalities.protein.geometry import to_internal
+        from molgen.modalities.protein.secondary import assign, bridges
 
-        ca = trace(record).astype(np.float64)
+        atoms, name = coordinates(record), self.view(view).name
+        ca = atoms[:, 1].astype(np.float64)
         if len(ca) == 0:
             raise DataError("a chain without residues", fix="give at least one complete residue")
         if not np.isfinite(ca).all():
             raise DataError("coordinates that are not finite", fix="remove the residue or the record")
-        if self.view(view).name == "internal":
+        if name == "internal":
             return {"angles": to_internal(ca).astype(np.float32)}
-        return {"ca": ((ca - ca.mean(0)) * NM).astype(np.float32)}
+        positions = {"ca": ((ca - ca.mean(0)) * NM).astype(np.float32)}
+        if name == "cartesian":
+            return positions
+        return {"structure": assign(atoms).astype(np.uint8), "bridges": bridges(atoms), **positions}
 
     def decode(self, sample: Sample, view: str) -> Any:
         return self._build([self._trace(sample, view)])[0]
@@ -249,7 +296,19 @@ class ProteinModality(Modality):
         return sources()
 
 
-_PAIR: dict[str, Any] = {"width": 96, "pair_width": 24, "depth": 5, "heads": 8, "neighbours": 3}
+_NOISE = (0.004, 6.0)
+_BRIDGES = (0.996, 0.001, 0.003)
+"""Frequencies of no pairing, parallel and antiparallel pairing over all pairs of residues."""
+_PAIR: dict[str, Any] = {
+    "width": 128,
+    "pair_width": 24,
+    "depth": 5,
+    "heads": 8,
+    "neighbours": 3,
+    "basis": 48,
+    "length": 1.0,
+}
+"""Clashes and strand pairs are told apart by half an Angstrom at a twentieth of a chain's extent."""
 
 
 def _drawn(sizes: Mapping[int, int], draw: tuple[int, int]) -> dict[int, int]:

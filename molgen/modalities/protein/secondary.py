@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 COIL, HELIX, STRAND = 0, 1, 2
+PARALLEL, ANTIPARALLEL = 1, 2
 
 
 def assign(coords: np.ndarray) -> np.ndarray:
@@ -36,12 +37,47 @@ def contents(coords: np.ndarray) -> dict[str, float]:
 
 def hydrogen_bonds(coords: np.ndarray) -> int:
     """Number of pairs of N-H and C=O, at least two residues apart, with an energy under -0.5 kcal/mol."""
+    return int(_bonds(coords).sum()) if len(coords) >= 6 else 0
+
+
+def bridges(coords: np.ndarray) -> np.ndarray:
+    """Residues that are paired in beta sheets: 0, `PARALLEL` or `ANTIPARALLEL`, symmetric `(N, N)` uint8.
+
+    With b(i, j) a hydrogen bond from C=O of i to N-H of j, residues are paired in parallel where b(i-1, j)
+    and b(j, i+1), or the same with i and j exchanged; antiparallel where b(i, j) and b(j, i), or b(i-1, j+1)
+    and b(j-1, i+1).
+
+    Source: Kabsch and Sander, Dictionary of Protein Secondary Structure (1983).
+
+    Example:
+        >>> bridges(np.zeros((3, 4, 3))).tolist()
+        [[0, 0, 0], [0, 0, 0], [0, 0, 0]]
+    """
+    n = len(coords)
+    out = np.zeros((n, n), np.uint8)
+    if n < 6:
+        return out
+    bonds = np.pad(_bonds(coords).T, 1)
+
+    def moved(a: int, b: int) -> np.ndarray:
+        """Whether there is a bond (i + a, j + b)."""
+        return bonds[1 + a : n + 1 + a, 1 + b : n + 1 + b]
+
+    parallel = moved(-1, 0) & moved(0, 1).T
+    out[parallel | parallel.T] = PARALLEL
+    out[(moved(0, 0) & moved(0, 0).T) | (moved(-1, 1) & moved(-1, 1).T)] = ANTIPARALLEL
+    # The ends of the chain lack a neighbour to judge by.
+    out[[0, -1]] = 0
+    out[:, [0, -1]] = 0
+    return out
+
+
+def _bonds(coords: np.ndarray) -> np.ndarray:
+    """Whether N-H of i is bonded to C=O of j, `(N, N)`."""
     from pydssp import pydssp_numpy
 
-    if len(coords) < 6:
-        return 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return int((pydssp_numpy.get_hbond_map(np.asarray(coords, np.float64)) > 0).sum())
+    with np.errstate(divide="ignore", invalid="ignore"):  # atoms that coincide
+        return np.asarray(pydssp_numpy.get_hbond_map(np.asarray(coords, np.float64)) > 0)
 
 
 def segments(classes: np.ndarray, shortest: tuple[int, int] = (3, 2)) -> list[tuple[int, int, int]]:
