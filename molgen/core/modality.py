@@ -49,11 +49,6 @@ class View:
         """Names of the fields that live on pairs of sites."""
         return frozenset(name for name, f in self.fields.items() if f.rank == "pair")
 
-    @property
-    def staged(self) -> bool:
-        """Whether some fields resolve before others, which takes many steps to draw."""
-        return len({f.window for f in self.fields.values()}) > 1
-
 
 @dataclass(frozen=True)
 class Format:

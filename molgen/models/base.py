@@ -47,8 +47,6 @@ class GenerativeModel(ABC):
     family: ClassVar[str]
     needs: ClassVar[Mapping[str, bool]] = {}
     """Properties that the view must have."""
-    prefers: ClassVar[Mapping[str, bool]] = {}
-    """Properties that decide between views with all of these."""
     likelihood: str = "none"
 
     def __init__(
@@ -60,7 +58,7 @@ class GenerativeModel(ABC):
         **hyper: Any,
     ) -> None:
         self.modality = get_modality(modality) if isinstance(modality, str) else modality
-        self._view = self._chosen(view).name
+        self._view = self.modality.view(view, **({} if view else self.needs)).name
         for name, wanted in self.needs.items():
             if getattr(self.view, name) != wanted:
                 raise UnsupportedError(
@@ -113,15 +111,6 @@ class GenerativeModel(ABC):
     def view(self) -> View:
         """The view of the modality that the model works in."""
         return self.modality.views[self._view]
-
-    def _chosen(self, name: str | None) -> View:
-        """The view of that name, or the first one that suits the family."""
-        if name is not None:
-            return self.modality.view(name)
-        try:
-            return self.modality.view(None, **{**self.needs, **self.prefers})
-        except UnsupportedError:
-            return self.modality.view(None, **self.needs)
 
     def option(self, name: str, default: Any) -> Any:
         """A hyper-parameter, or the modality's recipe for it, or a default."""

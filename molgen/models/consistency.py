@@ -60,7 +60,6 @@ class ConsistencyModel(GenerativeModel):
 
     family: ClassVar[str] = "consistency"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
-    prefers: ClassVar[Mapping[str, bool]] = {"staged": False}
     sampling: ClassVar[tuple[str, ...]] = ("steps",)
 
     def __init__(

@@ -55,7 +55,6 @@ class DiffusionModel(GenerativeModel):
 
     family: ClassVar[str] = "diffusion"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
-    prefers: ClassVar[Mapping[str, bool]] = {"staged": True}
     likelihood = "lower bound"
     sampling: ClassVar[tuple[str, ...]] = ("steps", "solver", "guidance", "noise_scale")
 

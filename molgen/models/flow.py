@@ -62,7 +62,6 @@ class FlowModel(GenerativeModel):
 
     family: ClassVar[str] = "flow"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
-    prefers: ClassVar[Mapping[str, bool]] = {"staged": False}
     sampling: ClassVar[tuple[str, ...]] = ("steps", "solver")
 
     def __init__(

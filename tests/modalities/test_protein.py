@@ -247,7 +247,6 @@ def test_views_come_back(modality: ProteinModality, records: Records) -> None:
 def test_views_have_the_properties_that_families_ask_for(modality: ProteinModality) -> None:
     assert modality.view(denoisable=True).name == "cartesian"
     assert modality.view(ordered=True).name == "internal"
-    assert modality.view(denoisable=True, staged=True).name == "folded"
     values = modality.encode(modality.datasets["ideal"].load("test")[0], "cartesian")["ca"]
     assert values.dtype == np.float32 and np.abs(values.mean(0)).max() < 1e-5
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import molgen
-from molgen import ConfigError, ConsistencyModel, DiffusionModel
+from molgen import ConfigError, DiffusionModel
 from molgen.core.conditions import Label
 from molgen.core.noise import BatchNoise, generator
 from tests.models.cells import draw, fitted, records, tiny
@@ -191,10 +191,3 @@ def test_a_label_that_is_not_named_is_drawn_as_in_the_data() -> None:
     assert ((counts - expected).abs() < 4 * expected.sqrt() + 1e-6).all()
     assert model._labels(0, range(2), {"digit": 3.0}) == {}
     assert model._wanted({"digit": None})[0] == {"digit": label.missing()}
-
-
-def test_a_family_prefers_the_view_that_suits_its_steps() -> None:
-    """Many steps resolve a fold before its coordinates; few steps have no time for stages."""
-    assert DiffusionModel("protein").view.staged
-    assert not ConsistencyModel("protein").view.staged
-    assert ConsistencyModel("molecule").view.staged  # where there is no other

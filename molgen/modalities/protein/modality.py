@@ -45,12 +45,11 @@ PAIRING, FOLDING = 0.88, 0.65
 class ProteinModality(Modality):
     """Protein backbones: one chain of residues with the atoms N, CA, C and O.
 
-    Views: ``"folded"`` has the fields `structure`, whether each residue is in a coil, a helix or a strand;
-    `bridges`, which residues are paired in a sheet, and in which sense; and `ca`, positions of the CA atoms
-    in nm. They resolve in this order, since a fold that is known need not be guessed by coordinates.
-    ``"cartesian"`` has `ca` alone. ``"internal"`` has the field `angles`, the virtual bond angle theta and
-    torsion tau that place each residue after those before it, at bonds of 3.80 Angstrom. N, C and O are
-    rebuilt from the CA trace.
+    Views: ``"cartesian"`` has the field `ca`, positions of the CA atoms in nm. ``"folded"`` has besides the
+    fields `structure`, whether each residue is in a coil, a helix or a strand, and `bridges`, which residues
+    are paired in a sheet, and in which sense; they resolve in this order before `ca`. ``"internal"`` has the
+    field `angles`, the virtual bond angle theta and torsion tau that place each residue after those before
+    it, at bonds of 3.80 Angstrom. N, C and O are rebuilt from the CA trace.
 
     Arguments:
         sizes: chains per number of residues.
@@ -66,7 +65,6 @@ class ProteinModality(Modality):
     """
 
     name: ClassVar[str] = "protein"
-    version: ClassVar[int] = 2
     size_options = ("length",)
 
     def __init__(
@@ -299,16 +297,7 @@ class ProteinModality(Modality):
 _NOISE = (0.004, 6.0)
 _BRIDGES = (0.996, 0.001, 0.003)
 """Frequencies of no pairing, parallel and antiparallel pairing over all pairs of residues."""
-_PAIR: dict[str, Any] = {
-    "width": 128,
-    "pair_width": 24,
-    "depth": 5,
-    "heads": 8,
-    "neighbours": 3,
-    "basis": 48,
-    "length": 1.0,
-}
-"""Clashes and strand pairs are told apart by half an Angstrom at a twentieth of a chain's extent."""
+_PAIR: dict[str, Any] = {"width": 96, "pair_width": 24, "depth": 5, "heads": 8, "neighbours": 3}
 
 
 def _drawn(sizes: Mapping[int, int], draw: tuple[int, int]) -> dict[int, int]:
