@@ -11,7 +11,7 @@ from molgen import ConsistencyModel, DiffusionModel
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, GaussianField, Positions
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.noise import BatchNoise, generator, stratified
 from molgen.core.roles import Denoiser
 from molgen.modalities.image import ImageModality
 from molgen.nn.pair import PairTransformer
@@ -108,7 +108,7 @@ def test_the_first_stage_is_denoising() -> None:
     batch = model.encode(tiny_images(8))
     got = model.losses(model.trained, batch, BatchNoise(generator(3)))["image"]
     noise = BatchNoise(generator(3))
-    t = ((torch.arange(8) + noise.uniform(batch.mask, ())[:1]) / 8).clamp_min(1e-3)
+    t = stratified(batch.mask, noise).clamp_min(1e-3)
     field = model.view.fields["image"].relaxed()
     x0 = batch.values["image"]
     x = field.perturb(x0, field.white(batch.mask, noise), t, batch.mask)

@@ -104,9 +104,9 @@ class Reference:
         rows = []
         for n in sizes:
             parts = range(min(_PARTS, len(train) // n))
-            # Strided parts, since data sets are sorted by size and kind.
-            step = len(train) // n
-            scores = [bare.distances(train.part(np.arange(k, len(train), step)[:n])) for k in parts]
+            # Parts spread over the whole set, since data sets are sorted by size and kind.
+            spread = np.arange(n) * len(train) // n
+            scores = [bare.distances(train.part((spread + k) % len(train))) for k in parts]
             rows.append({name: float(np.mean([s[name] for s in scores])) for name in scores[0]})
         floors = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         return replace(bare, floors=floors, sizes=np.array(sizes, np.float64))
