@@ -18,6 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
 
@@ -134,6 +135,13 @@ def churn(reverse: Reverse, x: State, times: Tensor) -> State:
         x = {k: f.diffuse(x[k], t, back, reverse.mask, reverse.noise) for k, f in reverse.fields.items()}
         x = reverse.heun_step(x, back, s)
     return x
+
+
+def checked(steps: int) -> int:
+    """The number of steps; `ConfigError` unless it is 1 to 1000."""
+    if not 1 <= steps <= 1000:
+        raise ConfigError(f"steps is {steps}, expected 1 to 1000")
+    return steps
 
 
 def time_grid(steps: int, fields: Mapping[str, Field], mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
-from molgen.core.solvers import State
+from molgen.core.solvers import State, checked
 from molgen.models.base import GenerativeModel
 from molgen.models.diffusion import DiffusionModel
 
@@ -83,7 +83,7 @@ class ConsistencyModel(GenerativeModel):
             raise ConfigError(f"pretraining is {pretraining}, expected at least 0 and less than 1")
         if not 0 <= label_dropout <= 1:
             raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
-        self._checked(steps)
+        checked(steps)
         super().__init__(
             modality,
             view,
@@ -192,8 +192,7 @@ class ConsistencyModel(GenerativeModel):
 
         Source: Song et al. (2023), algorithm 1.
         """
-        steps = self.hyper["steps"] if steps is None else steps
-        self._checked(steps)
+        steps = checked(self.hyper["steps"] if steps is None else steps)
         fields, b = self._fields, len(mask)
         x = {k: f.prior(mask, noise) for k, f in fields.items()}
         clean = x
@@ -207,11 +206,6 @@ class ConsistencyModel(GenerativeModel):
             params = self.trained(x, t, mask, labels)
             clean = {k: f.rsample(params[k], mask, noise) for k, f in fields.items()}
         return {k: self.view.fields[k].harden(clean[k], mask) for k in fields}
-
-    @staticmethod
-    def _checked(steps: int) -> None:
-        if not 1 <= steps <= 1000:
-            raise ConfigError(f"steps is {steps}, expected 1 to 1000")
 
     @torch.no_grad()
     def denoise(self, records: Sequence[Any], level: float, batch_size: int | None = None) -> list[Any]:

@@ -13,7 +13,7 @@ from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
-from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, time_grid
+from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, checked, time_grid
 from molgen.models.base import GenerativeModel
 
 
@@ -157,9 +157,7 @@ class DiffusionModel(GenerativeModel):
             guidance: 1 follows the labels as learned, more exaggerates them.
             noise_scale: factor on the fresh noise of SDE solvers.
         """
-        steps = self.option("steps", 50) if steps is None else steps
-        if not 1 <= steps <= 1000:
-            raise ConfigError(f"steps is {steps}, expected 1 to 1000")
+        steps = checked(self.option("steps", 50) if steps is None else steps)
         name = solver or self.option("solver", "ancestral")
         if name not in SOLVERS:
             raise ConfigError.unknown("solver", name, SOLVERS)

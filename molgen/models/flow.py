@@ -15,7 +15,7 @@ from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
-from molgen.core.solvers import SOLVERS, Reverse, State, time_grid
+from molgen.core.solvers import SOLVERS, Reverse, State, checked, time_grid
 from molgen.models.base import GenerativeModel
 
 _ODE = ("euler", "heun", "dpm_2m")
@@ -142,10 +142,8 @@ class FlowModel(GenerativeModel):
             steps: number of steps, 1 to 1000.
             solver: ``euler``, ``heun`` or ``dpm_2m``.
         """
-        steps = self.hyper["steps"] if steps is None else steps
+        steps = checked(self.hyper["steps"] if steps is None else steps)
         name = solver or self.hyper["solver"]
-        if not 1 <= steps <= 1000:
-            raise ConfigError(f"steps is {steps}, expected 1 to 1000")
         if name not in _ODE:
             raise ConfigError.unknown("solver", name, _ODE)
         fields, network = self._fields, self.trained
