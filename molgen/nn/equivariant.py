@@ -13,15 +13,7 @@ from molgen.core.errors import ConfigError
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.nn.edges import Edges, PairUpdate
 from molgen.nn.geometry import PairInput, centred, distances
-from molgen.nn.layers import (
-    ContextEmbedding,
-    GatedMLP,
-    Modulation,
-    RadialBasis,
-    SiteInput,
-    modulate,
-    zeroed,
-)
+from molgen.nn.layers import ContextEmbedding, GatedMLP, Modulation, SiteInput, modulate, zeroed
 from molgen.nn.linear import Linear, linear
 from molgen.nn.pairs import unpack
 
@@ -229,7 +221,7 @@ class EquivariantTrunk(Trunk):
         self.harmonics = o3.SphericalHarmonics(harmonics, normalize=False, irreps_in="1e")
         self.coupling = _Coupling(irreps, harmonics)
         self.site_in = SiteInput(spec.site, width, ordered)
-        self.pair_in = PairInput(spec, pair_width, RadialBasis(basis), max_distance if ordered else None)
+        self.pair_in = PairInput(spec, pair_width, basis, max_distance if ordered else None)
         self.sets = Linear(pair_width, spec.point) if spec.point > 1 else None
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.edges = nn.ModuleList(PairUpdate(width, pair_width) for _ in range(depth))

@@ -48,15 +48,15 @@ class PairInput(nn.Module):
     Arguments:
         spec: streams in.
         pair_width: channels out.
-        basis: what a distance becomes.
+        basis: Gaussians per distance.
         farthest: sequence separations are clipped here; None where sites have no order.
     """
 
-    def __init__(self, spec: TrunkSpec, pair_width: int, basis: RadialBasis, farthest: int | None) -> None:
+    def __init__(self, spec: TrunkSpec, pair_width: int, basis: int, farthest: int | None) -> None:
         super().__init__()
         self.given = Linear(spec.pair, pair_width, bias=False) if spec.pair else None
-        self.basis = basis
-        self.distance = Linear(spec.point * basis.count, pair_width, bias=False) if spec.point else None
+        self.basis = RadialBasis(basis)
+        self.distance = Linear(spec.point * basis, pair_width, bias=False) if spec.point else None
         # One row per separation; without order, one for a site and itself and one for all others.
         rows = 2 if farthest is None else farthest + 1
         self.order = nn.Parameter(0.5 * torch.randn(rows, pair_width))

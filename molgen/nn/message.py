@@ -16,7 +16,6 @@ from molgen.nn.layers import (
     ContextEmbedding,
     GatedMLP,
     Modulation,
-    RadialBasis,
     SiteInput,
     modulate,
     require_points,
@@ -145,7 +144,7 @@ class MessageTrunk(Trunk):
         self.spec, self.width, self.pair_width = spec, width, pair_width
         self.ordered, self.cutoff, self.vectors = ordered, cutoff, vectors
         self.site_in = SiteInput(spec.site, width, ordered)
-        self.pair_in = PairInput(spec, pair_width, RadialBasis(basis), max_distance if ordered else None)
+        self.pair_in = PairInput(spec, pair_width, basis, max_distance if ordered else None)
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.blocks = nn.ModuleList(
             _Block(spec, self.context_in.width, width, pair_width, vectors, last=i == depth - 1)

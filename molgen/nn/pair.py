@@ -13,7 +13,6 @@ from molgen.nn.layers import (
     ContextEmbedding,
     GatedMLP,
     Modulation,
-    RadialBasis,
     SiteInput,
     modulate,
     require_divisible,
@@ -169,7 +168,6 @@ class PairTransformer(Trunk):
         max_distance: relative positions are clipped here (used if `ordered`).
         hidden: channels inside the gated MLP, 2 `width` if None.
         basis: Gaussians per distance; points should have about unit variance per coordinate.
-        length: their length scale, see `RadialBasis`; shorter is finer at short range.
         neighbours: sites before and after each one whose vectors are given besides those of attention
             (used with points and `ordered` only).
 
@@ -199,7 +197,6 @@ class PairTransformer(Trunk):
         max_distance: int = 32,
         hidden: int | None = None,
         basis: int = 32,
-        length: float = 2.0,
         neighbours: int = 0,
     ) -> None:
         super().__init__()
@@ -209,7 +206,7 @@ class PairTransformer(Trunk):
         self.neighbours = neighbours if ordered and spec.point else 0
         farthest = max_distance if ordered else None
         self.site_in = SiteInput(spec.site, width, ordered)
-        self.pair_in = PairInput(spec, pair_width, RadialBasis(basis, length), farthest)
+        self.pair_in = PairInput(spec, pair_width, basis, farthest)
         self.context_in = ContextEmbedding(spec.context, min(64, width))
         self.blocks = nn.ModuleList(
             _Block(
