@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from molgen.models.consistency import ConsistencyModel as ConsistencyModel
     from molgen.models.diffusion import DiffusionModel as DiffusionModel
     from molgen.models.flow import FlowModel as FlowModel
+    from molgen.models.gan import GANModel as GANModel
     from molgen.models.vae import VAEModel as VAEModel
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ _NAMES = {
     "molgen.models.consistency": ("ConsistencyModel",),
     "molgen.models.diffusion": ("DiffusionModel",),
     "molgen.models.flow": ("FlowModel",),
+    "molgen.models.gan": ("GANModel",),
     "molgen.models.vae": ("VAEModel",),
     "molgen.api": ("evaluate", "list_datasets", "list_families", "list_modalities", "load"),
     "molgen.core.errors": (

@@ -154,7 +154,7 @@ class TrainingModule(pl.LightningModule):
         return torch.optim.AdamW(
             [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=self.lr,
-            betas=(0.9, 0.99),
+            betas=self.model.betas,
         )
 
     def progress(self) -> float:

@@ -53,6 +53,7 @@ class AutoregressiveModel(GenerativeModel):
 
     family: ClassVar[str] = "autoregressive"
     needs: ClassVar[Mapping[str, bool]] = {"ordered": True}
+    likelihood = "exact"
     sampling: ClassVar[tuple[str, ...]] = ("temperature", "top_k", "top_p")
 
     def __init__(
@@ -84,7 +85,8 @@ class AutoregressiveModel(GenerativeModel):
             top_p=top_p,
             width=width,
         )
-        self.likelihood = "exact" if self.view.bijective else "lower bound"
+        if not self.view.bijective:  # other sequences write the same object
+            self.likelihood = "lower bound"
 
     def build(self) -> nn.Module:
         return Predictor(
@@ -176,9 +178,7 @@ class AutoregressiveModel(GenerativeModel):
 
         Returns: a list of n domain objects.
         """
-        for name in options:
-            if name not in self.sampling:
-                raise ConfigError.unknown(f"sampling option of {self.family}", name, self.sampling)
+        self._takes(options)
         prefix = self.encode([record])
         kept = int(prefix.sizes[0]) if sites is None else sites
         if not 0 <= kept <= int(prefix.sizes[0]):

@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,7 +22,7 @@ from molgen.core.errors import CheckpointError, ConfigError, MolgenError, Unsupp
 from molgen.core.header import finite, need
 from molgen.core.modality import Modality, View
 from molgen.core.noise import Noise, SampleNoise, generator
-from molgen.core.registry import get_modality
+from molgen.core.registry import FAMILIES, Table, get_modality
 from molgen.core.trunk import Trunk, TrunkSpec
 
 _LABEL = 4  # what a key of the injected randomness is for
@@ -48,6 +48,8 @@ class GenerativeModel(ABC):
     needs: ClassVar[Mapping[str, bool]] = {}
     """Properties that the view must have."""
     likelihood: str = "none"
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
+    """How long the optimizer remembers gradients and their squares."""
 
     def __init__(
         self,
@@ -100,7 +102,8 @@ class GenerativeModel(ABC):
 
     def log_density(self, batch: Batch, noise: Noise, *args: Any, **options: Any) -> Tensor:
         """log p(values | size) in nats, `(B,)`."""
-        raise UnsupportedError(f"{self.family} has no likelihood")
+        have = [name for name, family in Table(FAMILIES).items() if family.likelihood != "none"]
+        raise UnsupportedError(f"{self.family} has no likelihood; families that have one: {', '.join(have)}")
 
     sampling: ClassVar[tuple[str, ...]] = ()
     """Names of the options that `generate` takes."""
@@ -317,9 +320,7 @@ class GenerativeModel(ABC):
         """`sample` a few batches at a time, in order, so that memory stays flat."""
         if n < 0:
             raise ConfigError(f"n is {n}, expected 0 or more")
-        for name in options:
-            if name not in self.sampling:
-                raise ConfigError.unknown(f"sampling option of {self.family}", name, self.sampling)
+        self._takes(options)
         labels, fixed = self._wanted(condition or {})
         size = batch_size or self.option("sample_batch", 4 * self.option("batch_size", 64))
         from molgen.core.console import bar
@@ -341,6 +342,17 @@ class GenerativeModel(ABC):
                     advance(len(chunk))
                 done += len(chunk)
                 yield chunk
+
+    def _takes(self, options: Iterable[str]) -> None:
+        """Refuses sampling options that the family has not, naming families that have them."""
+        for name in options:
+            if name in self.sampling:
+                continue
+            if have := [other for other, family in Table(FAMILIES).items() if name in family.sampling]:
+                raise UnsupportedError(
+                    f"{self.family} has no {name} to sample with; families that have: {', '.join(have)}"
+                )
+            raise ConfigError.unknown(f"sampling option of {self.family}", name, self.sampling)
 
     def _wanted(self, condition: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
         """A request's conditions, parted into labels of the network and constraints on the size."""

@@ -38,6 +38,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "consistency": STEPPED,
     "diffusion": STEPPED,
     "flow": STEPPED,
+    "gan": {},
     "vae": {},
 }
 """Families with the sampling options that make them quick."""
