@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from molgen.models.autoregressive import AutoregressiveModel as AutoregressiveModel
     from molgen.models.consistency import ConsistencyModel as ConsistencyModel
     from molgen.models.diffusion import DiffusionModel as DiffusionModel
+    from molgen.models.energy import EnergyModel as EnergyModel
     from molgen.models.flow import FlowModel as FlowModel
     from molgen.models.gan import GANModel as GANModel
     from molgen.models.vae import VAEModel as VAEModel
@@ -29,6 +30,7 @@ _NAMES = {
     "molgen.models.autoregressive": ("AutoregressiveModel",),
     "molgen.models.consistency": ("ConsistencyModel",),
     "molgen.models.diffusion": ("DiffusionModel",),
+    "molgen.models.energy": ("EnergyModel",),
     "molgen.models.flow": ("FlowModel",),
     "molgen.models.gan": ("GANModel",),
     "molgen.models.vae": ("VAEModel",),

@@ -37,6 +37,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "autoregressive": {},
     "consistency": STEPPED,
     "diffusion": STEPPED,
+    "energy": STEPPED,
     "flow": STEPPED,
     "gan": {},
     "vae": {},

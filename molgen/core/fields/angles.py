@@ -105,6 +105,9 @@ class Angles(GaussianField):
     def log_prior(self, x: Tensor, mask: Tensor) -> Tensor:
         return -self._dimension(mask) * math.log(2 * math.pi)
 
+    def potential(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        return torch.zeros(len(mask), device=mask.device)  # any direction is as likely as any other
+
     def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
         return params  # directions are not extrapolated: Euler on the circle
 

@@ -155,11 +155,24 @@ class GaussianField(Field):
         eta: float = 0.0,
         scale: float = 1.0,
     ) -> Tensor:
+        return self.moved(x, self.point(params), t, s, mask, noise, eta, scale)
+
+    def moved(
+        self,
+        x: Tensor,
+        x0: Tensor,
+        t: Tensor,
+        s: Tensor,
+        mask: Tensor,
+        noise: Noise,
+        eta: float = 0.0,
+        scale: float = 1.0,
+    ) -> Tensor:
+        """`step` towards a given mean of the data instead of parameters."""
         sigma_t, sigma_s = self._sigma(t, x), self._sigma(s, x)
         safe = sigma_t.clamp_min(1e-12)
         up = eta * sigma_s * (1 - (sigma_s / safe) ** 2).clamp_min(0).sqrt()
         down = (sigma_s**2 - up**2).clamp_min(0).sqrt()
-        x0 = self.point(params)
         y = x0 + down / safe * self.offset(x, x0)
         if eta > 0:
             y = y + scale * up * self.white(mask, noise).to(x.dtype)
@@ -168,6 +181,29 @@ class GaussianField(Field):
     def offset(self, x: Tensor, x0: Tensor) -> Tensor:
         """The way from x0 to x."""
         return x - x0
+
+    # -- energies
+
+    def noise(self, t: Tensor, like: Tensor | None = None) -> Tensor:
+        """The noise's standard deviation, not less than the schedule's least; `(B,)`, or to fit `like`."""
+        sigma = self.schedule.sigma(t).clamp_min(self.schedule.low)
+        return sigma if like is None else per_sample(sigma, like)
+
+    def potential(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        """-log p(x_t) of data whose entries are independent, but for a constant, `(B,)`."""
+        gap = self.tangent(x - self.mean, mask)
+        return 0.5 * self.inner(gap, gap) / (self.noise(t) ** 2 + self.sd**2)
+
+    def covector(self, gradient: Tensor, mask: Tensor) -> Tensor:
+        """The gradient in the field's geometry from derivatives by the numbers of its tensor."""
+        return self.tangent(gradient, mask)
+
+    def misfit(self, x0: Tensor, truth: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        """The denoising loss of a mean of the data, `(B,)`, of unit weight where the network is asked."""
+        sigma = self.noise(t)
+        weight = (sigma**2 + self.sd**2) / (sigma * self.sd) ** 2
+        error = self.offset(x0, truth) * self.valid(mask)
+        return self.inner(error, error) * self._axes / self._dimension(mask) * weight * self.window.active(t)
 
     # -- the flow from data to noise, and its density
 

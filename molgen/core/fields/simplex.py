@@ -141,6 +141,21 @@ class Simplex(GaussianField):
     def anchor(self, params: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
         return self._entropy(params, x0, mask) / self._entries(mask)
 
+    # -- energies
+
+    def potential(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        # A mixture of K Gaussians at the one-hot vectors, on each site by itself.
+        variance = self.noise(t, x) ** 2
+        corners = (2 * x / variance + self.log_frequencies.to(x)).logsumexp(-1, keepdim=True)
+        own = ((0.5 * x**2 + x) / variance).sum(-1, keepdim=True) - corners
+        total = torch.where(self.valid(mask), own, torch.zeros_like(own)).flatten(1).sum(1)
+        return total / self._axes
+
+    def covector(self, gradient: Tensor, mask: Tensor) -> Tensor:
+        if self.rank == "pair":  # each number stands in the tensor twice
+            gradient = gradient + gradient.transpose(1, 2)
+        return self.tangent(gradient, mask)
+
     # -- relaxation
 
     def relaxed(self, straight: bool = False) -> Simplex:

@@ -1,0 +1,440 @@
+"""EnergyModel: a scalar energy of samples and their noise, trained by its slope and by contrast."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from molgen.core.batch import Batch
+from molgen.core.derivatives import differentiable
+from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
+from molgen.core.fields import GaussianField
+from molgen.core.modality import Modality
+from molgen.core.noise import Noise, SampleNoise, stratified
+from molgen.core.roles import Encoder, MakeTrunk
+from molgen.core.solvers import State, checked, time_grid
+from molgen.models.base import GenerativeModel
+
+_FAR = 100.0
+"""Gap between the energies of chains and data per site, weighted by the noise, at which training diverges."""
+
+
+class Energy(nn.Module):
+    r"""An energy of relaxed values x at time t.
+
+    .. math:: E(x, t) = \sum_f E_f(x_f, t) - \frac{s_f}{\sigma_f(t)} N_\theta(x, t)_f
+
+    over the fields f that resolve at time t; :math:`E_f` is that of data whose entries are independent
+    (`GaussianField.potential`). Preconditioned so, the slope of N has about unit scale at every noise.
+
+    The persistent chains travel from noise to data with a time of their own; they are part of the state,
+    so that a resumed run goes on with them.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, GaussianField],
+        make_trunk: MakeTrunk,
+        conditions: Sequence[Any],
+        width: int,
+        chains: Tensor,
+    ) -> None:
+        super().__init__()
+        self.critic = Encoder(
+            fields, make_trunk, conditions, outputs=len(fields), extensive=True, width=width
+        )
+        self.fields = fields
+        noise = SampleNoise(0, range(len(chains)))
+        self.chains: Tensor
+        self.times: Tensor
+        self.register_buffer("chains", chains)
+        self.register_buffer("times", torch.arange(1, len(chains) + 1) / max(len(chains), 1))
+        for name, f in fields.items():
+            self.register_buffer(f"chain_{name}", f.prior(chains, noise))
+
+    def forward(self, x: State, t: Tensor, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        """E `(B,)`."""
+        found = self.critic(x, mask, labels, t)
+        parts = []
+        for i, (k, f) in enumerate(self.fields.items()):
+            own = f.potential(x[k], t, mask) - found[:, i] * f.sd / f.noise(t)
+            parts.append(torch.where(f.window.active(t), own, torch.zeros_like(own)))
+        return torch.stack(parts).sum(0)
+
+    def slope(self, x: State, t: Tensor, mask: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, State]:
+        """E and its gradient in the geometry of each field."""
+        with differentiable() as training:
+            leaves = {k: v.detach().requires_grad_() for k, v in x.items()}
+            energy = self(leaves, t, mask, labels)
+            grads = torch.autograd.grad(energy.sum(), list(leaves.values()), create_graph=training)
+        found = {k: f.covector(g, mask) for (k, f), g in zip(self.fields.items(), grads, strict=True)}
+        return energy if training else energy.detach(), found
+
+    def denoise(self, x: State, t: Tensor, mask: Tensor, labels: Mapping[str, Tensor]) -> State:
+        r"""Tweedie's formula: the mean of the data given x, :math:`x - \sigma^2 \nabla E`."""
+        _, slope = self.slope(x, t, mask, labels)
+        return {k: f.project(x[k] - f.noise(t, x[k]) ** 2 * slope[k], mask) for k, f in self.fields.items()}
+
+    def quietness(self, t: Tensor) -> Tensor:
+        """Noise relative to the data's spread, least over the fields that resolve, `(B,)`."""
+        shares = [
+            torch.where(f.window.active(t), f.noise(t) / f.sd, torch.full_like(t, math.inf))
+            for f in self.fields.values()
+        ]
+        return torch.stack(shares).amin(0).clamp_max(1.0)
+
+
+@final
+class EnergyModel(GenerativeModel):
+    r"""An unnormalised density :math:`e^{-E_\theta(x, t)}` of data at every level of noise.
+
+    Training begins by the slope of the energy, which is known for noisy data, and goes on by contrast:
+
+    .. math:: L = E |x - \sigma^2 \nabla E_\theta(x, t) - x_0|^2_{\lambda(t)}
+              + c \, \bar\sigma(t) (E_\theta(x_t, t) - E_\theta(x^-_t, t))
+
+    where :math:`x^-` are persistent chains that follow Langevin dynamics from noise to data, and over again.
+    Samples come from Markov chains that see nothing but the scalar energy: noise is taken away level by
+    level, with Langevin steps at each.
+
+    Arguments:
+        modality: a registered name or a `Modality`.
+        kind: ``"neural"``, or ``"dbm"`` for `BoltzmannMachine`, which has options of its own.
+        view, trunk, trunk_options: see `GenerativeModel`.
+        warmup: share of the budget before the contrast sets in, in [0, 1].
+        contrast: c.
+        chains: persistent chains.
+        steps: levels of noise in sampling.
+        corrections: Langevin steps at each level.
+        label_dropout: share of training samples whose label is withheld.
+        width: channels of the context vector.
+
+    Errors: `UnsupportedError` if the modality has no view that is denoisable.
+
+    Source: Salimans and Ho, Should EBMs Model the Energy or the Score? (2021); Song and Ermon, Generative
+    Modeling by Estimating Gradients of the Data Distribution (2019); Tieleman (2008) for persistent chains;
+    Du et al., Reduce, Reuse, Recycle (2023); Balcerak et al., Energy Matching (2025) for contrast after
+    warm-up; Neal, Annealed Importance Sampling (2001).
+
+    Example:
+        >>> from molgen import EnergyModel
+        >>> model = EnergyModel("smiles", chains=4, trunk_options={"width": 32, "depth": 1, "heads": 2})
+        >>> _ = model.fit(["CCO", "CCN", "CCC", "CO"], max_steps=2, batch_size=4, seed=0)
+        >>> len(model.sample(3, seed=0, steps=2)), model.energy(["CCO"]).shape
+        (3, torch.Size([1]))
+    """
+
+    family: ClassVar[str] = "energy"
+    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    sampling: ClassVar[tuple[str, ...]] = ("steps", "corrections")
+
+    def __new__(cls, modality: str | Modality, *, kind: str = "neural", **options: Any) -> Any:  # type: ignore[misc]
+        """The class of the kind."""
+        if kind == "dbm":
+            from molgen.models.energy.dbm import BoltzmannMachine
+
+            return BoltzmannMachine(modality, **options)
+        if kind != "neural":
+            raise ConfigError.unknown("kind of energy", kind, ["neural", "dbm"])
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        modality: str | Modality,
+        *,
+        kind: Literal["neural"] = "neural",
+        view: str | None = None,
+        trunk: str | None = None,
+        trunk_options: Mapping[str, Any] | None = None,
+        warmup: float = 0.7,
+        contrast: float = 0.01,
+        chains: int = 64,
+        steps: int = 60,
+        corrections: int = 1,
+        label_dropout: float = 0.1,
+        width: int = 128,
+    ) -> None:
+        if not 0 <= warmup <= 1 or not 0 <= label_dropout <= 1:
+            raise ConfigError(f"warmup={warmup}, label_dropout={label_dropout}: expected shares, 0 to 1")
+        if contrast < 0 or chains < 1 or corrections < 0:
+            raise ConfigError(
+                f"contrast={contrast}, chains={chains}, corrections={corrections}: expected at least 0, 1, 0"
+            )
+        checked(steps)
+        super().__init__(
+            modality,
+            view,
+            trunk,
+            trunk_options,
+            kind=kind,
+            warmup=warmup,
+            contrast=contrast,
+            chains=chains,
+            steps=steps,
+            corrections=corrections,
+            label_dropout=label_dropout,
+            width=width,
+        )
+
+    def build(self) -> nn.Module:
+        sizes = self.modality.draw_sizes(0, range(self.hyper["chains"]))
+        return Energy(
+            {name: f.relaxed() for name, f in self.view.fields.items()},
+            self.make_trunk,
+            self.conditions,
+            self.hyper["width"],
+            self.modality.template(sizes),
+        )
+
+    # ------------------------------------------------------------------ training
+
+    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        net, mask = cast(Energy, network), batch.mask
+        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        t = stratified(mask, noise).clamp_min(1e-3)
+        x0 = self._relaxed(batch)
+        x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.fields.items()}
+        clean = net.denoise(x, t, mask, labels)
+        terms = {k: f.weight * f.misfit(clean[k], x0[k], t, mask).mean() for k, f in net.fields.items()}
+        if network.training and self.hyper["contrast"] and self.progress >= self.hyper["warmup"]:
+            terms["contrast"] = self.hyper["contrast"] * self._contrast(net, batch, x0, labels, noise)
+        return terms
+
+    def _contrast(
+        self, net: Energy, batch: Batch, x0: State, labels: Mapping[str, Tensor], noise: Noise
+    ) -> Tensor:
+        """Energies of data less those of chains that have taken a step, at the times of the chains."""
+        count = min(len(batch), len(net.times))
+        first = int(noise.uniform(batch.mask, ())[0] * len(net.times))
+        turn = (first + torch.arange(count, device=batch.mask.device)) % len(net.times)
+        mask, t = net.chains[turn], net.times[turn]
+        x = {k: getattr(net, f"chain_{k}")[turn] for k in net.fields}
+        s = (t - 1 / self.hyper["steps"]).clamp_min(1e-3)
+        x = self._kernel(net, x, t, s, mask, {}, noise)
+        few, own = slice(None, count), batch.mask[:count]
+        data = {k: f.perturb(x0[k][few], f.white(own, noise), s, own) for k, f in net.fields.items()}
+        # Where they have arrived, chains begin anew.
+        end = s <= 1e-3
+        net.times[turn] = torch.where(end, torch.ones_like(s), s)
+        for k, f in net.fields.items():
+            fresh = f.prior(mask, noise)
+            getattr(net, f"chain_{k}")[turn] = torch.where(
+                end.reshape(-1, *(1,) * (fresh.dim() - 1)), fresh, x[k]
+            )
+        gap = net.quietness(s) * (net(data, s, own, {}) - net(x, s, mask, {}))
+        self.logged["gap"] = gap.mean().detach()
+        return gap.mean()
+
+    def _relaxed(self, batch: Batch) -> State:
+        return {k: f.relax(batch.values[k], batch.mask) for k, f in self.view.fields.items()}
+
+    def fitted(self) -> None:
+        """Warns if the chains have left the data: the energy has diverged."""
+        super().fitted()
+        gap = abs(float(self.logged.get("gap", torch.zeros(()))))
+        if gap > _FAR * float(cast(Energy, self.trained).chains.flatten(1).sum(1).float().mean()):
+            warnings.warn(
+                f"energy divergence: chains and data differ by {gap:.1f} at the end of training; lower "
+                "contrast or lr",
+                MolgenWarning,
+                stacklevel=3,
+            )
+
+    # ------------------------------------------------------------------ chains
+
+    def _kernel(
+        self,
+        net: Energy,
+        x: State,
+        t: Tensor,
+        s: Tensor,
+        mask: Tensor,
+        labels: Mapping[str, Tensor],
+        noise: Noise,
+        corrections: int | None = None,
+    ) -> State:
+        r"""From time t to s: a Langevin step that takes away noise, then some that keep the level.
+
+        The first moves by :math:`-(\sigma_t^2 - \sigma_s^2) \nabla E` and adds as much fresh noise as
+        brings it to level s; the others are those of `langevin`.
+        """
+        with torch.no_grad():
+            clean = net.denoise(x, t, mask, labels)
+            x = {k: f.moved(x[k], clean[k], t, s, mask, noise, eta=1.0) for k, f in net.fields.items()}
+            for _ in range(self.hyper["corrections"] if corrections is None else corrections):
+                x = langevin(net, x, s, mask, labels, noise)
+        return x
+
+    def generate(
+        self,
+        mask: Tensor,
+        labels: Mapping[str, Tensor],
+        noise: Noise,
+        *,
+        steps: int | None = None,
+        corrections: int | None = None,
+        init: Batch | None = None,
+        level: float = 1.0,
+    ) -> State:
+        """Annealed Langevin dynamics from noise, or from given values under some noise.
+
+        Arguments:
+            mask: real sites, `(B, *extent)`.
+            labels: conditions, `(B,)` each.
+            noise: the source of randomness.
+            steps: levels of noise, 1 to 1000.
+            corrections: Langevin steps at each level.
+            init: values to begin with, at time `level`; by default noise, at time 1.
+        """
+        steps = checked(self.hyper["steps"] if steps is None else steps)
+        net = self._network
+        if init is None:
+            x = {k: f.prior(mask, noise) for k, f in net.fields.items()}
+        else:
+            t = torch.full((len(mask),), level, device=mask.device)
+            x0 = self._relaxed(init)
+            x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.fields.items()}
+        times = level * time_grid(steps, net.fields, mask)
+        for t, s in pairwise(times):
+            # The last step leaves no noise, and nothing to correct.
+            x = self._kernel(net, x, t, s, mask, labels, noise, corrections if bool((s > 0).any()) else 0)
+        return {k: f.harden(x[k], mask) for k, f in self.view.fields.items()}
+
+    def sample_from(
+        self, records: Sequence[Any], level: float = 0.3, seed: int = 0, **options: Any
+    ) -> list[Any]:
+        """Chains that begin at given records instead of noise.
+
+        Arguments:
+            records: domain objects.
+            level: the time whose noise is added first, in (0, 1]; 1 forgets the record.
+            seed: record i depends on (seed, i).
+            options: as `sample` takes.
+        """
+        if not 0 < level <= 1:
+            raise ConfigError(f"level is {level}, expected above 0 and at most 1")
+        self._takes(options)
+        batch = self.encode(records)
+        noise = SampleNoise(seed, range(len(batch)))
+        labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+        values = self.generate(batch.mask, labels, noise, init=batch, level=level, **options)
+        return self.modality.decode_all(batch.replace(values=values, conditions={}), self._view)
+
+    # ------------------------------------------------------------------ energies
+
+    @property
+    def _network(self) -> Energy:
+        return cast(Energy, self.trained.eval())
+
+    @torch.no_grad()
+    def energy(self, records: Sequence[Any], level: float = 0.05, batch_size: int | None = None) -> Tensor:
+        """E of records, as they stand, at a little noise, `(n,)`; low where data are.
+
+        Arguments:
+            records: domain objects.
+            level: the time at which the energy is asked, in (0, 1].
+            batch_size: records at a time.
+        """
+        out, size = [], batch_size or self.option("batch_size", 64)
+        for start in range(0, len(records), size):
+            batch = self.encode(records[start : start + size]).trimmed()
+            labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+            t = torch.full((len(batch),), float(level))
+            out.append(self._network(self._relaxed(batch), t, batch.mask, labels))
+        return torch.cat(out) if out else torch.zeros(0)
+
+    @torch.no_grad()
+    def log_partition(
+        self,
+        size: int | None = None,
+        level: float = 0.05,
+        chains: int = 100,
+        temperatures: int = 1000,
+        step: float = 0.5,
+        seed: int = 0,
+    ) -> tuple[float, float]:
+        r"""log Z of the energy at a little noise by annealed importance sampling, and its standard error.
+
+        .. math:: \log Z \approx \log \frac{1}{C} \sum_c \frac{1}{p_1(x_1)}
+                  \prod_k e^{E(x_k, t_{k-1}) - E(x_k, t_k)} e^{-E(x_1, t_1)}
+
+        along levels of noise instead of temperatures, with adjusted Langevin steps that keep each.
+
+        Arguments:
+            size: number of sites; by default drawn as in the data.
+            level: the time at which the energy is asked, in (0, 1).
+            chains, temperatures: numbers of them.
+            step: of Langevin dynamics, see `langevin`.
+            seed: of the chains.
+
+        Errors: `UnsupportedError` where fields resolve one after the other: they have no joint energy.
+
+        Source: Neal, Annealed Importance Sampling (2001).
+        """
+        net = self._network
+        if len({f.window for f in net.fields.values()}) > 1:
+            raise UnsupportedError(
+                f"view {self._view!r} of {self.modality.name!r} resolves one field after the other, so that "
+                "there is no energy of all fields whose log Z could be estimated; choose another view"
+            )
+        sizes = self.modality.draw_sizes(seed, range(chains), **({} if size is None else {"size": size}))
+        mask, noise = self.modality.template(sizes), SampleNoise(seed, range(chains))
+        x = {k: f.prior(mask, noise) for k, f in net.fields.items()}
+        times = torch.linspace(1, level, temperatures)[:, None].expand(-1, chains)
+        log_w = -net(x, times[0], mask, {})
+        log_w = log_w - torch.stack([f.log_prior(x[k], mask) for k, f in net.fields.items()]).sum(0)
+        for t, s in pairwise(times):
+            log_w = log_w + net(x, t, mask, {}) - net(x, s, mask, {})
+            x = langevin(net, x, s, mask, {}, noise, step, adjusted=True)
+        weights = (log_w.double() - log_w.max()).exp()
+        mean = float(weights.mean().log() + log_w.max())
+        return mean, float(weights.std() / weights.mean() / chains**0.5)
+
+
+@torch.no_grad()
+def langevin(
+    net: Energy,
+    x: State,
+    t: Tensor,
+    mask: Tensor,
+    labels: Mapping[str, Tensor],
+    noise: Noise,
+    step: float = 0.3,
+    adjusted: bool = False,
+) -> State:
+    r"""A step of Langevin dynamics at time t, of length `step` in standard deviations of the noise.
+
+    .. math:: x' = x - \frac{h^2}{2} \nabla E(x) + h \varepsilon
+
+    `adjusted` accepts or rejects it as Metropolis does, so that :math:`e^{-E}` is kept exactly.
+
+    Source: Roberts and Tweedie, Exponential Convergence of Langevin Distributions (1996).
+    """
+    energy, slope = net.slope(x, t, mask, labels)
+    h = {k: step * f.noise(t, x[k]) for k, f in net.fields.items()}
+    live = {k: f.window.active(t) for k, f in net.fields.items()}
+    y, forth = {}, torch.zeros_like(energy)
+    for k, f in net.fields.items():
+        white = f.white(mask, noise) * _fit(live[k], x[k])
+        y[k] = f.project(x[k] - h[k] ** 2 / 2 * slope[k] * _fit(live[k], x[k]) + h[k] * white, mask)
+        forth = forth - f.inner(white, white) / 2
+    if not adjusted:
+        return y
+    ahead, back = net.slope(y, t, mask, labels)
+    returned = torch.zeros_like(energy)
+    for k, f in net.fields.items():
+        white = f.offset(x[k], y[k]) / h[k] + h[k] / 2 * back[k] * _fit(live[k], x[k])
+        returned = returned - f.inner(white, white) / 2
+    accept = noise.uniform(mask, ()).clamp_min(1e-12).log() < energy - ahead + returned - forth
+    return {k: torch.where(_fit(accept, x[k]), y[k], x[k]) for k in x}
+
+
+def _fit(value: Tensor, x: Tensor) -> Tensor:
+    """A value per sample, broadcastable over that sample's entries."""
+    return value.reshape(-1, *(1,) * (x.dim() - 1))
