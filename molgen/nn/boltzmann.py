@@ -75,7 +75,9 @@ class Visible:
     def spread(self, real: Tensor) -> Tensor:
         """What is said of entries `(B, entries)`, said of their units `(B, units)`."""
         parts = real.split([n for n, _ in self.groups], -1)
-        return torch.cat([p.repeat_interleave(k, -1) for p, (_, k) in zip(parts, self.groups, strict=True)], -1)
+        return torch.cat(
+            [p.repeat_interleave(k, -1) for p, (_, k) in zip(parts, self.groups, strict=True)], -1
+        )
 
     def _padded(self, x: Tensor, axes: int) -> Tensor:
         """Values padded to the sites of the largest sample."""
@@ -137,7 +139,10 @@ class DeepBoltzmann(nn.Module):
     @property
     def rates(self) -> Tensor:
         """Logarithms of the base rates of the visible units."""
-        parts = [block.log_softmax(-1).flatten() for block in self.visible.blocks(self.counts.to(self.biases[0]).log1p())]
+        parts = [
+            block.log_softmax(-1).flatten()
+            for block in self.visible.blocks(self.counts.to(self.biases[0]).log1p())
+        ]
         return torch.cat(parts)
 
     # ------------------------------------------------------------------ conditionals
@@ -211,8 +216,7 @@ class DeepBoltzmann(nn.Module):
         self.chains.copy_(torch.cat(state, 1).bool())
         # The mean given the even layers says the same with less noise.
         return [
-            self.mean(i, self.field(state, i), self.real) if i % 2 else layer
-            for i, layer in enumerate(state)
+            self.mean(i, self.field(state, i), self.real) if i % 2 else layer for i, layer in enumerate(state)
         ]
 
     # ------------------------------------------------------------------ inference
@@ -266,7 +270,7 @@ class DeepBoltzmann(nn.Module):
             field = up * linear(below, weight.t()) + high
             above = field.sigmoid()
             hidden = self.draw(layer + 1, field, real, u)
-            below_ = self.mean(layer, down * linear(hidden, weight) + low + offset, real)
+            below_ = self.draw(layer, down * linear(hidden, weight) + low + offset, real, u)
             above_ = (up * linear(below_, weight.t()) + high).sigmoid()
 
         def energy(s: Tensor, t: Tensor) -> Tensor:
@@ -287,9 +291,7 @@ class DeepBoltzmann(nn.Module):
         return total
 
     @torch.no_grad()
-    def anneal(
-        self, state: State, real: Tensor, betas: Sequence[float], noise: Noise
-    ) -> Partition:
+    def anneal(self, state: State, real: Tensor, betas: Sequence[float], noise: Noise) -> Partition:
         r"""log Z by annealed importance sampling along :math:`\beta`.
 
         .. math:: \frac{Z_{end}}{Z_{start}} = E[\prod_k
