@@ -69,12 +69,12 @@ class Visible:
         """The groups of each field, `(..., groups, classes)`."""
         start = 0
         for count, classes in self.groups:
-            yield v[..., start : start + count * classes].unflatten(-1, (count, classes))
+            yield v[..., start : start + count * classes].reshape(*v.shape[:-1], count, classes)
             start += count * classes
 
     def spread(self, real: Tensor) -> Tensor:
         """What is said of entries `(B, entries)`, said of their units `(B, units)`."""
-        parts = real.split([n for n, _ in self.groups], -1)
+        parts = torch.split(real, [n for n, _ in self.groups], -1)
         return torch.cat(
             [p.repeat_interleave(k, -1) for p, (_, k) in zip(parts, self.groups, strict=True)], -1
         )
@@ -154,7 +154,8 @@ class DeepBoltzmann(nn.Module):
             total = total + linear(state[layer - 1], self.weights[layer - 1].t())
         if layer + 1 < len(self.sizes):
             total = total + linear(state[layer + 1], self.weights[layer])
-        return beta * total + (self.rates if layer == 0 else 0)
+        felt: Tensor = beta * total + (self.rates if layer == 0 else 0)
+        return felt
 
     def mean(self, layer: int, field: Tensor, real: Tensor) -> Tensor:
         """The probability that a unit is on."""
@@ -166,10 +167,10 @@ class DeepBoltzmann(nn.Module):
     def draw(self, layer: int, field: Tensor, real: Tensor, u: Tensor) -> Tensor:
         """Units drawn at uniforms `(B, draws)`, of which each layer has its own."""
         place = [self.visible.entries, *self.sizes[1:]]
-        u = u.split(place, 1)[layer]
+        u = torch.split(u, place, 1)[layer]
         if layer > 0:
             return (u < field.sigmoid()).to(field)
-        parts = u.split([n for n, _ in self.visible.groups], 1)
+        parts = torch.split(u, [n for n, _ in self.visible.groups], 1)
         on = [
             F.one_hot(pick(block.softmax(-1), part), block.shape[-1]).flatten(1)
             for block, part in zip(self.visible.blocks(field), parts, strict=True)
@@ -187,7 +188,7 @@ class DeepBoltzmann(nn.Module):
 
     def energy(self, state: State) -> Tensor:
         """E of all layers, `(B,)`; at means of independent units the mean of E."""
-        total = state[0] @ (self.biases[0] + self.rates)
+        total: Tensor = state[0] @ (self.biases[0] + self.rates)
         for below, above, weight, bias in zip(
             state, state[1:], self.weights, list(self.biases)[1:], strict=False
         ):
@@ -210,7 +211,7 @@ class DeepBoltzmann(nn.Module):
     @torch.no_grad()
     def advance(self, noise: Noise, sweeps: int) -> State:
         """The persistent chains after some sweeps more, which are kept; odd layers at their means."""
-        state = list(self.chains.to(self.biases[0]).split(self.sizes, 1))
+        state = list(torch.split(self.chains.to(self.biases[0]), self.sizes, 1))
         for _ in range(sweeps):
             state = self.sweep(state, self.real, noise.uniform(self.real, (self.draws,)))
         self.chains.copy_(torch.cat(state, 1).bool())
@@ -251,7 +252,8 @@ class DeepBoltzmann(nn.Module):
         """
         hidden = torch.cat(state[1:], 1)
         entropy = -(torch.special.xlogy(hidden, hidden) + torch.special.xlogy(1 - hidden, 1 - hidden))
-        return self.energy(state) - entropy.sum(1)
+        free: Tensor = self.energy(state) - entropy.sum(1)
+        return free
 
     def pair_contrast(self, layer: int, v: Tensor, real: Tensor, u: Tensor) -> Tensor:
         """Contrastive divergence of one layer and the next, as a loss per sample, `(B,)`.
@@ -274,7 +276,8 @@ class DeepBoltzmann(nn.Module):
             above_ = (up * linear(below_, weight.t()) + high).sigmoid()
 
         def energy(s: Tensor, t: Tensor) -> Tensor:
-            return -(s @ low + t @ high + (linear(s, weight.t()) * t).sum(1))
+            total: Tensor = s @ low + t @ high + (linear(s, weight.t()) * t).sum(1)
+            return -total
 
         return energy(below, above) - energy(below_, above_)
 

@@ -101,8 +101,6 @@ class BoltzmannMachine(GenerativeModel):
             sweeps=sweeps,
             iterations=iterations,
         )
-        reals = [name for name, f in self.view.fields.items() if not f.choices]
-        assert not reals, reals  # what `needs` has seen to
         self._partitions: dict[tuple[int, int, int], Partition] = {}
 
     def build(self) -> nn.Module:
@@ -258,7 +256,7 @@ class BoltzmannMachine(GenerativeModel):
     def _equilibrium(self, net: DeepBoltzmann, real: Tensor, noise: Noise) -> State:
         """Samples of the model: persistent chains moved on, at these entries."""
         which = torch.arange(len(real)) % len(net.chains)
-        state: State = list(net.chains[which].to(net.biases[0]).split(net.sizes, 1))
+        state: State = list(torch.split(net.chains[which].to(net.biases[0]), net.sizes, 1))
         for _ in range(100):
             state = net.sweep(state, real, noise.uniform(real, (net.draws,)))
         return state
