@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,11 @@ class View:
     def pairs(self) -> frozenset[str]:
         """Names of the fields that live on pairs of sites."""
         return frozenset(name for name, f in self.fields.items() if f.rank == "pair")
+
+    @property
+    def discrete(self) -> bool:
+        """Whether every value is one of several classes."""
+        return all(f.choices > 0 for f in self.fields.values())
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,14 @@ class Modality(ABC):
     def plot(self, records: Sequence[Any], path: Path) -> None:
         """Draws records to a PNG."""
         raise UnsupportedError(f"modality {self.name!r} declares no picture")
+
+    @property
+    def largest(self) -> int:
+        """The largest number of sites that a sample has, at most 4096."""
+        for n in range(4096, 0, -1):
+            if self.log_size(n) > -math.inf:
+                return n
+        raise UnsupportedError(f"modality {self.name!r} knows no size of up to 4096 sites")
 
     # ------------------------------------------------------------------ shared, final
 

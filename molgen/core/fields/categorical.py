@@ -72,6 +72,7 @@ class Categorical(Field):
         self.states = classes + (noise == "mask")
         self.inputs, self.estimates, self.outputs = self.states, classes, classes
         self.entries, self.density_outputs, self.cells, self.entry_inputs = 1, classes, classes, classes
+        self.choices = classes
         self.window, self.weight = Window(*window), weight
         self.schedule = JumpSchedule(self.window)
         frequencies = torch.ones(classes) if marginal is None else torch.tensor(list(marginal)).float()
@@ -90,6 +91,10 @@ class Categorical(Field):
             return mask
         off = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
         return mask[:, :, None] & mask[:, None, :] & off
+
+    def once(self, mask: Tensor) -> Tensor:
+        valid = self.valid(mask)
+        return valid.triu(1) if self.rank == "pair" else valid
 
     def _total(self, per_site: Tensor, mask: Tensor) -> Tensor:
         """Sum over entries, each symmetric pair once, `(B,)`."""

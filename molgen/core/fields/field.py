@@ -83,6 +83,15 @@ class Field(ABC):
     def harden(self, reals: Tensor, mask: Tensor) -> Tensor:
         """The value nearest to relaxed reals; `harden(relax(x)) == x`."""
 
+    # ------------------------------------------------------------------ units of a Boltzmann machine
+
+    choices: int = 0
+    """Classes that an entry is one of; 0 where values are reals."""
+
+    def once(self, mask: Tensor) -> Tensor:
+        """Which entries are real and say something of their own: of a symmetric pair only one."""
+        raise UnsupportedError(f"{type(self).__name__} has no entries that are one of several classes")
+
     # ------------------------------------------------------------------ densities of single entries
 
     entries: int = 0

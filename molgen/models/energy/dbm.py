@@ -1,0 +1,412 @@
+"""The deep Boltzmann machine: layers of binary units over any view of classes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from molgen.core.batch import Batch
+from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
+from molgen.core.modality import Modality
+from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
+from molgen.models.base import GenerativeModel
+from molgen.nn.boltzmann import DeepBoltzmann, Partition, State, Visible
+
+_FAR = 0.5
+"""Nats per entry between the mean energies of data and chains at which training has diverged."""
+_ANNEAL, _START, _ORDER, _WEIGHTS = 0xA15, 0x57A, 0x0DE, 0x3E1  # what a key of randomness is for
+
+
+@final
+class BoltzmannMachine(GenerativeModel):
+    r"""A deep Boltzmann machine over any view whose values are classes.
+
+    .. math:: p(v) = \frac{1}{Z} \sum_h e^{-E(v, h)}, \quad
+              E(s) = -\sum_l b_l^T s_l - \sum_l s_l^T W_l s_{l+1}
+
+    Each entry is a group of visible units of which one is on. In the first share of the budget each pair
+    of layers is trained by itself as a restricted machine; then all of them by the gradient of log p(v),
+    with the data's hidden units under mean field and the model's from persistent chains. With samples of
+    several sizes, Z and p(v) are those of each size.
+
+    Arguments:
+        modality: a registered name or a `Modality`.
+        kind: ``"dbm"``.
+        view: see `GenerativeModel`; by default the first view of classes alone.
+        trunk, trunk_options: none, there is no trunk.
+        hidden: units of each hidden layer, from the visible one upwards.
+        pretraining: share of the budget for training layer by layer.
+        chains: persistent chains.
+        sweeps: of Gibbs sampling between two steps of training.
+        iterations: of mean field.
+
+    Errors: `UnsupportedError` if a view has values other than classes, or for conditions.
+
+    Source: Salakhutdinov and Hinton, Deep Boltzmann Machines (2009); Tieleman, Training Restricted Boltzmann
+    Machines using Approximations to the Likelihood Gradient (2008) for the chains.
+
+    Example:
+        >>> from molgen.models.energy.dbm import BoltzmannMachine
+        >>> model = BoltzmannMachine("smiles", hidden=(8, 4), chains=4)
+        >>> _ = model.fit(["CCO", "CCN", "CCC", "CO"], max_steps=4, batch_size=4, seed=0)
+        >>> len(model.sample(3, seed=0, sweeps=5)), model.features(["CCO"]).shape
+        (3, torch.Size([1, 12]))
+    """
+
+    family: ClassVar[str] = "energy"
+    needs: ClassVar[Mapping[str, bool]] = {"discrete": True}
+    likelihood = "estimate"
+    sampling: ClassVar[tuple[str, ...]] = ("sweeps",)
+
+    def __init__(
+        self,
+        modality: str | Modality,
+        *,
+        kind: Literal["dbm"] = "dbm",
+        view: str | None = None,
+        trunk: str | None = None,
+        trunk_options: Mapping[str, Any] | None = None,
+        hidden: Sequence[int] = (500, 500, 500),
+        pretraining: float = 0.3,
+        chains: int = 100,
+        sweeps: int = 5,
+        iterations: int = 10,
+    ) -> None:
+        if kind != "dbm":
+            raise ConfigError.unknown("kind of a Boltzmann machine", kind, ["dbm"])
+        if trunk is not None or trunk_options:
+            raise ConfigError("a Boltzmann machine has no trunk; its size is hidden=")
+        if not hidden or min(hidden) < 1:
+            raise ConfigError(f"hidden is {tuple(hidden)}, expected the units of at least one layer")
+        if not 0 <= pretraining < 1:
+            raise ConfigError(f"pretraining is {pretraining}, expected a share of the budget, below 1")
+        for name, value in (("chains", chains), ("sweeps", sweeps), ("iterations", iterations)):
+            _positive(name, value)
+        super().__init__(
+            modality,
+            view,
+            trunk,
+            trunk_options,
+            kind=kind,
+            hidden=list(hidden),
+            pretraining=pretraining,
+            chains=chains,
+            sweeps=sweeps,
+            iterations=iterations,
+        )
+        self._partitions: dict[tuple[int, int, int], Partition] = {}
+
+    def build(self) -> nn.Module:
+        sizes = [math.prod(self.modality.extent or (self.modality.largest,))]
+        visible = Visible(self.view.fields, self.modality.template(sizes))
+        own = self.modality.draw_sizes(0, range(self.hyper["chains"]))
+        real = visible.real(self.modality.template(own))
+        return DeepBoltzmann(visible, self.hyper["hidden"], real)
+
+    def _conditions(self, names: Sequence[str], records: Any) -> tuple[Any, ...]:
+        if names:
+            raise UnsupportedError(f"energy of kind 'dbm' takes no conditions, got {', '.join(names)}")
+        return ()
+
+    # ------------------------------------------------------------------ training
+
+    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        r"""Mean energies, those of the data less those of the model, in nats per entry.
+
+        .. math:: -\nabla \log p(v) = E_{q(h|v)}[\nabla E(v, h)] - E_{p(v, h)}[\nabla E(v, h)]
+
+        Its gradient is meant, its value is about zero; in evaluation the loss is instead the cross-entropy
+        of the visible units given the means of the hidden ones.
+        """
+        net = cast(DeepBoltzmann, network)
+        batch = batch[batch.sizes <= net.visible.template[0].numel()].trimmed()
+        v, real = net.visible.encode(batch.values, batch.mask), net.visible.real(batch.mask)
+        entries = real.sum().clamp_min(1) / max(len(real), 1)
+        if not network.training:
+            return {"reconstruction": self._reconstruction(net, v, real)}
+        net.counts += v.sum(0).long()
+        share = self.hyper["pretraining"]
+        if self.progress < share:
+            layer = int(self.progress / share * len(net.weights))
+            loss = net.pair_contrast(layer, v, real, noise.uniform(batch.mask, (net.draws,)))
+            net.advance(noise, 1)  # the chains follow from the start
+            return {f"layer{layer + 1}": loss.mean() / entries}
+        positive = net.mean_field(v, real, self.hyper["iterations"])
+        negative = net.advance(noise, self.hyper["sweeps"])
+        gap = (net.energy(positive).mean() - net.energy(negative).mean()) / entries
+        self.logged["gap"] = gap.detach()
+        return {"contrast": gap}
+
+    def _reconstruction(self, net: DeepBoltzmann, v: Tensor, real: Tensor) -> Tensor:
+        state = net.mean_field(v, real, self.hyper["iterations"])
+        field = net.field(state, 0)
+        log_p = (field * v).sum(1) - net.log_sum(0, field, real)
+        return -log_p.sum() / real.sum().clamp_min(1)
+
+    def fitted(self) -> None:
+        """Warns if the chains have parted from the data: training has diverged."""
+        super().fitted()
+        self._partitions.clear()
+        gap = float(self.logged.get("gap", torch.zeros(())))
+        if not abs(gap) < _FAR:
+            warnings.warn(
+                f"divergence: mean energies of data and of persistent chains are {gap:.2f} nats per entry "
+                "apart at the end of training; lower lr, or raise sweeps",
+                MolgenWarning,
+                stacklevel=3,
+            )
+
+    def load_weights(self, tensors: Mapping[str, Tensor], path: Any = "checkpoint") -> None:
+        super().load_weights(tensors, path)
+        self._partitions.clear()
+
+    # ------------------------------------------------------------------ sampling
+
+    def generate(
+        self,
+        mask: Tensor,
+        labels: Mapping[str, Tensor],
+        noise: Noise,
+        *,
+        sweeps: int = 1000,
+        init: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Gibbs sampling, each sample a chain of its own.
+
+        Arguments:
+            mask: real sites, `(B, *extent)`.
+            labels: none.
+            noise: the source of randomness.
+            sweeps: of all layers.
+            init: values to start from; by default random ones.
+        """
+        _positive("sweeps", sweeps)
+        net = self._network
+        self._known(mask)
+        real, own = net.visible.real(mask), (net.draws,)
+        u = noise.uniform(mask, own)
+        if init is None:
+            state = net.random(real, u)
+        else:
+            v = net.visible.encode(init, mask)
+            means = net.mean_field(v, real, self.hyper["iterations"])
+            state = [v, *(net.draw(i, means[i].logit(), real, u) for i in range(1, len(means)))]
+        for _ in range(sweeps):
+            state = net.sweep(state, real, noise.uniform(mask, own))
+        return net.visible.decode(state[0], mask)
+
+    @torch.no_grad()
+    def sample_from(self, records: Sequence[Any], sweeps: int = 100, seed: int = 0) -> list[Any]:
+        """Gibbs sampling that starts at records, of each one chain."""
+        if not len(records):
+            return []
+        batch = self.encode(records)
+        noise = SampleNoise(seed, range(len(batch)))
+        values = self.generate(batch.mask, {}, noise, sweeps=sweeps, init=batch.values)
+        return self.modality.decode_all(batch.replace(values=values), self._view)
+
+    # ------------------------------------------------------------------ likelihood
+
+    @torch.no_grad()
+    def energy(self, records: Sequence[Any]) -> Tensor:
+        """The variational free energy of records in nats, `(n,)`: about -log p(v) - log Z, not less."""
+        net, state = self._network, self._inferred(records)
+        return net.free_energy(state)
+
+    @torch.no_grad()
+    def log_partition(
+        self,
+        chains: int = 100,
+        temperatures: int = 1000,
+        seed: int = 0,
+        reverse: bool = False,
+        size: int | None = None,
+    ) -> Partition:
+        """log Z in nats by annealed importance sampling, and log (Z -+ 3 standard errors).
+
+        Arguments:
+            chains: independent runs.
+            temperatures: steps from the base-rate model to this one.
+            seed: of the runs.
+            reverse: anneal from this model, starting at the persistent chains, to the base-rate model:
+                errs upwards where the other way errs downwards, so that the two enclose log Z.
+            size: sites; by default the largest number.
+        """
+        _positive("chains", chains)
+        _positive("temperatures", temperatures)
+        net = self._network
+        sites = net.visible.template[0].numel() if size is None else size
+        mask = self.modality.template([sites]).to(net.real.device)
+        self._known(mask)
+        real = net.visible.real(mask).expand(chains, -1)
+        noise = BatchNoise(generator(seed, _ANNEAL, reverse))
+        betas = [k / temperatures for k in range(temperatures + 1)]
+        u = noise.uniform(real, (net.draws,))
+        if not reverse:
+            return net.anneal(net.random(real, u), real, betas, noise)
+        return net.anneal(self._equilibrium(net, real, noise), real, betas[::-1], noise)
+
+    def _equilibrium(self, net: DeepBoltzmann, real: Tensor, noise: Noise) -> State:
+        """Samples of the model: persistent chains moved on, at these entries."""
+        which = torch.arange(len(real)) % len(net.chains)
+        state: State = list(torch.split(net.chains[which].to(net.biases[0]), net.sizes, 1))
+        for _ in range(100):
+            state = net.sweep(state, real, noise.uniform(real, (net.draws,)))
+        return state
+
+    def log_density(
+        self, batch: Batch, noise: Noise, *, chains: int = 100, temperatures: int = 1000
+    ) -> Tensor:
+        r"""The variational lower bound less an estimate of log Z, `(B,)`.
+
+        .. math:: \log p(v) \ge E_q[-E(v, h)] + H(q) - \log Z
+        """
+        net = self._network
+        known = batch.sizes <= net.visible.template[0].numel()
+        out = torch.full((len(batch),), -math.inf, dtype=torch.float64, device=batch.device)
+        part = batch[known].trimmed()
+        if not len(part):
+            return out
+        v, real = net.visible.encode(part.values, part.mask), net.visible.real(part.mask)
+        free = net.free_energy(net.mean_field(v, real, self.hyper["iterations"])).double()
+        log_z = {n: self._partition(chains, temperatures, n) for n in set(part.sizes.tolist())}
+        out[known] = -free - torch.tensor([log_z[n] for n in part.sizes.tolist()]).to(free)
+        return out
+
+    def _partition(self, chains: int, temperatures: int, size: int) -> float:
+        """log Z of a size, estimated once for all records."""
+        key = (chains, temperatures, size)
+        if key not in self._partitions:
+            self._partitions[key] = self.log_partition(chains, temperatures, size=size)
+        return self._partitions[key].value
+
+    # ------------------------------------------------------------------ features
+
+    @torch.no_grad()
+    def features(self, records: Sequence[Any], layer: int | None = None) -> Tensor:
+        """Means of the hidden units under mean field, `(n, units)`.
+
+        Arguments:
+            records: domain objects.
+            layer: a hidden layer, counted from 1; by default all of them in a row.
+        """
+        depth = len(self.hyper["hidden"])
+        if layer is not None and not 1 <= layer <= depth:
+            raise ConfigError(f"layer is {layer}, expected 1 to {depth}")
+        state = self._inferred(records)
+        return torch.cat(state[1:], 1) if layer is None else state[layer]
+
+    def classifier(
+        self,
+        records: Sequence[Any],
+        labels: Sequence[int],
+        *,
+        pretrained: bool = True,
+        steps: int = 500,
+        lr: float = 1e-3,
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> Classifier:
+        """A network with this machine's layers and one more, trained to tell labels.
+
+        Arguments:
+            records: domain objects.
+            labels: a class for each, from 0.
+            pretrained: begin with the machine's weights; else with random ones.
+            steps, lr, batch_size: of Adam.
+            seed: of weights and order.
+        """
+        target = torch.as_tensor(np.asarray(labels)).long()
+        if len(records) == 0 or target.shape != (len(records),) or int(target.min()) < 0:
+            raise DataError(
+                f"labels of shape {tuple(target.shape)} for {len(records)} records",
+                fix="give a class from 0 up for each of at least one record",
+            )
+        inputs = self._units(records)[0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator(seed, _WEIGHTS).initial_seed() % 2**31)
+            made = Classifier(self, int(target.max()) + 1, pretrained).to(inputs.device)
+        optimizer = torch.optim.Adam(made.layers.parameters(), lr)
+        source = generator(seed, _ORDER)
+        for _ in range(steps):
+            index = torch.randint(len(target), (min(batch_size, len(target)),), generator=source)
+            loss = F.cross_entropy(made.layers(inputs[index]), target[index].to(inputs.device))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return made.eval()
+
+    # ------------------------------------------------------------------ parts
+
+    @property
+    def _network(self) -> DeepBoltzmann:
+        return cast(DeepBoltzmann, self.trained.eval())
+
+    def _known(self, mask: Tensor) -> None:
+        largest = self._network.visible.template[0].numel()
+        if mask.numel() and int(mask.flatten(1).sum(1).max()) > largest:
+            raise DataError(
+                f"a sample of {int(mask.flatten(1).sum(1).max())} sites; this machine has units for "
+                f"{largest}, the largest of its training data",
+                fix="leave larger ones out, or fit a new model on data that have them",
+            )
+
+    def _units(self, records: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Visible units and entries of records."""
+        net = self._network
+        batch = self.encode(records).to(net.real.device)
+        self._known(batch.mask)
+        return net.visible.encode(batch.values, batch.mask), net.visible.real(batch.mask)
+
+    def _inferred(self, records: Sequence[Any]) -> State:
+        if not len(records):
+            return [torch.zeros(0, n) for n in self._network.sizes]
+        return self._network.mean_field(*self._units(records), self.hyper["iterations"])
+
+
+@final
+class Classifier(nn.Module):
+    """A feed-forward network with the layers of a Boltzmann machine, and a linear one on top.
+
+    Arguments:
+        model: the machine, which stays as it is.
+        classes: number of classes.
+        pretrained: take the machine's weights, doubled where a unit lacks the layer above.
+    """
+
+    def __init__(self, model: BoltzmannMachine, classes: int, pretrained: bool) -> None:
+        super().__init__()
+        self._model = model
+        net = cast(DeepBoltzmann, model.trained)
+        layers: list[nn.Module] = []
+        for i, weight in enumerate(net.weights):
+            linear = nn.Linear(*weight.shape)
+            if pretrained:
+                linear.weight.data.copy_(net.scales(i)[0] * weight.detach().t())
+                linear.bias.data.copy_(net.biases[i + 1].detach())
+            else:
+                # Glorot and Bengio (2010): what keeps signals through sigmoids of slope 1/4.
+                nn.init.xavier_uniform_(linear.weight, gain=4.0)
+                nn.init.zeros_(linear.bias)
+            layers += [linear, nn.Sigmoid()]
+        self.layers = nn.Sequential(*layers, nn.Linear(net.sizes[-1], classes))
+
+    @torch.no_grad()
+    def predict(self, records: Sequence[Any]) -> Tensor:
+        """The most probable class of each record, `(n,)`."""
+        if not len(records):
+            return torch.zeros(0, dtype=torch.long)
+        out: Tensor = self.layers(self._model._units(records)[0]).argmax(1)
+        return out
+
+
+def _positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ConfigError(f"{name} is {value}, expected 1 or more")
