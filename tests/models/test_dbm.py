@@ -208,7 +208,8 @@ def test_training_learns_two_patterns() -> None:
     assert sum(map(sum, hits)) > 70
     assert abs(float(model.logged["gap"])) < 0.2
     found = model.log_prob(two, chains=200, temperatures=50).mean()
-    assert -1.2 < float(found) < -math.log(2) + 0.1  # log 2 is the entropy of the data
+    # log 2 is the entropy of the data, 6 log 2 that of noise; the bound of mean field is not tight.
+    assert -2.0 < float(found) < -math.log(2) + 0.1
     near = model.sample_from(two, sweeps=1, seed=0)
     assert all((a == b).all() for a, b in zip(near, two, strict=True))
 

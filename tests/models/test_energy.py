@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+import molgen
 from molgen import EnergyModel
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Categorical, Continuous, GaussianField
@@ -126,3 +127,12 @@ def test_chains_from_a_record_with_little_noise_stay_near_it() -> None:
     far = model.sample_from([image], level=1.0, steps=2, corrections=0)[0]
     gap = [abs(x.astype(float) - image.astype(float)).mean() for x in (near, far)]
     assert gap[0] < 0.2 * gap[1]
+
+
+def test_the_kind_decides_the_class_and_is_kept_by_checkpoints(tmp_path: Any) -> None:
+    machine = EnergyModel("smiles", kind="dbm", hidden=(6, 4), chains=4)
+    machine.fit(records("smiles"), max_steps=3, batch_size=8, seed=0)
+    machine.save(tmp_path / "dbm.safetensors")
+    loaded = molgen.load(tmp_path / "dbm.safetensors")
+    assert loaded.header() == machine.header()
+    assert loaded.sample(3, seed=0, sweeps=3) == machine.sample(3, seed=0, sweeps=3)

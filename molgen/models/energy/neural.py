@@ -228,8 +228,9 @@ class EnergyModel(GenerativeModel):
                 end.reshape(-1, *(1,) * (fresh.dim() - 1)), fresh, x[k]
             )
         gap = net.quietness(s) * (net(data, s, own, {}) - net(x, s, mask, {}))
-        self.logged["gap"] = gap.mean().detach()
-        return gap.mean()
+        mean: Tensor = gap.mean()
+        self.logged["gap"] = mean.detach()
+        return mean
 
     def _relaxed(self, batch: Batch) -> State:
         return {k: f.relax(batch.values[k], batch.mask) for k, f in self.view.fields.items()}
