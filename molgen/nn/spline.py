@@ -47,7 +47,7 @@ def spline(x: Tensor, raw: Tensor, bound: float, inverse: bool = False) -> tuple
         (True, True, -7.0)
     """
     bins = (raw.shape[-1] + 1) // 3
-    widths, heights, slopes = raw.split([bins, bins, bins - 1], -1)
+    widths, heights, slopes = torch.split(raw, [bins, bins, bins - 1], -1)
     xs, ys = _knots(widths, bound), _knots(heights, bound)
     slopes = F.pad(_LEAST + F.softplus(slopes + _UNIT), (1, 1), value=1.0)
     given, inside = x, x.abs() < bound

@@ -42,12 +42,13 @@ class Conditioner(Role):
         spec = TrunkSpec(site=wide["site"], pair=wide["pair"], context=width, pair_out=pairs)
         super().__init__(fields, make_trunk, spec, conditions, width, levels=2)
         self.layers, self.channels, self.outputs = layers, dict(channels), outputs
-        self.heads = nn.ModuleList(nn.ModuleDict() for _ in range(layers))
-        for heads in self.heads:
-            for name, f in fields.items():
-                size = self.trunk.width if f.rank == "site" else self.trunk.pair_width
+        self.heads = nn.ModuleDict()
+        for name, f in fields.items():
+            size = self.trunk.width if f.rank == "site" else self.trunk.pair_width
+            for layer in range(layers):
                 # Silent at the start: every layer begins as the identity.
-                heads[f"field_{name}"] = preserving(nn.Linear(size, channels[name] * outputs), 0.0)
+                head = preserving(nn.Linear(size, channels[name] * outputs), 0.0)
+                self.heads[f"layer_{layer}_field_{name}"] = head
 
     def forward(
         self,
@@ -74,7 +75,7 @@ class Conditioner(Role):
         out = self.trunk(gather(self.fields, parts, self.dtype), mask, context)
         raw = {}
         for k, f in self.fields.items():
-            head = self.heads[layer][f"field_{k}"]
+            head = self.heads[f"layer_{layer}_field_{k}"]
             values = head(out.pair if f.rank == "pair" else out.site)
             if f.rank == "pair":
                 values = (values + values.transpose(1, 2)) / 2
