@@ -83,7 +83,9 @@ class Invertible(Kind):
         z, log_det = cast(Bijection, network)(r, sites)
         return z, log_det + torch.stack(volumes).sum(0)
 
-    def decode(self, network: nn.Module, z: State, mask: Tensor, labels: Mapping[str, Tensor]) -> State:
+    def decode(
+        self, network: nn.Module, z: Mapping[str, Tensor], mask: Tensor, labels: Mapping[str, Tensor]
+    ) -> State:
         """Values of every field from noise."""
         fields = self.model.view.fields
         for k, f in fields.items():

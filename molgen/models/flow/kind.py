@@ -55,10 +55,10 @@ class Kind(ABC):
 
     @abstractmethod
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, **options: Any
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *args: Any, **options: Any
     ) -> dict[str, Tensor]:
         """Values of every field; see `GenerativeModel.generate`."""
 
     @abstractmethod
-    def log_density(self, batch: Batch, noise: Noise, **options: Any) -> Tensor:
+    def log_density(self, batch: Batch, noise: Noise, *args: Any, **options: Any) -> Tensor:
         """log p(values | size); see `GenerativeModel.log_density`."""

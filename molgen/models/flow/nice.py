@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, final
 
 import torch
@@ -44,9 +45,10 @@ class Perceptrons(nn.Module):
         self.networks = nn.ModuleList()
         for _ in range(layers):
             parts: list[nn.Module] = []
-            for i, o in zip(widths, widths[1:], strict=False):
-                parts += [nn.Linear(i, o), nn.ReLU()]
-                nn.init.kaiming_normal_(parts[-2].weight)
+            for i, o in pairwise(widths):
+                inner = nn.Linear(i, o)
+                nn.init.kaiming_normal_(inner.weight)
+                parts += [inner, nn.ReLU()]
             last = nn.Linear(hidden, numbers)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
