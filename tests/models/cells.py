@@ -40,12 +40,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "energy": STEPPED,
     "flow": STEPPED,
     "gan": {},
+    "flow-coupling": {},
+    "flow-nice": {},
     "vae": {},
 }
-"""Families with the sampling options that make them quick."""
+"""Families, and kinds of them after a dash, with the sampling options that make them quick."""
 
 CAUSAL = {"width": 24, "depth": 1, "heads": 2}
-MISSING = {("autoregressive", "molecule"), ("vae", "molecule")}
+# Molecules have no view whose values do not change when they move.
+MISSING = {(f, "molecule") for f in ("autoregressive", "flow-coupling", "flow-nice", "vae")}
 CELLS = [(f, m) for f in FAMILIES for m in sorted(TRUNKS) if (f, m) not in MISSING]
 
 
@@ -56,6 +59,11 @@ def tiny(name: str, family: str = "diffusion", **options: Any) -> GenerativeMode
         trunk = {"width": 8, "depth": 2} if name == "image" else CAUSAL
     if family == "vae":
         options = {"latent": 4, "decoder_options": None if name == "image" else CAUSAL, **options}
+    family, _, kind = family.partition("-")
+    if kind:
+        options = {"kind": kind, "layers": 4, **options}
+    if kind == "nice" and name == "image":
+        trunk = {}  # the network reads the whole image as a vector
     make = molgen.list_families()[family]
     model: GenerativeModel = make(name, trunk_options=trunk, width=16, **options)
     return model
@@ -76,7 +84,8 @@ def draw(model: GenerativeModel, n: int, **options: Any) -> list[dict[str, torch
             indices = range(start, min(start + size, n))
             sizes = model.modality.draw_sizes(seed, indices)
             mask = model.modality.template(sizes)
-            values = model.generate(mask, {}, SampleNoise(seed, indices), **FAMILIES[model.family])
+            quick = {k: v for k, v in FAMILIES[model.family].items() if k in model.sampling}
+            values = model.generate(mask, {}, SampleNoise(seed, indices), **quick)
             for k, f in model.view.fields.items():
                 assert (values[k] == f.project(values[k], mask)).all() or torch.allclose(
                     values[k].float(), f.project(values[k], mask).float(), atol=1e-4

@@ -18,7 +18,7 @@ from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Modality, View
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.core.trunk import Trunk, TrunkSpec
-from molgen.models.flow import _slope, paired
+from molgen.models.flow.continuous import ContinuousKind, _slope, paired
 from tests.models.cells import fitted, records
 
 
@@ -57,12 +57,17 @@ class Toy(Modality):
         raise AssertionError("the network is given")
 
 
+def fields_of(model: Any) -> Mapping[str, Any]:
+    """The fields over reals of a continuous flow."""
+    return ContinuousKind(model).fields
+
+
 class Known(nn.Module):
     """A denoiser given by a function of values and of the noise's standard deviation."""
 
     def __init__(self, model: FlowModel, law: Any) -> None:
         super().__init__()
-        self.field, self.law = model._fields["x"], law
+        self.field, self.law = fields_of(model)["x"], law
         self.unused = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Mapping[str, Tensor], t: Tensor, mask: Tensor, *rest: Any) -> dict[str, Tensor]:
@@ -92,7 +97,7 @@ def test_the_density_of_a_gaussian_is_exact() -> None:
 
 def test_probes_estimate_the_divergence_without_bias() -> None:
     model, _ = gaussian(0.0, 0.5)
-    field, mask = model._fields, torch.ones(4000, 2, dtype=torch.bool)
+    field, mask = fields_of(model), torch.ones(4000, 2, dtype=torch.bool)
     x, t = {"x": torch.randn(4000, 2, 2, generator=generator(1))}, torch.full((4000,), 0.5)
     noise = BatchNoise(generator(2))
     _, whole = _slope(model.trained, field, x, t, mask, {}, noise, 1, exact=True)
@@ -195,7 +200,7 @@ def test_the_density_does_not_turn_with_the_object() -> None:
     turned = batch.replace(values={name: batch.values[name] @ turn})
     both = []
     for b, spin in ((batch, torch.eye(3)), (turned, turn)):
-        fields, t = model._fields, torch.full((2,), 0.3)
+        fields, t = fields_of(model), torch.full((2,), 0.3)
         x = {name: b.values[name]}
 
         class Spun(BatchNoise):

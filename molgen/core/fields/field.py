@@ -134,6 +134,8 @@ class Field(ABC):
 
     cells: int = 0
     """Reals per site (or pair) that `dequantize` gives."""
+    tight: bool = False
+    """Whether the bound of `dequantize` is an equality: values are such reals already."""
 
     def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         r"""Reals `z` whose density bounds the probability of values, and the logarithm of their volume.

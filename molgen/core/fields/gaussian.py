@@ -359,6 +359,10 @@ class Continuous(GaussianField):
             return Gaussians(raw, self.mean, self.sd, floor=1e-3 * self.sd)
         return Logistics(raw, self.mean, self.sd, 0.25 / (self.levels - 1), self.levels)
 
+    @property
+    def tight(self) -> bool:  # type: ignore[override]
+        return self.levels is None
+
     def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         cell = 2 / (self.levels - 1) if self.levels else 0.0
         z = (x + (u - 0.5) * cell - self.mean) / self.sd * self.valid(mask)

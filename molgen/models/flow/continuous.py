@@ -1,4 +1,4 @@
-"""FlowModel: flow matching, a differential equation that carries noise to data along straight paths."""
+"""Flow matching, a differential equation that carries noise to data along straight paths."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from torch import Tensor, nn
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
-from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
 from molgen.core.solvers import SOLVERS, Reverse, State, checked, time_grid
-from molgen.models.base import GenerativeModel
+from molgen.models.flow.kind import Kind
 
 _ODE = ("euler", "heun", "dpm_2m")
 
 
 @final
-class FlowModel(GenerativeModel):
-    r"""A continuous normalizing flow, trained by flow matching.
+class ContinuousKind(Kind):
+    r"""Flow matching: straight paths between noise and data, and the equation that follows their mean.
 
-    Data and noise are joined by straight paths :math:`z_t = (1 - t) z_0 + t \varepsilon`; a network
-    predicts :math:`z_0` from :math:`z_t`, which is the velocity :math:`(z_t - z_0) / t` in other words.
-    Classes are one-hot vectors whose end is predicted by a cross-entropy. Noise is paired with data by
-    optimal transport within a batch, so that paths cross less and few steps follow them.
+    A network predicts :math:`z_0` from :math:`z_t = (1 - t) z_0 + t \varepsilon`, which is the velocity
+    :math:`(z_t - z_0) / t` in other words. Classes are one-hot vectors whose end is predicted by a
+    cross-entropy. Noise is paired with data by optimal transport within a batch, so that paths cross less
+    and few steps follow them.
 
     The density follows from the change of variables along the path,
 
@@ -38,88 +37,51 @@ class FlowModel(GenerativeModel):
     with the divergence in full or estimated without bias; where data are discrete, it is the density of
     slightly noisy data, from which follows a variational bound.
 
-    Arguments:
-        modality: a registered name or a `Modality`.
-        view, trunk, trunk_options: see `GenerativeModel`.
-        pairing: whether noise is paired with data by optimal transport.
-        label_dropout: share of training samples whose label is withheld.
-        solver: default solver, one of ``euler, heun, dpm_2m``.
-        steps: default number of steps, 1 to 1000.
-        width: channels of the context vector.
-
     Source: Lipman et al., Flow Matching for Generative Modeling (2023); Tong et al., Improving and
     Generalizing Flow-Based Generative Models with Minibatch Optimal Transport (2024); Klein et al.,
     Equivariant Flow Matching (2023); Eijkelboom et al., Variational Flow Matching (2024); Grathwohl et al.,
     FFJORD (2019).
-
-    Example:
-        >>> from molgen import FlowModel
-        >>> model = FlowModel("smiles", trunk_options={"width": 32, "depth": 1, "heads": 2})
-        >>> _ = model.fit(["CCO", "CCN", "CCC", "CO"], max_steps=2, batch_size=4, seed=0)
-        >>> len(model.sample(3, seed=0, steps=2)), model.likelihood
-        (3, 'lower bound')
     """
 
-    family: ClassVar[str] = "flow"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    defaults: ClassVar[Mapping[str, Any]] = {"pairing": True, "solver": "euler", "steps": 50}
     sampling: ClassVar[tuple[str, ...]] = ("steps", "solver")
+    scoring: ClassVar[tuple[str, ...]] = ("steps", "probes", "exact")
 
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        pairing: bool = True,
-        label_dropout: float = 0.1,
-        solver: str = "euler",
-        steps: int = 50,
-        width: int = 128,
-    ) -> None:
-        if solver not in _ODE:
-            raise ConfigError.unknown("solver", solver, _ODE)
-        if not 0 <= label_dropout <= 1:
-            raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            pairing=pairing,
-            label_dropout=label_dropout,
-            solver=solver,
-            steps=steps,
-            width=width,
-        )
+    def check(self, given: Mapping[str, Any]) -> None:
+        if given.get("solver", "euler") not in _ODE:
+            raise ConfigError.unknown("solver", given["solver"], _ODE)
 
     @property
-    def likelihood(self) -> str:  # type: ignore[override]
+    def likelihood(self) -> str:
         """``"exact"`` where every value is real and stands for one object, else ``"lower bound"``."""
-        whole = self.view.bijective and all(f.exact for f in self._fields.values())
+        whole = self.model.view.bijective and all(f.exact for f in self.fields.values())
         return "exact" if whole else "lower bound"
 
     @property
-    def _fields(self) -> dict[str, GaussianField]:
-        return {name: f.relaxed(straight=True) for name, f in self.view.fields.items()}
+    def fields(self) -> dict[str, GaussianField]:
+        """The fields over reals, under the noise of straight paths."""
+        return {name: f.relaxed(straight=True) for name, f in self.model.view.fields.items()}
 
     def _reals(self, values: Mapping[str, Tensor], mask: Tensor) -> State:
-        return {name: f.relax(values[name], mask) for name, f in self.view.fields.items()}
+        return {name: f.relax(values[name], mask) for name, f in self.model.view.fields.items()}
 
     def build(self) -> nn.Module:
-        return Denoiser(self._fields, self.make_trunk, self.conditions, width=self.hyper["width"])
+        return Denoiser(
+            self.fields, self.model.make_trunk, self.model.conditions, width=self.model.hyper["width"]
+        )
 
     # ------------------------------------------------------------------ training
 
     def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
-        fields, mask = self._fields, batch.mask
+        fields, mask = self.fields, batch.mask
         t = stratified(mask, noise).clamp_min(1e-3)
         x0 = self._reals(batch.values, mask)
         white = {k: f.white(mask, noise) for k, f in fields.items()}
-        if self.hyper["pairing"]:
+        if self.model.hyper["pairing"]:
             white = paired(fields, x0, white, mask)
         x = {k: f.perturb(x0[k], white[k], t, mask) for k, f in fields.items()}
-        params = network(x, t, mask, self.withheld(batch, noise, self.hyper["label_dropout"]))
+        params = network(x, t, mask, self.model.withheld(batch, noise, self.model.hyper["label_dropout"]))
         return {k: f.weight * f.loss(params[k], x0[k], x[k], t, mask).mean() for k, f in fields.items()}
 
     # ------------------------------------------------------------------ sampling
@@ -142,11 +104,11 @@ class FlowModel(GenerativeModel):
             steps: number of steps, 1 to 1000.
             solver: ``euler``, ``heun`` or ``dpm_2m``.
         """
-        steps = checked(self.hyper["steps"] if steps is None else steps)
-        name = solver or self.hyper["solver"]
+        steps = checked(self.model.hyper["steps"] if steps is None else steps)
+        name = solver or self.model.hyper["solver"]
         if name not in _ODE:
             raise ConfigError.unknown("solver", name, _ODE)
-        fields, network = self._fields, self.trained
+        fields, network = self.fields, self.model.trained
 
         def denoise(x: State, t: Tensor) -> State:
             params: State = network(x, t, mask, labels)
@@ -154,7 +116,7 @@ class FlowModel(GenerativeModel):
 
         start = {k: f.prior(mask, noise) for k, f in fields.items()}
         end = SOLVERS[name](Reverse(denoise, fields, mask, noise), start, time_grid(steps, fields, mask))
-        return {k: self.view.fields[k].harden(end[k], mask) for k in fields}
+        return {k: self.model.view.fields[k].harden(end[k], mask) for k in fields}
 
     # ------------------------------------------------------------------ likelihood
 
@@ -174,8 +136,8 @@ class FlowModel(GenerativeModel):
             probes: vectors that the divergence is estimated from.
             exact: the whole divergence instead, at one derivative for every real number.
         """
-        fields, mask, network = self._fields, batch.mask, self.trained
-        labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+        fields, mask, network = self.fields, batch.mask, self.model.trained
+        labels = {c.name: batch.conditions[c.name] for c in self.model.conditions}
         x0, ones = self._reals(batch.values, mask), torch.ones(len(mask), device=mask.device)
         levels = _levels(fields, steps)
         total = torch.zeros(len(mask), device=mask.device)

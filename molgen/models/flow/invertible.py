@@ -1,0 +1,164 @@
+"""What the kinds with a bijection in closed form share."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from molgen.core.batch import Batch
+from molgen.core.errors import ConfigError, UnsupportedError
+from molgen.core.fields import Field
+from molgen.core.fields.field import own_shape
+from molgen.core.noise import Noise
+from molgen.core.solvers import State
+from molgen.models.flow.bijections import Bijection, Sites
+from molgen.models.flow.kind import Kind
+
+
+class Invertible(Kind):
+    r"""A bijection g from the reals of all fields to noise of the same shape.
+
+    Values x enter as reals r uniform in a cell of volume :math:`e^v`, which is a point where values are
+    reals already:
+
+    .. math:: \log p(x) \ge E_r[\log p_z(g(r)) + \log |\det \partial g / \partial r| + v]
+
+    This is the bound of uniform dequantisation (of truncated Gumbel variables for classes); several draws
+    of r give the tighter importance-weighted bound.
+
+    Source: Theis et al., A Note on the Evaluation of Generative Models (2016); Burda et al., Importance
+    Weighted Autoencoders (2016).
+    """
+
+    needs: ClassVar[Mapping[str, bool]] = {"invariant": True}
+    sampling: ClassVar[tuple[str, ...]] = ("temperature",)
+    scoring: ClassVar[tuple[str, ...]] = ("draws",)
+
+    @abstractmethod
+    def log_prior(self, z: Tensor) -> Tensor:
+        """The log-density of each number of noise, `(...)`."""
+
+    @abstractmethod
+    def white(self, mask: Tensor, own: tuple[int, ...], noise: Noise) -> Tensor:
+        """Noise of the shape `own` for each sample."""
+
+    def check(self, given: Mapping[str, Any]) -> None:
+        hyper, view = self.model.hyper, self.model.view
+        for name, f in view.fields.items():
+            if f.cells == 0:
+                raise UnsupportedError(
+                    f"flow of kind {hyper['kind']!r} needs reals of full dimension; field {name!r} of view "
+                    f"{view.name!r} of {self.model.modality.name!r} has none"
+                )
+        if hyper["temperature"] < 0:
+            raise ConfigError(f"temperature is {hyper['temperature']}, expected 0 or more")
+        for name in ("layers", "bins", "scales", "hidden"):
+            if hyper.get(name, 1) < 1:
+                raise ConfigError(f"{name} is {hyper[name]}, expected 1 or more")
+
+    @property
+    def likelihood(self) -> str:
+        view = self.model.view
+        whole = view.bijective and all(f.tight for f in view.fields.values())
+        return "exact" if whole else "lower bound"
+
+    # ------------------------------------------------------------------ both ways
+
+    def encode(
+        self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], noise: Noise
+    ) -> tuple[State, Tensor]:
+        """Noise z of every field, and the log-volume of a value in units of it, `(B,)`."""
+        mask, fields = batch.mask, self.model.view.fields
+        sites = Sites(mask, {k: _weight(f, mask) for k, f in fields.items()}, labels)
+        r, volumes = {}, []
+        for k, f in fields.items():
+            u = _symmetric(f, noise.uniform(mask, _own(f, mask)))
+            r[k], volume = f.dequantize(batch.values[k], u, mask)
+            volumes.append(sites.total(k, volume[..., None]))
+        z, log_det = cast(Bijection, network)(r, sites)
+        return z, log_det + torch.stack(volumes).sum(0)
+
+    def decode(
+        self, network: nn.Module, z: Mapping[str, Tensor], mask: Tensor, labels: Mapping[str, Tensor]
+    ) -> State:
+        """Values of every field from noise."""
+        fields = self.model.view.fields
+        for k, f in fields.items():
+            shape = (*mask.shape, *mask.shape[1:] * (f.rank == "pair"), f.cells)
+            if k not in z or z[k].shape != shape:
+                got = tuple(z[k].shape) if k in z else "nothing"
+                raise ConfigError(f"z of field {k!r}: got {got}, expected shape {shape}")
+        sites = Sites(mask, {k: _weight(f, mask) for k, f in fields.items()}, labels)
+        r = cast(Bijection, network).inverse({k: sites.only(k, z[k]) for k in fields}, sites)
+        return {k: f.quantize(r[k], mask) for k, f in fields.items()}
+
+    def _score(self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], noise: Noise) -> Tensor:
+        """The bound at one draw of the dequantisation, `(B,)`."""
+        z, volume = self.encode(network, batch, labels, noise)
+        fields = self.model.view.fields
+        sites = Sites(batch.mask, {k: _weight(f, batch.mask) for k, f in fields.items()}, labels)
+        return volume + torch.stack([sites.total(k, self.log_prior(z[k])) for k in z]).sum(0)
+
+    # ------------------------------------------------------------------ the family's verbs
+
+    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        """The negative bound per site."""
+        labels = self.model.withheld(batch, noise, self.model.hyper["label_dropout"])
+        sites = batch.sizes.sum().clamp_min(1)
+        return {"nll": -self._score(network, batch, labels, noise).sum() / sites}
+
+    def generate(
+        self,
+        mask: Tensor,
+        labels: Mapping[str, Tensor],
+        noise: Noise,
+        *,
+        temperature: float | None = None,
+    ) -> State:
+        """Noise through the inverse.
+
+        Arguments:
+            mask: real sites, `(B, *extent)`.
+            labels: conditions, `(B,)` each.
+            noise: the source of randomness.
+            temperature: factor on the spread of the noise; 0 takes its mode.
+        """
+        spread = self.model.hyper["temperature"] if temperature is None else temperature
+        if spread < 0:
+            raise ConfigError(f"temperature is {spread}, expected 0 or more")
+        fields = self.model.view.fields
+        z = {k: spread * _symmetric(f, self.white(mask, _own(f, mask), noise)) for k, f in fields.items()}
+        return self.decode(self.model.trained, z, mask, labels)
+
+    def log_density(self, batch: Batch, noise: Noise, *, draws: int = 1) -> Tensor:
+        """log p where values are reals, else the bound from so many draws of the dequantisation."""
+        if draws < 1:
+            raise ConfigError(f"draws is {draws}, expected 1 or more")
+        labels = {c.name: batch.conditions[c.name] for c in self.model.conditions}
+        scores = [self._score(self.model.trained, batch, labels, noise) for _ in range(draws)]
+        return torch.stack(scores).logsumexp(0) - math.log(draws)
+
+
+def _own(f: Field, mask: Tensor) -> tuple[int, ...]:
+    return own_shape(mask, f.cells, axes=2 if f.rank == "pair" else 1)
+
+
+def _symmetric(f: Field, x: Tensor) -> Tensor:
+    """One number for both places of a pair."""
+    if f.rank == "site":
+        return x
+    upper = x.movedim(-1, 1).triu(1)
+    return (upper + upper.transpose(-1, -2)).movedim(1, -1)
+
+
+def _weight(f: Field, mask: Tensor) -> Tensor:
+    """1 on a real site, 1/2 on both places of a pair, `(B, ..., 1)`."""
+    valid = f.valid(mask)
+    axes = 1 + (mask.dim() - 1) * (2 if f.rank == "pair" else 1)
+    valid = valid[..., None] if valid.dim() == axes else valid
+    return valid.to(torch.get_default_dtype()) / (2 if f.rank == "pair" else 1)
