@@ -4,16 +4,17 @@ Atom i stands at
 
 .. math:: r_i = r_p + d (\cos\theta\, u + \sin\theta (\cos\tau\, v + \sin\tau\, w))
 
-with p its parent, u the direction from p to a second atom a, v the direction across u towards a third atom
-b, and :math:`w = v \times u`, so that :math:`\tau` is the dihedral b-a-p-i with its usual sign: a mirror image
-has other torsions. Which atoms these are follows from the bonds and from the atoms that stand already:
+with p its parent, u the direction from p to a second atom a, v the direction across u towards a third one,
+b, and :math:`w = v \times u`, so that :math:`\tau` is the dihedral b-a-p-i with its usual sign: a mirror
+image has other torsions. Which atoms these are follows from the bonds and from the atoms placed so far:
 
-- p is the latest earlier neighbour of i: its parent in a traversal. A broken graph has atoms without one; they
-  take the atom before them.
+- p is the latest earlier neighbour of i, its parent in a traversal; without one (only a broken graph has such
+  atoms) the atom before i.
 - a is the parent of p; for the first atom its first other neighbour, else atom 1.
-- b is the first of these that stands at least `BENT` off the line through p and a: the other neighbours of p,
-  latest first (the torsion is then nearly fixed by hybridisation); the parent of a; the other neighbours of
-  a; all other atoms, latest first; and if all atoms stand on a line, as in acetylene, a direction of the frame.
+- b is the first of these that stands at least `BENT` off the line through p and a: the other neighbours of
+  p, latest first (the torsion is then nearly fixed by hybridisation); the parent of a; the other neighbours
+  of a; all other atoms, latest first. If all atoms stand on a line, as in acetylene, it is a direction of
+  the frame.
 
 Molecules have 20 atoms, one after the other: plain numbers are ten times faster here than small arrays.
 
@@ -102,9 +103,10 @@ class Chain:
         """Places the next atom; values that its place among the first does not need are not read."""
         i, (p, u, v, w) = len(self.points), frame
         if i < 2:
-            self.points.append(_along(p, length, u) if i else p)
-            return
-        if not (math.isfinite(angle) and math.isfinite(torsion)):
+            angle = torsion = 0.0  # along the first direction
+        if i == 0:
+            length = 0.0
+        if not (math.isfinite(length) and math.isfinite(angle) and math.isfinite(torsion)):
             length, angle, torsion = math.nan, 0.0, 0.0
         across = _along(_scaled(math.cos(torsion), v), math.sin(torsion), w)
         self.points.append(_along(p, length, _along(_scaled(math.cos(angle), u), math.sin(angle), across)))
