@@ -39,7 +39,13 @@ RECIPE = {
     "time_density": (1.0, 1.3),  # the geometry, in the first half of time, is the harder part
     "sample_batch": 256,
 }
-INTERNAL = {"batch_size": 16, "lr": 1e-3, "sample_batch": 128, "decoder": "autoregressive"}
+INTERNAL = {
+    "batch_size": 16,
+    "lr": 1e-3,
+    "sample_batch": 128,
+    "decoder": "autoregressive",
+    "recall": True,  # most slots are pairs of atoms: what is bonded already decides nearly all of them
+}
 
 
 @final
