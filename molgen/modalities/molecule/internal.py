@@ -161,7 +161,8 @@ def _upright(xyz: NDArray[np.float64]) -> NDArray[np.float64]:
     # Atoms that stand exactly on a line may be turned about it at will.
     least = min(range(3), key=lambda k: abs(x[k]))
     y = _unit(across[first], _unit(_cross(x, _AXES[least]), _FRAME[2]))
-    return np.array(at) @ np.array([x, y, _cross(x, y)]).T
+    basis = np.array([x, y, _cross(x, y)])
+    return np.asarray(np.array(at) @ basis.T)
 
 
 _AXES: tuple[Point, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

@@ -304,7 +304,7 @@ def _skeleton(record: Mol) -> Mol:
 
 def _internal(records: Sequence[Mol]) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation of the lengths and angles by which the atoms are placed."""
-    found = [np.zeros((0, 3))]
+    found = [np.zeros((0, 3), np.float32)]
     for record in records:
         order, bonds = canonical(record)
         found.append(to_internal(positions_of(record)[order], bonds))
