@@ -10,7 +10,9 @@ image has other torsions. Which atoms these are follows from the bonds and from 
 
 - p is the latest earlier neighbour of i, its parent in a traversal; without one (only a broken graph has such
   atoms) the atom before i.
-- a is the parent of p; for the first atom its first other neighbour, else atom 1.
+- a is the parent of p; for the first atom its first other neighbour, else atom 1. An atom that closes a ring
+  takes its first earlier neighbour as a, and the length of that bond stands in place of the angle, which
+  follows from the three sides of the triangle: so a ring closes whatever error its other atoms have added up.
 - b is the first of these that stands at least `BENT` off the line through p and a: the other neighbours of
   p, latest first (the torsion is then nearly fixed by hybridisation); the parent of a; the other neighbours
   of a; all other atoms, latest first. If all atoms stand on a line, as in acetylene, it is a direction of
@@ -41,6 +43,8 @@ Frame = tuple[Point, Point, Point, Point]
 def to_internal(xyz: NDArray[np.float64], bonds: NDArray[Any]) -> NDArray[np.float32]:
     """Length (Angstrom), angle and torsion (radians) of every atom, `(n, 3)`; NaN where there is none.
 
+    For atoms that close a ring, the second number is the length of the closing bond.
+
     Atom 0 has none, atom 1 has a length, and the first atom off their line has the torsion 0. Each atom is
     measured from where the atoms before it will be placed, so that rounding never adds up and both ways
     choose the same references.
@@ -59,7 +63,10 @@ def to_internal(xyz: NDArray[np.float64], bonds: NDArray[Any]) -> NDArray[np.flo
     values = np.full((len(xyz), 3), np.nan, np.float32)
     for i, point in enumerate(_upright(xyz).tolist()):
         frame, known = chain.frame(i), i if i < 2 else 3
-        values[i, :known] = _polar(point, frame)[:known]
+        length, angle, torsion = _polar(point, frame)
+        if i in chain.closing:
+            angle = math.dist(point, chain.points[chain.closing[i]])
+        values[i, :known] = (length, angle, torsion)[:known]
         chain.add(frame, *values[i].tolist())
     return values
 
@@ -97,6 +104,9 @@ class Chain:
         self.parents = [
             max((j for j in near if j < i), default=max(i - 1, 0)) for i, near in enumerate(self.near)
         ]
+        # The earlier end of the bond that closes a ring, by its later end.
+        earlier = {i: [j for j in near if j < i] for i, near in enumerate(self.near)}
+        self.closing = {i: found[0] for i, found in earlier.items() if len(found) > 1}
         self.points: list[Point] = []
 
     def add(self, frame: Frame, length: float, angle: float, torsion: float) -> None:
@@ -108,6 +118,8 @@ class Chain:
             length = 0.0
         if not (math.isfinite(length) and math.isfinite(angle) and math.isfinite(torsion)):
             length, angle, torsion = math.nan, 0.0, 0.0
+        elif i in self.closing:
+            angle = _opposite(angle, length, math.dist(p, self.points[self.closing[i]]))
         across = _along(_scaled(math.cos(torsion), v), math.sin(torsion), w)
         self.points.append(_along(p, length, _along(_scaled(math.cos(angle), u), math.sin(angle), across)))
 
@@ -132,6 +144,8 @@ class Chain:
     def axis(self, i: int) -> tuple[int, int]:
         """The parent p of atom i, at least 2, and the atom a from which its angle is measured."""
         p = self.parents[i]
+        if i in self.closing:
+            return p, self.closing[i]
         if p:
             return p, self.parents[p]
         return p, next((j for j in self.near[p] if p != j < i), 1)
@@ -174,6 +188,13 @@ def _polar(point: Point, frame: Frame) -> Point:
     along, side, up = (_dot(offset, axis) for axis in frame[1:])
     across = math.hypot(side, up)
     return math.hypot(along, across), math.atan2(across, along), math.atan2(up, side)
+
+
+def _opposite(side: float, b: float, c: float) -> float:
+    """The angle between two sides of a triangle; the nearest there is, if the three do not close."""
+    twice = 2 * b * c
+    cosine = (b * b + c * c - side * side) / twice if abs(twice) > 1e-12 else 0.0
+    return math.acos(min(max(cosine, -1.0), 1.0)) if math.isfinite(cosine) else 0.0
 
 
 def _dot(a: Point, b: Point) -> float:
