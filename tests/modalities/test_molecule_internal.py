@@ -250,3 +250,28 @@ def test_the_order_is_a_traversal() -> None:
     for mol in load_gdb6("test")[::5]:
         _, bonds = canonical(mol)
         assert np.tril(bonds, -1)[1:].any(1).all(), Chem.MolToSmiles(flat(mol))
+
+
+@pytest.mark.parametrize("smiles", ["C1CC1", "C1CCC1", "C1CCCCC1", "c1ccncc1", "O=C1CC2CC2N1"])
+def test_rings_close_whatever_the_torsions(smiles: str) -> None:
+    """All bonds keep their lengths when torsions are wrong, those that close rings included."""
+    mol, rng = solid(smiles), np.random.default_rng(0)
+    order, bonds = canonical(mol)
+    xyz = xyz_of(mol)[order]
+    values, chain = np.nan_to_num(to_internal(xyz, bonds)), Chain(bonds)
+    assert chain.closing
+    for i, j in chain.closing.items():
+        assert bonds[i, j] and values[i, 1] == pytest.approx(np.linalg.norm(xyz[i] - xyz[j]), abs=1e-5)
+    ends = np.argwhere(np.triu(bonds))
+    for _ in range(10):
+        shaken = values + [0, 0, 1] * rng.normal(0, 0.1, values.shape)
+        back = from_internal(shaken, bonds)
+        lengths = [np.linalg.norm(x[ends[:, 0]] - x[ends[:, 1]], axis=1) for x in (xyz, back)]
+        assert np.abs(lengths[0] - lengths[1]).max() < 1e-5
+
+
+def test_a_ring_that_cannot_close_points_to_its_other_end() -> None:
+    triangle = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    far = from_internal(np.array([[0, 0, 0], [5, 0, 0], [1, 1, 0.3]]), triangle)
+    assert np.linalg.norm(far[2] - far[1]) == pytest.approx(1)
+    assert np.linalg.norm(far[2] - far[0]) == pytest.approx(4)

@@ -56,8 +56,8 @@ def to_internal(xyz: NDArray[np.float64], bonds: NDArray[Any]) -> NDArray[np.flo
     Example:
         >>> water = np.array([[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]])
         >>> values = to_internal(water, np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]]))
-        >>> values.round(2).tolist()[1:]
-        [[0.9700000286102295, nan, nan], [0.9700000286102295, 1.7999999523162842, 0.0]]
+        >>> values.astype(float).round(2).tolist()[1:]
+        [[0.97, nan, nan], [0.97, 1.81, 0.0]]
     """
     chain = Chain(bonds)
     values = np.full((len(xyz), 3), np.nan, np.float32)
