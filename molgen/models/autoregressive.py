@@ -36,6 +36,8 @@ class AutoregressiveModel(GenerativeModel):
         label_dropout: share of training samples whose label is withheld.
         temperature, top_k, top_p: defaults of sampling, see `Sharpen`.
         width: channels of the context vector.
+        recall: whether an entry sees at once all that is written at its own sites, see `Predictor`; by
+            default the view's recipe.
 
     Errors: `UnsupportedError` if the modality has no view that is ordered.
 
@@ -69,6 +71,7 @@ class AutoregressiveModel(GenerativeModel):
         top_k: int = 0,
         top_p: float = 1.0,
         width: int = 128,
+        recall: bool | None = None,
     ) -> None:
         if not 0 <= label_dropout <= 1:
             raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
@@ -84,6 +87,7 @@ class AutoregressiveModel(GenerativeModel):
             top_k=top_k,
             top_p=top_p,
             width=width,
+            recall=recall,
         )
         if not self.view.bijective:  # other sequences write the same object
             self.likelihood = "lower bound"
@@ -96,6 +100,7 @@ class AutoregressiveModel(GenerativeModel):
             extent=self.modality.extent,
             order=self.hyper["order"],
             width=self.hyper["width"],
+            recall=self.option("recall", False),
         )
 
     # ------------------------------------------------------------------ training

@@ -75,13 +75,16 @@ class Autoencoder(nn.Module):
         components: int,
         extent: tuple[int, ...] | None,
         width: int,
+        recall: bool,
     ) -> None:
         super().__init__()
         relaxed: dict[str, GaussianField] = {k: f.relaxed() for k, f in fields.items()}
         self.encoder = Encoder(relaxed, make_trunk, conditions, outputs=2 * latent, width=width)
         self.decoder: Decoder | Predictor
         if sequential:
-            self.decoder = Predictor(fields, make_decoder, conditions, extent, code=latent, width=width)
+            self.decoder = Predictor(
+                fields, make_decoder, conditions, extent, code=latent, width=width, recall=recall
+            )
         else:
             self.decoder = Decoder(fields, make_decoder, conditions, latent, extent, width=width)
         self.prior = Prior(latent, components)
@@ -222,6 +225,7 @@ class VAEModel(GenerativeModel):
             self.hyper["components"],
             self.modality.extent,
             self.hyper["width"],
+            self.option("recall", False),
         )
 
     # ------------------------------------------------------------------ training

@@ -47,9 +47,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 """Families, and kinds of them after a dash, with the sampling options that make them quick."""
 
 CAUSAL = {"width": 24, "depth": 1, "heads": 2}
-# Molecules have no view whose values do not change when they move.
-MISSING = {(f, "molecule") for f in ("autoregressive", "flow-coupling", "flow-nice", "vae")}
-CELLS = [(f, m) for f in FAMILIES for m in sorted(TRUNKS) if (f, m) not in MISSING]
+CELLS = [(f, m) for f in FAMILIES for m in sorted(TRUNKS)]
 
 
 def tiny(name: str, family: str = "diffusion", **options: Any) -> GenerativeModel:

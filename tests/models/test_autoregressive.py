@@ -61,9 +61,13 @@ def test_probabilities_of_all_short_strings_sum_to_one() -> None:
         assert total.item() == pytest.approx(1, abs=1e-6)
 
 
-def test_probabilities_of_all_small_graphs_sum_to_one() -> None:
+recalling = pytest.mark.parametrize("recall", [False, True])
+
+
+@recalling
+def test_probabilities_of_all_small_graphs_sum_to_one(recall: bool) -> None:
     fields: dict[str, Field] = {"a": Categorical(2), "b": Categorical(3, pairs=True)}
-    network = predictor(fields)
+    network = predictor(fields, recall=recall)
     sites = torch.tensor(list(itertools.product(range(2), repeat=3)))
     bonds = torch.tensor(list(itertools.product(range(3), repeat=3)))
     a = sites.repeat_interleave(len(bonds), 0)
@@ -76,10 +80,11 @@ def test_probabilities_of_all_small_graphs_sum_to_one() -> None:
     assert (log_p["a"] + log_p["b"]).exp().sum().item() == pytest.approx(1, abs=1e-6)
 
 
+@recalling
 @pytest.mark.parametrize("sizes", [[5, 5], [5, 3]])
-def test_cached_and_uncached_densities_agree(sizes: list[int]) -> None:
+def test_cached_and_uncached_densities_agree(sizes: list[int], recall: bool) -> None:
     """What `write` draws is what the densities of `forward` draw at the same uniforms."""
-    network = predictor(MIXED)
+    network = predictor(MIXED, recall=recall)
     mask = torch.arange(5)[None] < torch.tensor(sizes)[:, None]
     drawn = network.write(mask, SampleNoise(3, [0, 1]))
     raw = network(drawn, mask)
@@ -93,8 +98,9 @@ def test_cached_and_uncached_densities_agree(sizes: list[int]) -> None:
         assert gap.max() < 1e-5, name
 
 
-def test_padding_changes_no_density() -> None:
-    network = predictor(MIXED)
+@recalling
+def test_padding_changes_no_density(recall: bool) -> None:
+    network = predictor(MIXED, recall=recall)
     mask = torch.arange(6)[None] < torch.tensor([6, 4])[:, None]
     x = values(mask)
     both = network.log_prob(x, mask)
@@ -105,8 +111,9 @@ def test_padding_changes_no_density() -> None:
         assert torch.allclose(both[name][1], alone[name][0], atol=1e-9), name
 
 
-def test_nothing_depends_on_what_is_written_later() -> None:
-    network = predictor(MIXED)
+@recalling
+def test_nothing_depends_on_what_is_written_later(recall: bool) -> None:
+    network = predictor(MIXED, recall=recall)
     mask = torch.ones(1, 5, dtype=torch.bool)
     x = values(mask)
     layout, _ = network.layout(5)
@@ -122,6 +129,21 @@ def test_nothing_depends_on_what_is_written_later() -> None:
         earlier = layout.slots(key) <= slot
         assert torch.equal(before[key][:, earlier], after[key][:, earlier])
     assert (before["size"] != after["size"]).any()
+
+
+def test_a_slot_recalls_what_its_sites_hold() -> None:
+    """At the slot of a pair: the kinds of both its sites, and the bonds of each that stand already."""
+    fields: dict[str, Field] = {"kind": Categorical(3), "bond": Categorical(2, pairs=True)}
+    network, mask = predictor(fields, recall=True), torch.ones(1, 4, dtype=torch.bool)
+    bonds = torch.zeros(1, 4, 4, dtype=torch.long)
+    bonds[0, [0, 1, 2, 1], [1, 0, 1, 2]] = 1  # 0-1-2, and 3 alone
+    layout, _ = network.layout(4)
+    held = network._hold(layout, {"kind": torch.tensor([[0, 1, 2, 1]]), "bond": bonds})
+    slot = int(((layout.site == 3) & (layout.other == 1)).nonzero())
+    later, earlier = (r[0, slot].expm1() for r in network._recalled(held, layout.valid(mask), 4))
+    # Kinds 0, 1, 2, then none and bond: atom 3 is of kind 1 and not bonded to 0; atom 1 has two bonds.
+    assert later.tolist() == pytest.approx([0, 1, 0, 1, 0])
+    assert earlier.tolist() == pytest.approx([0, 1, 0, 0, 2])
 
 
 @pytest.mark.parametrize("order", ["forward", "backward", "columns"])

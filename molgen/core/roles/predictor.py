@@ -30,13 +30,16 @@ class Predictor(Role):
     .. math:: \log p(x) = \sum_t \log p(x_t | x_{<t}, n)
 
     A slot sees what the slot before it holds and where that stood, and what is to be written now: field,
-    entry, site, and the other site of a pair. The number of sites n is known from the start.
+    entry, site, and the other site of a pair. The number of sites n is known from the start. With `recall` it
+    also sees at once what has been written at its own sites, summed over fields: the kinds of two atoms and
+    the bonds they have already, which attention would have to learn to look up.
 
     Arguments:
         fields, make_trunk, conditions, width: as for `Role`; the trunk must be a `CausalTrunk`.
         extent: the grid of all samples; None where samples have sizes of their own.
         order: of the sites; a name in `ORDERS` or, on a grid, a permutation.
         code: channels of a vector that all slots see.
+        recall: whether slots see what their sites hold.
     """
 
     def __init__(
@@ -48,8 +51,9 @@ class Predictor(Role):
         order: Order = "forward",
         code: int = 0,
         width: int = 128,
+        recall: bool = False,
     ) -> None:
-        self.extent, self.order = extent, order
+        self.extent, self.order, self.recall = extent, order, recall
         if extent is None and not isinstance(order, str):
             raise ConfigError("order: a permutation needs samples of one size; give a name instead")
         names = list(fields)
@@ -61,13 +65,15 @@ class Predictor(Role):
         places = len(extent or (0,)) * (1 + pairs)
         self._told = len(self._kinds) + 32 * places
         self._held = sum(f.entry_inputs for f in fields.values())
-        spec = TrunkSpec(site=2 * self._told + self._held + 1, context=width, causal=True)
+        seen = self._told + self._held + 1
+        spec = TrunkSpec(site=self._told + seen + 2 * self._held * recall, context=width, causal=True)
         super().__init__(fields, make_trunk, spec, conditions, width, levels=1, code=code)
         if not isinstance(self.trunk, CausalTrunk):
             raise ConfigError(f"trunk {type(self.trunk).__name__} is not causal")
         self.pairs = pairs
         self.add_heads({name: f.density_outputs for name, f in fields.items()})
         self.layout = lru_cache(maxsize=64)(self._layout)
+        self.touching = lru_cache(maxsize=64)(self._touching)
 
     def add_heads(self, outputs: Mapping[str, int], silent: bool = True) -> None:
         """A head per field; slots of pairs stand in the sequence like all others."""
@@ -103,6 +109,19 @@ class Predictor(Role):
             at += f.entry_inputs
         return held
 
+    def _touching(self, sites: int) -> Tensor:
+        """Which earlier slots stand at a slot's site, and at its other site, `(2, T, T)`."""
+        layout, _ = self.layout(sites)
+        ends = torch.stack([layout.site, layout.other])[..., None]
+        return ((ends == layout.site) | (ends == layout.other)).tril(-1)
+
+    def _recalled(self, held: Tensor, valid: Tensor, sites: int) -> list[Tensor]:
+        """What the sites of each slot hold before it is written, `(B, T, held)` per site."""
+        if not self.recall:
+            return []
+        here = held * valid[..., None]
+        return [_damped(earlier @ here) for earlier in self.touching(sites).to(held)]
+
     def _context(self, mask: Tensor, labels: Mapping[str, Tensor] | None, code: Tensor | None) -> Tensor:
         size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
         return self.embed(size[:, None], labels, code, count=len(mask))
@@ -118,14 +137,16 @@ class Predictor(Role):
         layout, told = self.layout(mask.flatten(1).shape[1])
         valid = layout.valid(mask)
         told = told.to(mask.device, self.dtype).expand(len(mask), -1, -1)
-        own = torch.cat([self._hold(layout, values), told], -1)
+        held = self._hold(layout, values)
+        own = torch.cat([held, told], -1)
         # The slot before is the last one that the sample has; padding may stand in between.
         index = torch.arange(len(layout), device=mask.device)
         last = torch.where(valid, index, -1).cummax(1).values
         before = F.pad(last, (1, -1), value=-1)
         seen = own.gather(1, before.clamp_min(0)[..., None].expand(-1, -1, own.shape[-1]))
         started = (before >= 0)[..., None].to(self.dtype)
-        site = torch.cat([told, seen * started, started], -1)
+        recalled = self._recalled(held, valid, mask.flatten(1).shape[1])
+        site = torch.cat([told, seen * started, started, *recalled], -1)
         h = self.trunk(Streams(site=site), valid, self._context(mask, labels, code)).site
         assert h is not None
         return {name: self.heads[f"field_{name}"](h[:, layout.slots(name)]) for name in self.fields}
@@ -188,10 +209,13 @@ class Predictor(Role):
         fixed = {n: layout.read(n, f, given[n]) for n, f in fields} if given is not None else {}
         drawn: dict[str, list[Tensor]] = {name: [] for name in self.fields}
         before = torch.zeros(b, self._held + self._told + 1, dtype=self.dtype, device=mask.device)
+        holding = torch.zeros(b, layout.sites, self._held, dtype=self.dtype, device=mask.device)
         memory = trunk.begin(valid, self._context(mask, labels, code))
         for slot, k in enumerate(layout.field.tolist()):
             name, f = fields[k]
-            h = trunk.extend(torch.cat([told[slot].expand(b, -1), before], 1), memory)
+            ends = [int(layout.site[slot]), int(layout.other[slot])]
+            recalled = [_damped(holding[:, end]) for end in ends if self.recall]
+            h = trunk.extend(torch.cat([told[slot].expand(b, -1), before, *recalled], 1), memory)
             x = f.density(self.heads[f"field_{name}"](h)).draw(u[:, slot], how)
             if fixed:
                 x = torch.where(kept[:, slot], fixed[name][:, place[name]].to(x.dtype), x)
@@ -201,6 +225,8 @@ class Predictor(Role):
             now[:, at[name] : at[name] + f.entry_inputs] = f.observe(x).to(self.dtype)
             now[:, self._held : -1], now[:, -1] = told[slot], 1.0
             before = torch.where(valid[:, slot, None], now, before)
+            for end in set(ends):
+                holding[:, end] += now[:, : self._held] * valid[:, slot, None]
         return {n: layout.write(n, f, torch.stack(drawn[n], 1), mask) for n, f in fields if drawn[n]} | {
             n: f.project(_empty(f, mask), mask) for n, f in fields if not drawn[n]
         }
@@ -214,6 +240,11 @@ class Predictor(Role):
         u = noise.uniform(own, (-1, 2))
         index = (valid.cumsum(1) - 1).clamp_min(0)
         return u.gather(1, index[..., None].expand(-1, -1, 2))
+
+
+def _damped(x: Tensor) -> Tensor:
+    """Sums of many entries at about unit scale, with few of them still told apart."""
+    return x.sign() * x.abs().log1p()
 
 
 def _empty(field: Field, mask: Tensor) -> Tensor:

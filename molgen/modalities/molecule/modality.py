@@ -15,17 +15,20 @@ from molgen.core.batch import Sample
 from molgen.core.conditions import Condition
 from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.fields import Categorical, Field, Positions
+from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Format, Modality, View, bounds
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.modalities.chemistry.parse import flat, sanitised
 from molgen.modalities.chemistry.properties import measure, scalars, scales
 from molgen.modalities.chemistry.sizes import Sizes
 from molgen.modalities.molecule.codec import Mol, assemble, canonical, kinds, positions_of
+from molgen.modalities.molecule.internal import from_internal, to_internal
 
 ATOMS, BONDS, POSITIONS = "atoms", "bonds", "positions"
+LENGTHS, ANGLES, TORSIONS = "lengths", "angles", "torsions"
 TRUNKS = ("pair", "equivariant", "message")
 _FIT_ON = 2000  # records that fix the scales of computed properties
+_MEASURE = 400  # records that fix those of lengths and angles, which differ little between molecules
 
 RECIPE = {
     "batch_size": 64,
@@ -36,16 +39,26 @@ RECIPE = {
     "time_density": (1.0, 1.3),  # the geometry, in the first half of time, is the harder part
     "sample_batch": 256,
 }
+INTERNAL = {
+    "batch_size": 8,
+    "lr": 2e-3,
+    "sample_batch": 128,
+    "decoder": "autoregressive",
+    "recall": True,  # most slots are pairs of atoms: what is bonded already decides nearly all of them
+}
 
 
 @final
 class MoleculeModality(Modality):
     """Molecules: `rdkit.Chem.Mol` with one conformer and explicit hydrogens.
 
-    One view, ``cartesian``: element and formal charge of each atom, the kekulised order of each bond, and
+    Views: ``cartesian`` has the element and formal charge of each atom, the kekulised order of each bond, and
     coordinates in Angstrom. The graph resolves first and the geometry after, in windows of one time.
-    Atoms stand in a canonical order (see `codec.canonical`), which is a modelling choice: a record
-    comes back with the same canonical SMILES and the same coordinates under that permutation.
+    ``internal`` has the same graph and then, for each atom, the length, angle and torsion that place it after
+    those before it (see `internal`; where a ring closes, the length of the closing bond instead of the
+    angle), which do not change when the molecule moves. Atoms stand in a canonical
+    order (see `codec.canonical`), which is a modelling choice: a record comes back with the same canonical
+    SMILES and the same coordinates under that permutation; from ``internal``, up to a rigid motion.
 
     Arguments:
         atoms: element, formal charge and frequency of every class of atoms.
@@ -54,6 +67,8 @@ class MoleculeModality(Modality):
         sizes: how many molecules of the data have each number of atoms.
         scales: mean and standard deviation of every property.
         windows: where in time the graph and the geometry change.
+        internal: mean and standard deviation of the lengths in Angstrom, and of the angles in radians (and
+            closing bonds), by field.
 
     Example:
         >>> from rdkit import Chem
@@ -77,6 +92,7 @@ class MoleculeModality(Modality):
         sizes: Mapping[int | str, int] | None = None,
         scales: Mapping[str, Sequence[float]] | None = None,
         windows: Mapping[str, Sequence[float]] | None = None,
+        internal: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.atoms = [(str(s), int(c), float(f)) for s, c, f in (QM9_ATOMS if atoms is None else atoms)]
         self.bonds = [float(f) for f in (QM9_BONDS if bonds is None else bonds)]
@@ -90,19 +106,39 @@ class MoleculeModality(Modality):
             if part not in self.windows:
                 raise ConfigError.unknown("window", part, self.windows)
             self.windows[part] = (float(window[0]), float(window[1]))
+        self.internal = dict(QM9_INTERNAL)
+        for part, (mean, spread) in (internal or {}).items():
+            if part not in self.internal:
+                raise ConfigError.unknown("internal coordinate", part, self.internal)
+            self.internal[part] = (float(mean), float(spread))
         self._class = {(symbol, charge): i for i, (symbol, charge, _) in enumerate(self.atoms)}
 
     @cached_property
     def views(self) -> Mapping[str, View]:
         graph, geometry = self.windows["graph"], self.windows["geometry"]
         shares = [share for _, _, share in self.atoms]
-        fields: dict[str, Field] = {
+        bonded: dict[str, Field] = {
             # Several tokens are drawn at once, and the surest of them depend on each other.
             ATOMS: Categorical(len(self.atoms), marginal=shares, window=graph, order="random"),
             BONDS: Categorical(4, pairs=True, marginal=self.bonds, window=graph, weight=8.0, order="random"),
-            POSITIONS: Positions(sd=self.sd, noise=(0.004, 6.0), window=geometry),
         }
-        return {"cartesian": View("cartesian", fields, bijective=False, invariant=False, recipe=RECIPE)}
+        cartesian = {**bonded, POSITIONS: Positions(sd=self.sd, noise=(0.004, 6.0), window=geometry)}
+        internal: dict[str, Field] = {
+            **bonded,
+            # Angles crowd in a tenth of the circle, and some are lengths: on the line, in units of their own
+            # spread, a mixture of few components tells them apart.
+            **{
+                name: Continuous(1, mean=mean, sd=sd, window=geometry)
+                for name, (mean, sd) in self.internal.items()
+            },
+            TORSIONS: Angles(1, window=geometry),
+        }
+        return {
+            "cartesian": View("cartesian", cartesian, bijective=False, invariant=False, recipe=RECIPE),
+            "internal": View(
+                "internal", internal, bijective=False, denoisable=False, ordered=True, recipe=INTERNAL
+            ),
+        }
 
     # ------------------------------------------------------------------ codec
 
@@ -121,13 +157,25 @@ class MoleculeModality(Modality):
                 f"atom {symbol} with charge {charge:+d}, known are {known}",
                 fix="fit a new model on data with this atom, or leave the record out",
             ) from None
-        centred = xyz[order] - xyz.mean(0)
-        return {ATOMS: atoms, BONDS: bonds, POSITIONS: centred.astype(np.float32)}
+        graph = {ATOMS: atoms, BONDS: bonds}
+        if self.view(view).name == "cartesian":
+            return {**graph, POSITIONS: (xyz[order] - xyz.mean(0)).astype(np.float32)}
+        values = to_internal(xyz[order], bonds)
+        # What the first atoms lack stands at zero in the unit of its field.
+        zeros = {**{name: mean for name, (mean, _) in self.internal.items()}, TORSIONS: 0.0}
+        return graph | {
+            name: np.nan_to_num(values[:, k : k + 1], nan=zeros[name])
+            for k, name in enumerate((LENGTHS, ANGLES, TORSIONS))
+        }
 
     def decode(self, sample: Sample, view: str) -> Mol:
         last = len(self.atoms) - 1  # a class that is still masked cannot be written; it becomes the last
         atoms = [self.atoms[min(int(k), last)][:2] for k in sample[ATOMS]]
-        return assemble(atoms, np.asarray(sample[BONDS]) % 4, sample[POSITIONS])
+        bonds = np.asarray(sample[BONDS]) % 4
+        if self.view(view).name == "cartesian":
+            return assemble(atoms, bonds, sample[POSITIONS])
+        values = np.concatenate([sample[name] for name in (LENGTHS, ANGLES, TORSIONS)], 1)
+        return assemble(atoms, bonds, from_internal(values, bonds))
 
     # ------------------------------------------------------------------ what the data teach
 
@@ -161,6 +209,7 @@ class MoleculeModality(Modality):
             dict(sorted(sizes.items())),
             scales([_skeleton(record) for record in _evenly(records)]) | _labels(records),
             self.windows,
+            _internal(_evenly(records, _MEASURE)),
         )
 
     def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
@@ -181,6 +230,7 @@ class MoleculeModality(Modality):
             "sizes": self.sizes.config(),
             "scales": {name: list(scale) for name, scale in self.scales.items()},
             "windows": {name: list(window) for name, window in self.windows.items()},
+            "internal": {name: list(scale) for name, scale in self.internal.items()},
         }
 
     # ------------------------------------------------------------------ network, conditions, edges
@@ -205,6 +255,10 @@ class MoleculeModality(Modality):
         from molgen.modalities.molecule.trunk import TopologicalTrunk
 
         return TopologicalTrunk(spec, make, slice(1, 4))  # bonds are the one field on pairs; 0 is no bond
+
+    def causal_trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
+        """The causal transformer, narrow by default, since a molecule has hundreds of entries."""
+        return super().causal_trunk(spec, name, **{"width": 96, "heads": 4, **options})
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
@@ -254,8 +308,22 @@ def _skeleton(record: Mol) -> Mol:
     return record if mol is None else flat(mol)
 
 
-def _evenly(records: Sequence[Any]) -> list[Any]:
-    picks = np.unique(np.linspace(0, len(records) - 1, min(len(records), _FIT_ON)).astype(int))
+def _internal(records: Sequence[Mol]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of the lengths and angles by which the atoms are placed."""
+    found = [np.zeros((0, 3), np.float32)]
+    for record in records:
+        order, bonds = canonical(record)
+        found.append(to_internal(positions_of(record)[order], bonds))
+    scales = zip((LENGTHS, ANGLES), np.concatenate(found).T, strict=False)
+    return {
+        name: (round(mean, 4), round(sd, 4) or 0.1)
+        for name, (mean, sd) in ((name, bounds(values)) for name, values in scales)
+        if mean
+    }
+
+
+def _evenly(records: Sequence[Any], count: int = _FIT_ON) -> list[Any]:
+    picks = np.unique(np.linspace(0, len(records) - 1, min(len(records), count)).astype(int))
     return [records[int(i)] for i in picks]
 
 
@@ -278,6 +346,7 @@ QM9_ATOMS = [
     ("C", -1, 4.04e-05),
     ("N", -1, 3.09e-05),
 ]
+QM9_INTERNAL = {LENGTHS: (1.2479, 0.1953), ANGLES: (1.9656, 0.2638)}
 QM9_BONDS = [0.882161, 0.106142, 0.009928, 0.001769]
 # fmt: off
 QM9_SIZES = {
