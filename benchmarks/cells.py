@@ -77,7 +77,6 @@ CELLS: dict[str, Cell] = {
             evaluate={"diversity": 60, "novelty": 40},
         ),
         # Variants, each trained as long as the row it stands beside.
-        Cell("diffusion", "graph", "qm9", fit={"batch_size": 32}, variant="masking"),
         Cell(
             "diffusion",
             "graph",
