@@ -270,8 +270,10 @@ def test_rings_close_whatever_the_torsions(smiles: str) -> None:
         assert np.abs(lengths[0] - lengths[1]).max() < 1e-5
 
 
-def test_a_ring_that_cannot_close_points_to_its_other_end() -> None:
+def test_a_ring_that_cannot_close_stays_open() -> None:
+    """Beyond `REACH` the last atom is placed by an angle, like one that closes no ring."""
     triangle = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
-    far = from_internal(np.array([[0, 0, 0], [5, 0, 0], [1, 1, 0.3]]), triangle)
-    assert np.linalg.norm(far[2] - far[1]) == pytest.approx(1)
-    assert np.linalg.norm(far[2] - far[0]) == pytest.approx(4)
+    far = from_internal(np.array([[0, 0, 0], [5, 0, 0], [1, 2, 0]]), triangle)
+    turn = np.arccos((far[0] - far[1]) @ (far[2] - far[1]) / 5)
+    assert np.linalg.norm(far[2] - far[1]) == pytest.approx(1) and turn == pytest.approx(2)
+    assert apart(from_internal(np.nan_to_num(to_internal(far, triangle)), triangle), far) < 1e-6

@@ -11,8 +11,9 @@ image has other torsions. Which atoms these are follows from the bonds and from 
 - p is the latest earlier neighbour of i, its parent in a traversal; without one (only a broken graph has such
   atoms) the atom before i.
 - a is the parent of p; for the first atom its first other neighbour, else atom 1. An atom that closes a ring
-  takes its first earlier neighbour as a, and the length of that bond stands in place of the angle, which
-  follows from the three sides of the triangle: so a ring closes whatever error its other atoms have added up.
+  takes its first earlier neighbour as a, if p and a are within `REACH`, and the length of that bond stands in
+  place of the angle, which follows from the three sides of the triangle: so a ring closes in spite of the
+  errors that its other atoms add up; where they are too large, the atom is placed like any other.
 - b is the first of these that stands at least `BENT` off the line through p and a: the other neighbours of
   p, latest first (the torsion is then nearly fixed by hybridisation); the parent of a; the other neighbours
   of a; all other atoms, latest first. If all atoms stand on a line, as in acetylene, it is a direction of
@@ -34,6 +35,9 @@ from numpy.typing import NDArray
 
 BENT = 0.3
 """Angstrom that an atom must stand off an axis to tell a torsion about it."""
+
+REACH = 3.0
+"""Angstrom that the two ends which a ring's last atom joins are apart at most: two bonds in a row."""
 
 Point = tuple[float, float, float]
 Frame = tuple[Point, Point, Point, Point]
@@ -64,7 +68,7 @@ def to_internal(xyz: NDArray[np.float64], bonds: NDArray[Any]) -> NDArray[np.flo
     for i, point in enumerate(_upright(xyz).tolist()):
         frame, known = chain.frame(i), i if i < 2 else 3
         length, angle, torsion = _polar(point, frame)
-        if i in chain.closing:
+        if chain.closes(i):
             angle = math.dist(point, chain.points[chain.closing[i]])
         values[i, :known] = (length, angle, torsion)[:known]
         chain.add(frame, *values[i].tolist())
@@ -118,7 +122,7 @@ class Chain:
             length = 0.0
         if not (math.isfinite(length) and math.isfinite(angle) and math.isfinite(torsion)):
             length, angle, torsion = math.nan, 0.0, 0.0
-        elif i in self.closing:
+        elif self.closes(i):
             angle = _opposite(angle, length, math.dist(p, self.points[self.closing[i]]))
         across = _along(_scaled(math.cos(torsion), v), math.sin(torsion), w)
         self.points.append(_along(p, length, _along(_scaled(math.cos(angle), u), math.sin(angle), across)))
@@ -144,11 +148,16 @@ class Chain:
     def axis(self, i: int) -> tuple[int, int]:
         """The parent p of atom i, at least 2, and the atom a from which its angle is measured."""
         p = self.parents[i]
-        if i in self.closing:
+        if self.closes(i):
             return p, self.closing[i]
         if p:
             return p, self.parents[p]
         return p, next((j for j in self.near[p] if p != j < i), 1)
+
+    def closes(self, i: int) -> bool:
+        """Whether atom i is placed by two bonds of a ring."""
+        q = self.closing.get(i)
+        return q is not None and math.dist(self.points[self.parents[i]], self.points[q]) < REACH
 
     def thirds(self, i: int, p: int, a: int) -> Iterator[int]:
         """Candidates for the atom b from which the torsion of atom i is measured, best first."""
