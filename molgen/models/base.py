@@ -343,12 +343,18 @@ class GenerativeModel(ABC):
                 done += len(chunk)
                 yield chunk
 
+    @classmethod
+    def offered(cls) -> tuple[str, ...]:
+        """Names of the sampling options that a model of the family may take, whatever its kind."""
+        return cls.sampling
+
     def _takes(self, options: Iterable[str]) -> None:
         """Refuses sampling options that the family has not, naming families that have them."""
         for name in options:
             if name in self.sampling:
                 continue
-            if have := [other for other, family in Table(FAMILIES).items() if name in family.sampling]:
+            have = [other for other, family in Table(FAMILIES).items() if name in family.offered()]
+            if have and self.family not in have:  # else another kind of this family has it
                 raise UnsupportedError(
                     f"{self.family} has no {name} to sample with; families that have: {', '.join(have)}"
                 )

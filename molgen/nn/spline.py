@@ -53,7 +53,9 @@ def spline(x: Tensor, raw: Tensor, bound: float, inverse: bool = False) -> tuple
     given, inside = x, x.abs() < bound
     # Outside, a number of the interval stands in, so that no gradient there is infinite.
     x = torch.where(inside, x, torch.zeros_like(x))
-    found = torch.searchsorted((ys if inverse else xs)[..., 1:-1].contiguous(), x[..., None], right=True)
+    found = torch.searchsorted(
+        (ys if inverse else xs)[..., 1:-1].contiguous(), x[..., None].contiguous(), right=True
+    )
 
     def at(values: Tensor) -> Tensor:
         return values.gather(-1, found).squeeze(-1)

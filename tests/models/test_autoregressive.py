@@ -208,5 +208,5 @@ def test_bad_options_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="ordered"):
         AutoregressiveModel("protein", view="cartesian")
     model = AutoregressiveModel("smiles", trunk_options=SMALL).fit(["CC", "CO"] * 4, max_steps=1, seed=0)
-    with pytest.raises(ConfigError, match="steps"):
+    with pytest.raises(UnsupportedError, match="steps"):
         model.sample(1, steps=5)

@@ -129,6 +129,10 @@ def _halves(z: State) -> tuple[State, State]:
     return out, {k: v[..., v.shape[-1] // 2 :] for k, v in z.items()}
 
 
+_GAIN = 5.0
+"""How many times faster a factor is learned than a weight."""
+
+
 @final
 class Scaling(Bijection):
     """Every real times its own factor: one for each of the given shape, e.g. `(*extent, C)` or `(C,)`."""
@@ -140,13 +144,17 @@ class Scaling(Bijection):
             {f"field_{k}": nn.Parameter(torch.zeros(*shape)) for k, shape in shapes.items()}
         )
 
+    def _log(self, name: str) -> Tensor:
+        # Nothing else may change the volume: at steps of the usual size it would take thousands.
+        return _GAIN * self.log_scale[f"field_{name}"]
+
     def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
-        scaled = {k: v * self.log_scale[f"field_{k}"].exp() for k, v in z.items()}
-        parts = [sites.total(k, self.log_scale[f"field_{k}"].expand_as(v)) for k, v in z.items()]
+        scaled = {k: v * self._log(k).exp() for k, v in z.items()}
+        parts = [sites.total(k, self._log(k).expand_as(v)) for k, v in z.items()]
         return scaled, torch.stack(parts).sum(0)
 
     def inverse(self, z: State, sites: Sites) -> State:
-        return {k: v * self.log_scale[f"field_{k}"].neg().exp() for k, v in z.items()}
+        return {k: v * self._log(k).neg().exp() for k, v in z.items()}
 
 
 class _Affine(nn.Module):

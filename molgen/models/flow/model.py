@@ -139,6 +139,10 @@ class FlowModel(GenerativeModel):
         """Names of the options that `generate` takes, which depend on the kind."""
         return self._kind.sampling
 
+    @classmethod
+    def offered(cls) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.sampling))
+
     @property
     def likelihood(self) -> str:  # type: ignore[override]
         """``"exact"`` where every value is real and stands for one object, else ``"lower bound"``."""

@@ -92,7 +92,8 @@ class NiceKind(Invertible):
     def check(self, given: Mapping[str, Any]) -> None:
         super().check(given)
         model = self.model
-        if model.modality.extent is None and "hidden" in given:
+        default = self.defaults["hidden"]  # what a checkpoint says again
+        if model.modality.extent is None and given.get("hidden", default) != default:
             raise ConfigError(
                 f"hidden={given['hidden']}: samples of {model.modality.name!r} have sizes of their own, for "
                 "which kind 'nice' uses the trunk; give trunk_options"
