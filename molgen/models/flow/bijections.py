@@ -146,7 +146,8 @@ class Scaling(Bijection):
 
     def _log(self, name: str) -> Tensor:
         # Nothing else may change the volume: at steps of the usual size it would take thousands.
-        return _GAIN * self.log_scale[f"field_{name}"]
+        log_factor: Tensor = _GAIN * self.log_scale[f"field_{name}"]
+        return log_factor
 
     def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
         scaled = {k: v * self._log(k).exp() for k, v in z.items()}
