@@ -28,6 +28,14 @@ def canonical_data(_own_data_folder: None, monkeypatch: pytest.MonkeyPatch) -> P
     return Path(_GIVEN)
 
 
+@pytest.fixture
+def mnist(canonical_data: Path) -> Path:
+    """The folder of the digits; the test is skipped where there is none."""
+    if not (canonical_data / "mnist").is_dir():
+        pytest.skip(f"{canonical_data} has no mnist")
+    return canonical_data / "mnist"
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _loopback_only() -> Iterator[None]:
     """Refuses connections to any other machine, so that no test can depend on one."""

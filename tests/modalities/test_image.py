@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,7 @@ from molgen.modalities.image import ImageModality
 from molgen.modalities.image.formats import FORMATS, parse_idx, stacked
 from molgen.modalities.image.plot import grid
 
-DATA = Path(os.environ.get("MOLGEN_DATA", "/nowhere"))
-needs_mnist = pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MOLGEN_DATA has no mnist")
+needs_mnist = pytest.mark.usefixtures("mnist")
 
 
 def images(n: int, *shape: int, seed: int = 0) -> np.ndarray:

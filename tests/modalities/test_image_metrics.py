@@ -1,9 +1,7 @@
 """Image metrics: the classifier, rankings of distributions, floors, memorisation."""
 
 import json
-import os
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +13,7 @@ from molgen.modalities.image import metrics as scores_of
 from molgen.modalities.image.classifier import Classifier, classify, embed, pretrained
 from molgen.modalities.image.metrics import build_reference, evaluate, memorisation, sharpness
 
-DATA = Path(os.environ.get("MOLGEN_DATA", "/nowhere"))
-needs_mnist = pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MOLGEN_DATA has no mnist")
+needs_mnist = pytest.mark.usefixtures("mnist")
 
 
 @pytest.fixture(autouse=True)
