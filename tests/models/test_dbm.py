@@ -196,7 +196,7 @@ def test_sizes_have_densities_of_their_own() -> None:
 def taught() -> tuple[BoltzmannMachine, list[np.ndarray]]:
     two = images(torch.tensor([[1.0, 0, 1, 0, 1, 0], [0, 1, 1, 1, 0, 0]]))
     model = BoltzmannMachine(PLAIN, hidden=(8, 4), chains=40, sweeps=3)
-    model.fit(two * 16, two, max_steps=300, batch_size=32, lr=5e-2, seed=0)
+    model.fit(two * 16, two, max_steps=900, batch_size=32, lr=5e-2, seed=0)
     return model, two
 
 
@@ -204,12 +204,14 @@ def test_training_learns_two_patterns() -> None:
     model, two = taught()
     samples = model.sample(100, seed=0, sweeps=100)
     hits = [[(s == pattern).all() for s in samples] for pattern in two]
-    assert min(map(sum, hits)) > 10
-    assert sum(map(sum, hits)) > 70
+    assert min(map(sum, hits)) > 20
+    assert sum(map(sum, hits)) > 80
     assert abs(float(model.logged["gap"])) < 0.2
-    found = model.log_prob(two, chains=200, temperatures=50).mean()
-    # log 2 is the entropy of the data, 6 log 2 that of noise; the bound of mean field is not tight.
-    assert -2.0 < float(found) < -math.log(2) + 0.1
+    with torch.no_grad():
+        x, log_p, _ = enumerated(model)
+    known = [int((x == torch.from_numpy(p).flatten() / 255).all(1).nonzero()) for p in two]
+    found = float((log_p - log_p.logsumexp(0))[known].mean())
+    assert -1.0 < found < -math.log(2)  # the entropy of the data, which no model can exceed
     near = model.sample_from(two, sweeps=1, seed=0)
     assert all((a == b).all() for a, b in zip(near, two, strict=True))
 
