@@ -200,12 +200,11 @@ class TrainingModule(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            pairs = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
-            for mean, new in pairs:
-                if mean.is_floating_point():
-                    mean.lerp_(new, 1 - decay)
-                else:
-                    mean.copy_(new)
+            for mean, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(new, 1 - decay)
+            # Buffers are state, e.g. of chains: the mean of two states would be none.
+            for kept, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                kept.copy_(now)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         source = generator(self.seed, _HELD, index)  # the same noise at every validation

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
+from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
@@ -238,4 +239,4 @@ class ConsistencyModel(GenerativeModel):
 
 def _pure(field: GaussianField, t: Tensor, x: Tensor) -> Tensor:
     """Whether the field has not begun to resolve at these times, broadcastable over values."""
-    return (t >= field.window.end).reshape(-1, *(1,) * (x.dim() - 1))
+    return per_sample(t >= field.window.end, x)

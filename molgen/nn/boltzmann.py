@@ -120,7 +120,6 @@ class DeepBoltzmann(nn.Module):
         self.weights = nn.ParameterList(0.01 * torch.randn(a, b) for a, b in pairwise(self.sizes))
         self.biases = nn.ParameterList(torch.zeros(n) for n in self.sizes)
         self.register_buffer("counts", torch.zeros(visible.units, dtype=torch.long))
-        # Bits and counts are copied, not averaged, into the average of weights.
         self.register_buffer("real", real)
         start = self.random(real, torch.rand(len(real), self.draws))
         self.register_buffer("chains", torch.cat(start, 1).bool())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import molgen
 from molgen import EnergyModel
-from molgen.core.errors import ConfigError, UnsupportedError
+from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Categorical, Continuous, GaussianField
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.models.energy.neural import Energy, langevin
@@ -109,6 +109,23 @@ def test_chains_travel_from_noise_to_data_and_begin_anew() -> None:
     # The contrast pushes the energy of data down and that of chains up.
     slope = torch.autograd.grad(terms["contrast"], [p for p in net.parameters()][-1], allow_unused=True)[0]
     assert slope is not None and torch.isfinite(slope).all()
+
+
+def test_chains_that_part_from_the_data_are_warned_about() -> None:
+    model = tiny("smiles", "energy", chains=4)
+    model.fit(records("smiles"), max_steps=1, batch_size=8, seed=0)
+    for gap in (1e5, math.nan):
+        model.logged["gap"] = torch.tensor(gap)
+        with pytest.warns(MolgenWarning, match="energy divergence"):
+            model.fitted()
+
+
+def test_the_average_of_weights_has_the_chains_of_the_last_step() -> None:
+    model = tiny("smiles", "energy", warmup=0.0, chains=8, steps=4)
+    model.fit(records("smiles"), max_steps=3, batch_size=8, seed=0)
+    times = cast(Energy, model.trained).times
+    # Eight chains began at eighths and go by quarters; an average of states would lie between.
+    assert torch.allclose((8 * times).round(), 8 * times, atol=1e-5)
 
 
 def test_what_has_no_joint_energy_is_refused() -> None:

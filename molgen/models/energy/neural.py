@@ -15,6 +15,7 @@ from molgen.core.batch import Batch
 from molgen.core.derivatives import differentiable
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import GaussianField
+from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise, stratified
 from molgen.core.roles import Encoder, MakeTrunk
@@ -203,12 +204,10 @@ class EnergyModel(GenerativeModel):
         clean = net.denoise(x, t, mask, labels)
         terms = {k: f.weight * f.misfit(clean[k], x0[k], t, mask).mean() for k, f in net.fields.items()}
         if network.training and self.hyper["contrast"] and self.progress >= self.hyper["warmup"]:
-            terms["contrast"] = self.hyper["contrast"] * self._contrast(net, batch, x0, labels, noise)
+            terms["contrast"] = self.hyper["contrast"] * self._contrast(net, batch, x0, noise)
         return terms
 
-    def _contrast(
-        self, net: Energy, batch: Batch, x0: State, labels: Mapping[str, Tensor], noise: Noise
-    ) -> Tensor:
+    def _contrast(self, net: Energy, batch: Batch, x0: State, noise: Noise) -> Tensor:
         """Energies of data less those of chains that have taken a step, at the times of the chains."""
         count = min(len(batch), len(net.times))
         first = int(noise.uniform(batch.mask, ())[0] * len(net.times))
@@ -224,9 +223,7 @@ class EnergyModel(GenerativeModel):
         net.times[turn] = torch.where(end, torch.ones_like(s), s)
         for k, f in net.fields.items():
             fresh = f.prior(mask, noise)
-            getattr(net, f"chain_{k}")[turn] = torch.where(
-                end.reshape(-1, *(1,) * (fresh.dim() - 1)), fresh, x[k]
-            )
+            getattr(net, f"chain_{k}")[turn] = torch.where(per_sample(end, fresh), fresh, x[k])
         gap = net.quietness(s) * (net(data, s, own, {}) - net(x, s, mask, {}))
         mean: Tensor = gap.mean()
         self.logged["gap"] = mean.detach()
@@ -239,7 +236,7 @@ class EnergyModel(GenerativeModel):
         """Warns if the chains have left the data: the energy has diverged."""
         super().fitted()
         gap = abs(float(self.logged.get("gap", torch.zeros(()))))
-        if gap > _FAR * float(cast(Energy, self.trained).chains.flatten(1).sum(1).float().mean()):
+        if not gap <= _FAR * float(cast(Energy, self.trained).chains.flatten(1).sum(1).float().mean()):
             warnings.warn(
                 f"energy divergence: chains and data differ by {gap:.1f} at the end of training; lower "
                 "contrast or lr",
@@ -337,6 +334,9 @@ class EnergyModel(GenerativeModel):
     def energy(self, records: Sequence[Any], level: float = 0.05, batch_size: int | None = None) -> Tensor:
         """E of records, as they stand, at a little noise, `(n,)`; low where data are.
 
+        Where one field resolves before another, it is the energy of those that resolve at this level,
+        given the others.
+
         Arguments:
             records: domain objects.
             level: the time at which the energy is asked, in (0, 1].
@@ -422,20 +422,15 @@ def langevin(
     live = {k: f.window.active(t) for k, f in net.fields.items()}
     y, forth = {}, torch.zeros_like(energy)
     for k, f in net.fields.items():
-        white = f.white(mask, noise) * _fit(live[k], x[k])
-        y[k] = f.project(x[k] - h[k] ** 2 / 2 * slope[k] * _fit(live[k], x[k]) + h[k] * white, mask)
+        white = f.white(mask, noise) * per_sample(live[k], x[k])
+        y[k] = f.project(x[k] - h[k] ** 2 / 2 * slope[k] * per_sample(live[k], x[k]) + h[k] * white, mask)
         forth = forth - f.inner(white, white) / 2
     if not adjusted:
         return y
     ahead, back = net.slope(y, t, mask, labels)
     returned = torch.zeros_like(energy)
     for k, f in net.fields.items():
-        white = f.offset(x[k], y[k]) / h[k] + h[k] / 2 * back[k] * _fit(live[k], x[k])
+        white = f.offset(x[k], y[k]) / h[k] + h[k] / 2 * back[k] * per_sample(live[k], x[k])
         returned = returned - f.inner(white, white) / 2
     accept = noise.uniform(mask, ()).clamp_min(1e-12).log() < energy - ahead + returned - forth
-    return {k: torch.where(_fit(accept, x[k]), y[k], x[k]) for k in x}
-
-
-def _fit(value: Tensor, x: Tensor) -> Tensor:
-    """A value per sample, broadcastable over that sample's entries."""
-    return value.reshape(-1, *(1,) * (x.dim() - 1))
+    return {k: torch.where(per_sample(accept, x[k]), y[k], x[k]) for k in x}
