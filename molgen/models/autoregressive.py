@@ -54,9 +54,9 @@ class AutoregressiveModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "autoregressive"
-    needs: ClassVar[Mapping[str, bool]] = {"ordered": True}
+    needs: Mapping[str, bool] = {"ordered": True}
     likelihood = "exact"
-    sampling: ClassVar[tuple[str, ...]] = ("temperature", "top_k", "top_p")
+    sampling: tuple[str, ...] = ("temperature", "top_k", "top_p")
 
     def __init__(
         self,
@@ -73,8 +73,6 @@ class AutoregressiveModel(GenerativeModel):
         width: int = 128,
         recall: bool | None = None,
     ) -> None:
-        if not 0 <= label_dropout <= 1:
-            raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
         self._sharpen(temperature, top_k, top_p)
         super().__init__(
             modality,
@@ -233,6 +231,6 @@ class AutoregressiveModel(GenerativeModel):
 
     def log_density(self, batch: Batch, noise: Noise) -> Tensor:
         """log p(values | size), exact for the sequence."""
-        labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+        labels = self.told(batch)
         log_p = self._predictor(self.trained).log_prob(batch.values, batch.mask, labels)
         return torch.stack(list(log_p.values())).sum(0)

@@ -45,7 +45,7 @@ class GenerativeModel(ABC):
     """
 
     family: ClassVar[str]
-    needs: ClassVar[Mapping[str, bool]] = {}
+    needs: Mapping[str, bool] = {}
     """Properties that the view must have."""
     likelihood: str = "none"
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
@@ -59,6 +59,8 @@ class GenerativeModel(ABC):
         trunk_options: Mapping[str, Any] | None,
         **hyper: Any,
     ) -> None:
+        if not 0 <= (dropout := hyper.get("label_dropout", 0.0)) <= 1:
+            raise ConfigError(f"label_dropout is {dropout}, expected a share, 0 to 1")
         self.modality = get_modality(modality) if isinstance(modality, str) else modality
         self._view = self.modality.view(view, **({} if view else self.needs)).name
         for name, wanted in self.needs.items():
@@ -105,7 +107,7 @@ class GenerativeModel(ABC):
         have = [name for name, family in Table(FAMILIES).items() if family.likelihood != "none"]
         raise UnsupportedError(f"{self.family} has no likelihood; families that have one: {', '.join(have)}")
 
-    sampling: ClassVar[tuple[str, ...]] = ()
+    sampling: tuple[str, ...] = ()
     """Names of the options that `generate` takes."""
 
     # ------------------------------------------------------------------ parts
@@ -263,12 +265,20 @@ class GenerativeModel(ABC):
                 values[c.name] = np.asarray(measured, dtype=np.float32)
         return self.modality.encode_all(records, self._view, values)
 
+    def told(self, batch: Batch) -> dict[str, Tensor]:
+        """The labels of a batch that the model is conditioned on."""
+        return {c.name: batch.conditions[c.name] for c in self.conditions}
+
+    def relaxed(self, batch: Batch) -> dict[str, Tensor]:
+        """The values of a batch as reals that gradients flow through."""
+        return {k: f.relax(batch.values[k], batch.mask) for k, f in self.view.fields.items()}
+
     def withheld(self, batch: Batch, noise: Noise, share: float) -> dict[str, Tensor]:
         """The labels of a batch, a share of them hidden, so that the network learns to do without."""
-        labels = {}
+        labels = self.told(batch)
         for c in self.conditions:
             drop = noise.uniform(batch.mask, ()) < share
-            value = batch.conditions[c.name]
+            value = labels[c.name]
             labels[c.name] = torch.where(drop, torch.full_like(value, c.missing()), value)
         return labels
 

@@ -60,8 +60,8 @@ class ConsistencyModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "consistency"
-    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
-    sampling: ClassVar[tuple[str, ...]] = ("steps",)
+    needs: Mapping[str, bool] = {"denoisable": True}
+    sampling: tuple[str, ...] = ("steps",)
 
     def __init__(
         self,
@@ -82,8 +82,6 @@ class ConsistencyModel(GenerativeModel):
             raise ConfigError(f"stages is {stages}, expected 1 or more")
         if not 0 <= pretraining < 1:
             raise ConfigError(f"pretraining is {pretraining}, expected at least 0 and less than 1")
-        if not 0 <= label_dropout <= 1:
-            raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
         checked(steps)
         super().__init__(
             modality,
@@ -156,7 +154,7 @@ class ConsistencyModel(GenerativeModel):
         delta = self._delta()
         t = stratified(mask, noise).clamp_min(1e-3)
         r = (1 - delta) * t
-        x0 = {k: self.view.fields[k].relax(batch.values[k], mask) for k in fields}
+        x0 = self.relaxed(batch)
         white = {k: f.white(mask, noise) for k, f in fields.items()}
         ahead = network(self._perturbed(x0, white, t, mask), t, mask, labels)
         with torch.no_grad():
@@ -226,8 +224,8 @@ class ConsistencyModel(GenerativeModel):
         for start in range(0, len(records), size):
             batch = self.encode(records[start : start + size])
             t = torch.full((len(batch),), float(level))
-            x = {k: self.view.fields[k].relax(batch.values[k], batch.mask) for k in fields}
-            labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+            x = self.relaxed(batch)
+            labels = self.told(batch)
             params = network(x, t, batch.mask, labels)
             values = {
                 k: self.view.fields[k].harden(f.project(f.point(params[k]), batch.mask), batch.mask)

@@ -54,9 +54,9 @@ class DiffusionModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "diffusion"
-    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    needs: Mapping[str, bool] = {"denoisable": True}
     likelihood = "lower bound"
-    sampling: ClassVar[tuple[str, ...]] = ("steps", "solver", "guidance", "noise_scale")
+    sampling: tuple[str, ...] = ("steps", "solver", "guidance", "noise_scale")
 
     def __init__(
         self,
@@ -74,8 +74,6 @@ class DiffusionModel(GenerativeModel):
     ) -> None:
         if solver is not None and solver not in SOLVERS:
             raise ConfigError.unknown("solver", solver, SOLVERS)
-        if not 0 <= label_dropout <= 1:
-            raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
         super().__init__(
             modality,
             view,
@@ -198,7 +196,7 @@ class DiffusionModel(GenerativeModel):
         The last term is -log p(x_0 | x_s) and is always evaluated; the others are stratified.
         """
         fields, mask, network = self.view.fields, batch.mask, self.trained
-        labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+        labels = self.told(batch)
         total = torch.stack([f.prior_kl(batch.values[k], mask) for k, f in fields.items()]).sum(0)
         grid = torch.linspace(0, 1, steps + 1, device=mask.device)
 

@@ -98,7 +98,7 @@ class GANModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "gan"
-    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    needs: Mapping[str, bool] = {"denoisable": True}
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
 
     def __init__(
@@ -116,8 +116,6 @@ class GANModel(GenerativeModel):
     ) -> None:
         if penalty < 0 or blur < 0:
             raise ConfigError(f"penalty={penalty}, blur={blur}: expected 0 or more")
-        if not 0 <= label_dropout <= 1:
-            raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
         super().__init__(
             modality,
             view,
@@ -146,7 +144,7 @@ class GANModel(GenerativeModel):
         """Both players' terms; each moves its own weights only."""
         gan, mask = cast(Adversaries, network), batch.mask
         labels = self.withheld(batch, noise, self.hyper["label_dropout"])
-        real = {k: f.relax(batch.values[k], mask) for k, f in self.view.fields.items()}
+        real = self.relaxed(batch)
         fake = gan.generate(mask, labels, noise)
         self._watch(gan, real, fake, mask)
         real, fake = self._blurred(gan, real, mask, noise), self._blurred(gan, fake, mask, noise)

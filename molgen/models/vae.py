@@ -156,9 +156,9 @@ class VAEModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "vae"
-    needs: ClassVar[Mapping[str, bool]] = {"invariant": True}
+    needs: Mapping[str, bool] = {"invariant": True}
     likelihood = "lower bound"
-    sampling: ClassVar[tuple[str, ...]] = ("temperature", "prior_temperature")
+    sampling: tuple[str, ...] = ("temperature", "prior_temperature")
 
     def __init__(
         self,
@@ -278,7 +278,7 @@ class VAEModel(GenerativeModel):
         means, sds = [], []
         for start in range(0, len(records), batch_size):
             batch = self.encode(records[start : start + batch_size])
-            labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+            labels = self.told(batch)
             mean, log_sd = vae.infer(batch.values, batch.mask, labels)
             means.append(mean)
             sds.append(log_sd.exp())
@@ -369,7 +369,7 @@ class VAEModel(GenerativeModel):
         .. math:: \log \frac{1}{K} \sum_k \frac{p(x | z_k) p(z_k)}{q(z_k | x)}, \quad z_k \sim q(z | x)
         """
         vae, mask = self._network, batch.mask
-        labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+        labels = self.told(batch)
         mean, log_sd = vae.infer(batch.values, mask, labels)
         weights = []
         for _ in range(samples):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molgen.core.annealing import Partition
 from molgen.core.densities import pick
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
@@ -87,14 +88,6 @@ class Visible:
         out = x.new_zeros(len(x), *sites, *x.shape[1 + len(sites) :])
         out[tuple(map(slice, x.shape))] = x
         return out
-
-
-class Partition(NamedTuple):
-    """An estimate of log Z in nats, with the logarithms of Z -+ three standard errors."""
-
-    value: float
-    low: float
-    high: float
 
 
 @final
@@ -314,12 +307,6 @@ class DeepBoltzmann(nn.Module):
         for now, then in pairwise(betas):
             log_w += self.log_odd(state, real, then) - self.log_odd(state, real, now)
             state = self.sweep(state, real, noise.uniform(real, (self.draws,)), then)
-        top = log_w.max()
-        w = (log_w - top).exp()
-        error = float(w.std() / w.mean() / math.sqrt(len(w))) if len(w) > 1 else math.inf
-        ratio = float(top + w.mean().log())
-        low = math.log1p(-3 * error) if 3 * error < 1 else -math.inf
-        high = math.log1p(3 * error)
         if betas[-1] > betas[0]:
-            return Partition(base + ratio, base + ratio + low, base + ratio + high)
-        return Partition(base - ratio, base - ratio - high, base - ratio - low)
+            return Partition.of(log_w, base)
+        return Partition.of(log_w, -base).inverse()

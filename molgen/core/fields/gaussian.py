@@ -325,6 +325,7 @@ class Continuous(GaussianField):
         self.channels = self.inputs = self.estimates = self.outputs = channels
         self.entries, self.cells, self.density_outputs = channels, channels, 3 * components
         self.levels, self.mean, self.sd = levels, mean, sd
+        self.exact = self.tight = levels is None
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(noise[0] * sd, noise[1] * sd, window=self.window)
 
@@ -338,10 +339,6 @@ class Continuous(GaussianField):
         index = ((x0 + 1) / 2 * (self.levels - 1)).round().long().clamp(0, self.levels - 1)
         log_mass = logits.gather(-1, index[..., None]).squeeze(-1) - logits.logsumexp(-1)
         return -(log_mass * self.valid(mask)).flatten(1).sum(1)
-
-    @property
-    def exact(self) -> bool:  # type: ignore[override]
-        return self.levels is None
 
     @property
     def bottom(self) -> float:
@@ -358,10 +355,6 @@ class Continuous(GaussianField):
         if self.levels is None:
             return Gaussians(raw, self.mean, self.sd, floor=1e-3 * self.sd)
         return Logistics(raw, self.mean, self.sd, 0.25 / (self.levels - 1), self.levels)
-
-    @property
-    def tight(self) -> bool:  # type: ignore[override]
-        return self.levels is None
 
     def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         cell = 2 / (self.levels - 1) if self.levels else 0.0

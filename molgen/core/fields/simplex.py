@@ -57,6 +57,7 @@ class Simplex(GaussianField):
         weight: float = 1.0,
     ) -> None:
         self.rank = self.stream = "pair" if pairs else "site"
+        self._axes = 2 if pairs else 1
         self.channels = self.inputs = self.estimates = self.outputs = classes
         shares = torch.tensor([1.0] * classes if frequencies is None else list(frequencies))
         self.log_frequencies = (shares / shares.sum()).clamp_min(1e-6).log()
@@ -69,10 +70,6 @@ class Simplex(GaussianField):
     @property
     def bottom(self) -> float:
         return 0.3  # one-hot vectors are 2.8 apart
-
-    @property
-    def _axes(self) -> int:  # type: ignore[override]
-        return 2 if self.rank == "pair" else 1
 
     def valid(self, mask: Tensor) -> Tensor:
         if self.rank == "site":

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molgen.core.annealing import Partition
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
 from molgen.models.base import GenerativeModel
-from molgen.nn.boltzmann import DeepBoltzmann, Partition, State, Visible
+from molgen.nn.boltzmann import DeepBoltzmann, State, Visible
 
 _FAR = 0.5
 """Nats per entry between the mean energies of data and chains at which training has diverged."""
@@ -61,9 +62,9 @@ class BoltzmannMachine(GenerativeModel):
     """
 
     family: ClassVar[str] = "energy"
-    needs: ClassVar[Mapping[str, bool]] = {"discrete": True}
+    needs: Mapping[str, bool] = {"discrete": True}
     likelihood = "estimate"
-    sampling: ClassVar[tuple[str, ...]] = ("sweeps",)
+    sampling: tuple[str, ...] = ("sweeps",)
 
     def __init__(
         self,

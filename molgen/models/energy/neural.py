@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, cast, final
 import torch
 from torch import Tensor, nn
 
+from molgen.core.annealing import Partition
 from molgen.core.batch import Batch
 from molgen.core.derivatives import differentiable
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
@@ -132,8 +133,8 @@ class EnergyModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "energy"
-    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
-    sampling: ClassVar[tuple[str, ...]] = ("steps", "corrections")
+    needs: Mapping[str, bool] = {"denoisable": True}
+    sampling: tuple[str, ...] = ("steps", "corrections")
 
     def __new__(cls, modality: str | Modality, *, kind: str = "neural", **options: Any) -> Any:  # type: ignore[misc]
         """The class of the kind."""
@@ -161,8 +162,8 @@ class EnergyModel(GenerativeModel):
         label_dropout: float = 0.1,
         width: int = 128,
     ) -> None:
-        if not 0 <= warmup <= 1 or not 0 <= label_dropout <= 1:
-            raise ConfigError(f"warmup={warmup}, label_dropout={label_dropout}: expected shares, 0 to 1")
+        if not 0 <= warmup <= 1:
+            raise ConfigError(f"warmup is {warmup}, expected a share of the budget, 0 to 1")
         if contrast < 0 or chains < 1 or corrections < 0:
             raise ConfigError(
                 f"contrast={contrast}, chains={chains}, corrections={corrections}: expected at least 0, 1, 0"
@@ -199,7 +200,7 @@ class EnergyModel(GenerativeModel):
         net, mask = cast(Energy, network), batch.mask
         labels = self.withheld(batch, noise, self.hyper["label_dropout"])
         t = stratified(mask, noise).clamp_min(1e-3)
-        x0 = self._relaxed(batch)
+        x0 = self.relaxed(batch)
         x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.fields.items()}
         clean = net.denoise(x, t, mask, labels)
         terms = {k: f.weight * f.misfit(clean[k], x0[k], t, mask).mean() for k, f in net.fields.items()}
@@ -228,9 +229,6 @@ class EnergyModel(GenerativeModel):
         mean: Tensor = gap.mean()
         self.logged["gap"] = mean.detach()
         return mean
-
-    def _relaxed(self, batch: Batch) -> State:
-        return {k: f.relax(batch.values[k], batch.mask) for k, f in self.view.fields.items()}
 
     def fitted(self) -> None:
         """Warns if the chains have left the data: the energy has diverged."""
@@ -296,7 +294,7 @@ class EnergyModel(GenerativeModel):
             x = {k: f.prior(mask, noise) for k, f in net.fields.items()}
         else:
             t = torch.full((len(mask),), level, device=mask.device)
-            x0 = self._relaxed(init)
+            x0 = self.relaxed(init)
             x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.fields.items()}
         times = level * time_grid(steps, net.fields, mask)
         for t, s in pairwise(times):
@@ -320,7 +318,7 @@ class EnergyModel(GenerativeModel):
         self._takes(options)
         batch = self.encode(records)
         noise = SampleNoise(seed, range(len(batch)))
-        labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+        labels = self.told(batch)
         values = self.generate(batch.mask, labels, noise, init=batch, level=level, **options)
         return self.modality.decode_all(batch.replace(values=values, conditions={}), self._view)
 
@@ -345,9 +343,9 @@ class EnergyModel(GenerativeModel):
         out, size = [], batch_size or self.option("batch_size", 64)
         for start in range(0, len(records), size):
             batch = self.encode(records[start : start + size]).trimmed()
-            labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+            labels = self.told(batch)
             t = torch.full((len(batch),), float(level))
-            out.append(self._network(self._relaxed(batch), t, batch.mask, labels))
+            out.append(self._network(self.relaxed(batch), t, batch.mask, labels))
         return torch.cat(out) if out else torch.zeros(0)
 
     @torch.no_grad()
@@ -359,8 +357,8 @@ class EnergyModel(GenerativeModel):
         temperatures: int = 1000,
         step: float = 0.5,
         seed: int = 0,
-    ) -> tuple[float, float]:
-        r"""log Z of the energy at a little noise by annealed importance sampling, and its standard error.
+    ) -> Partition:
+        r"""log Z of the energy at a little noise by annealed importance sampling, with three standard errors.
 
         .. math:: \log Z \approx \log \frac{1}{C} \sum_c \frac{1}{p_1(x_1)}
                   \prod_k e^{E(x_k, t_{k-1}) - E(x_k, t_k)} e^{-E(x_1, t_1)}
@@ -393,9 +391,7 @@ class EnergyModel(GenerativeModel):
         for t, s in pairwise(times):
             log_w = log_w + net(x, t, mask, {}) - net(x, s, mask, {})
             x = langevin(net, x, s, mask, {}, noise, step, adjusted=True)
-        weights = (log_w.double() - log_w.max()).exp()
-        mean = float(weights.mean().log() + log_w.max())
-        return mean, float(weights.std() / weights.mean() / chains**0.5)
+        return Partition.of(log_w)
 
 
 @torch.no_grad()

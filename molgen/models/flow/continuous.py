@@ -63,9 +63,6 @@ class ContinuousKind(Kind):
         """The fields over reals, under the noise of straight paths."""
         return {name: f.relaxed(straight=True) for name, f in self.model.view.fields.items()}
 
-    def _reals(self, values: Mapping[str, Tensor], mask: Tensor) -> State:
-        return {name: f.relax(values[name], mask) for name, f in self.model.view.fields.items()}
-
     def build(self) -> nn.Module:
         return Denoiser(
             self.fields, self.model.make_trunk, self.model.conditions, width=self.model.hyper["width"]
@@ -76,7 +73,7 @@ class ContinuousKind(Kind):
     def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
         fields, mask = self.fields, batch.mask
         t = stratified(mask, noise).clamp_min(1e-3)
-        x0 = self._reals(batch.values, mask)
+        x0 = self.model.relaxed(batch)
         white = {k: f.white(mask, noise) for k, f in fields.items()}
         if self.model.hyper["pairing"]:
             white = paired(fields, x0, white, mask)
@@ -137,8 +134,8 @@ class ContinuousKind(Kind):
             exact: the whole divergence instead, at one derivative for every real number.
         """
         fields, mask, network = self.fields, batch.mask, self.model.trained
-        labels = {c.name: batch.conditions[c.name] for c in self.model.conditions}
-        x0, ones = self._reals(batch.values, mask), torch.ones(len(mask), device=mask.device)
+        labels = self.model.told(batch)
+        x0, ones = self.model.relaxed(batch), torch.ones(len(mask), device=mask.device)
         levels = _levels(fields, steps)
         total = torch.zeros(len(mask), device=mask.device)
         x = dict(x0)

@@ -69,12 +69,15 @@ class Invertible(Kind):
 
     # ------------------------------------------------------------------ both ways
 
+    def _sites(self, mask: Tensor, labels: Mapping[str, Tensor]) -> Sites:
+        return Sites(mask, {k: _weight(f, mask) for k, f in self.model.view.fields.items()}, labels)
+
     def encode(
         self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], noise: Noise
     ) -> tuple[State, Tensor]:
         """Noise z of every field, and the log-volume of a value in units of it, `(B,)`."""
         mask, fields = batch.mask, self.model.view.fields
-        sites = Sites(mask, {k: _weight(f, mask) for k, f in fields.items()}, labels)
+        sites = self._sites(mask, labels)
         r, volumes = {}, []
         for k, f in fields.items():
             u = _symmetric(f, noise.uniform(mask, _own(f, mask)))
@@ -93,15 +96,14 @@ class Invertible(Kind):
             if k not in z or z[k].shape != shape:
                 got = tuple(z[k].shape) if k in z else "nothing"
                 raise ConfigError(f"z of field {k!r}: got {got}, expected shape {shape}")
-        sites = Sites(mask, {k: _weight(f, mask) for k, f in fields.items()}, labels)
+        sites = self._sites(mask, labels)
         r = cast(Bijection, network).inverse({k: sites.only(k, z[k]) for k in fields}, sites)
         return {k: f.quantize(r[k], mask) for k, f in fields.items()}
 
     def _score(self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], noise: Noise) -> Tensor:
         """The bound at one draw of the dequantisation, `(B,)`."""
         z, volume = self.encode(network, batch, labels, noise)
-        fields = self.model.view.fields
-        sites = Sites(batch.mask, {k: _weight(f, batch.mask) for k, f in fields.items()}, labels)
+        sites = self._sites(batch.mask, labels)
         return volume + torch.stack([sites.total(k, self.log_prior(z[k])) for k in z]).sum(0)
 
     # ------------------------------------------------------------------ the family's verbs
@@ -139,7 +141,7 @@ class Invertible(Kind):
         """log p where values are reals, else the bound from so many draws of the dequantisation."""
         if draws < 1:
             raise ConfigError(f"draws is {draws}, expected 1 or more")
-        labels = {c.name: batch.conditions[c.name] for c in self.model.conditions}
+        labels = self.model.told(batch)
         scores = [self._score(self.model.trained, batch, labels, noise) for _ in range(draws)]
         return torch.stack(scores).logsumexp(0) - math.log(draws)
 

@@ -71,6 +71,7 @@ class FlowModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "flow"
+    likelihood = "lower bound"
 
     def __init__(
         self,
@@ -94,9 +95,8 @@ class FlowModel(GenerativeModel):
     ) -> None:
         if kind not in KINDS:
             raise ConfigError.unknown("kind", kind, KINDS)
-        if not 0 <= label_dropout <= 1:
-            raise ConfigError(f"label_dropout is {label_dropout}, expected 0 to 1")
         self._kind = KINDS[kind](self)
+        self.needs, self.sampling = self._kind.needs, self._kind.sampling
         options = {
             "pairing": pairing,
             "solver": solver,
@@ -121,6 +121,7 @@ class FlowModel(GenerativeModel):
             width=width,
         )
         self._kind.check(given)
+        self.likelihood = self._kind.likelihood
 
     def _known(self, given: Mapping[str, Any], names: Mapping[str, Any] | Sequence[str], noun: str) -> None:
         """Refuses an option that is not of this kind."""
@@ -129,24 +130,9 @@ class FlowModel(GenerativeModel):
             if name not in names:
                 raise ConfigError.unknown(f"{noun} of a flow of kind {kind!r}", name, names)
 
-    @property
-    def needs(self) -> Mapping[str, bool]:  # type: ignore[override]
-        """Properties that the view must have, which depend on the kind."""
-        return self._kind.needs
-
-    @property
-    def sampling(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of the options that `generate` takes, which depend on the kind."""
-        return self._kind.sampling
-
     @classmethod
     def offered(cls) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.sampling))
-
-    @property
-    def likelihood(self) -> str:  # type: ignore[override]
-        """``"exact"`` where every value is real and stands for one object, else ``"lower bound"``."""
-        return self._kind.likelihood
 
     def build(self) -> nn.Module:
         return self._kind.build()
@@ -194,7 +180,7 @@ class FlowModel(GenerativeModel):
         its z's, `(n,)`.
         """
         batch = self.encode(records)
-        labels = {c.name: batch.conditions[c.name] for c in self.conditions}
+        labels = self.told(batch)
         noise = SampleNoise(seed, range(len(batch)))
         self.trained.eval()
         return self._bijection.encode(self.trained, batch, labels, noise)
