@@ -22,8 +22,10 @@ class Cell:
         n: number of samples that its scores use.
         sample: options of `sample`.
         evaluate: options of `evaluate`.
-        variant: what sets a cell apart from the shipped one; its weights are not shipped.
+        variant: what sets a cell apart from the family's first one on this kind of data.
         options: of the modality.
+        teacher: shipped weights that the model is distilled from.
+        shipped: whether the package ships the weights.
     """
 
     family: str
@@ -36,6 +38,8 @@ class Cell:
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    teacher: str = ""
+    shipped: bool = True
 
     @property
     def name(self) -> str:
@@ -44,65 +48,88 @@ class Cell:
     @property
     def weights(self) -> Path:
         """Where training writes the weights and scoring finds them."""
-        folder = Path("runs") if self.variant else Path(molgen.__file__).parent / "weights"
+        folder = Path(molgen.__file__).parent / "weights" if self.shipped else Path("runs")
         return folder / f"{self.name}.safetensors"
 
 
-CELLS: dict[str, Cell] = {
-    cell.name: cell
-    for cell in (
-        Cell(
-            "diffusion",
-            "image",
-            "mnist",
-            model={"trunk_options": {"width": 48}, "label_dropout": 0.2},
-            fit={"condition": ["digit"], "batch_size": 32},
-        ),
-        Cell(
-            "diffusion",
-            "smiles",
-            "qm9",
-            model={"label_dropout": 0.5},
-            fit={"condition": ["logp"], "batch_size": 32},
-        ),
-        Cell("diffusion", "graph", "qm9", fit={"batch_size": 32}),
-        Cell("diffusion", "molecule", "qm9", fit={"batch_size": 32}),
-        Cell(
-            "diffusion",
-            "protein",
-            "pdb_chains_128",
-            model={"label_dropout": 0.5},
-            fit={"condition": ["helix"]},
-            n=200,
-            evaluate={"diversity": 60, "novelty": 40},
-        ),
-        # Variants, each trained as long as the row it stands beside.
-        Cell(
-            "diffusion",
-            "graph",
-            "qm9",
-            fit={"batch_size": 32},
-            variant="marginal",
-            options={"noise": "marginal"},
-        ),
-        Cell("diffusion", "molecule", "qm9", fit={"batch_size": 32}, n=1000, variant="pair"),
-        Cell(
-            "diffusion",
-            "molecule",
-            "qm9",
-            model={"trunk": "equivariant"},
-            fit={"batch_size": 32},
-            n=1000,
-            variant="equivariant",
-        ),
-        Cell(
-            "diffusion",
-            "molecule",
-            "qm9",
-            model={"trunk": "message"},
-            fit={"batch_size": 32},
-            n=1000,
-            variant="message",
-        ),
+_SMALL: Mapping[str, Any] = {"batch_size": 32}
+_PROTEINS: Mapping[str, Any] = {"n": 200, "evaluate": {"diversity": 60, "novelty": 40}}
+
+_DIFFUSION = (
+    Cell(
+        "diffusion",
+        "image",
+        "mnist",
+        model={"trunk_options": {"width": 48}, "label_dropout": 0.2},
+        fit={"condition": ["digit"], **_SMALL},
+    ),
+    Cell(
+        "diffusion",
+        "smiles",
+        "qm9",
+        model={"label_dropout": 0.5},
+        fit={"condition": ["logp"], **_SMALL},
+    ),
+    Cell("diffusion", "graph", "qm9", fit=_SMALL),
+    Cell("diffusion", "molecule", "qm9", fit=_SMALL),
+    Cell(
+        "diffusion",
+        "protein",
+        "pdb_chains_128",
+        model={"label_dropout": 0.5},
+        fit={"condition": ["helix"]},
+        **_PROTEINS,
+    ),
+)
+
+_OTHERS = tuple(
+    Cell(family, modality, data, fit=_SMALL, **(_PROTEINS if modality == "protein" else {}), **more)
+    for family, more in (
+        ("autoregressive", {}),
+        ("vae", {}),
+        ("gan", {}),
+        ("energy", {}),
+        ("flow", {"model": {"kind": "continuous"}}),
+        ("flow", {"model": {"kind": "coupling"}, "variant": "coupling"}),
     )
-}
+    for modality, data in (
+        ("image", "mnist"),
+        ("smiles", "qm9"),
+        ("graph", "qm9"),
+        ("molecule", "qm9"),
+        ("protein", "pdb_chains_128"),
+    )
+)
+
+_CONSISTENCY = tuple(
+    Cell(
+        "consistency",
+        teacher.modality,
+        teacher.data,
+        fit=_SMALL,
+        n=teacher.n,
+        evaluate=teacher.evaluate,
+        teacher=teacher.name,
+    )
+    for teacher in _DIFFUSION
+)
+
+_VARIANTS = (  # each trained as long as the row it stands beside
+    Cell("diffusion", "graph", "qm9", fit=_SMALL, variant="marginal", options={"noise": "marginal"}, shipped=False),
+    Cell("diffusion", "molecule", "qm9", fit=_SMALL, n=1000, variant="pair", shipped=False),
+    *(
+        Cell(
+            "diffusion",
+            "molecule",
+            "qm9",
+            model={"trunk": trunk},
+            fit=_SMALL,
+            n=1000,
+            variant=trunk,
+            shipped=False,
+        )
+        for trunk in ("equivariant", "message")
+    ),
+)
+
+CELLS: dict[str, Cell] = {cell.name: cell for cell in (*_DIFFUSION, *_OTHERS, *_CONSISTENCY, *_VARIANTS)}

@@ -39,6 +39,8 @@ def main(argv: list[str]) -> int:
     family = molgen.list_families()[cell.family]
     if args.start:
         model = molgen.load(str(args.start))
+    elif cell.teacher:
+        model = family.distill(molgen.load(cell.teacher), **cell.model)
     else:
         options = dict(cell.model) | ({"trunk": args.trunk} if args.trunk else {})
         modality = type(get_modality(cell.modality))(**cell.options)
