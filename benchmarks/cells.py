@@ -115,7 +115,15 @@ _CONSISTENCY = tuple(
 )
 
 _VARIANTS = (  # each trained as long as the row it stands beside
-    Cell("diffusion", "graph", "qm9", fit=_SMALL, variant="marginal", options={"noise": "marginal"}, shipped=False),
+    Cell(
+        "diffusion",
+        "graph",
+        "qm9",
+        fit=_SMALL,
+        variant="marginal",
+        options={"noise": "marginal"},
+        shipped=False,
+    ),
     Cell("diffusion", "molecule", "qm9", fit=_SMALL, n=1000, variant="pair", shipped=False),
     *(
         Cell(

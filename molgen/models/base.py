@@ -490,7 +490,7 @@ class GenerativeModel(ABC):
             path: the file.
             half: store weights as float16, half the size, for shipping.
         """
-        state = self.trained.state_dict()
+        state = self.tensors()
         if half:
             state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
         checkpoint.write(path, state, self.header())
@@ -522,6 +522,10 @@ class GenerativeModel(ABC):
                 f"{path}: its header does not describe a {cls.family} model ({error})"
             ) from None
         return model
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights by name, as `load_weights` takes them."""
+        return dict(self.trained.state_dict())
 
     def load_weights(self, tensors: Mapping[str, Tensor], path: str | Path = "checkpoint") -> None:
         """Builds the network and fills it; `CheckpointError` if a tensor is missing or of another shape."""

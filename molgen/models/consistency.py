@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
-from molgen.core.errors import ConfigError
+from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
@@ -108,8 +108,10 @@ class ConsistencyModel(GenerativeModel):
             teacher: a trained diffusion model.
             options: of the constructor; `pretraining` is 0 by default where all weights could be taken.
 
-        Errors: `ConfigError` if the teacher has no weights.
+        Errors: `ConfigError` if the teacher has no weights; `UnsupportedError` if it has a latent space.
         """
+        if teacher.vae is not None:
+            raise UnsupportedError("a teacher in a latent space cannot be distilled; give one without latent")
         taught = teacher.trained.state_dict()
         student = cls(
             teacher.modality,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from pathlib import Path
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
-from molgen.core.errors import ConfigError
+from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
 from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, checked, time_grid
 from molgen.models.base import GenerativeModel
+from molgen.models.latent import Latent, first_stage
+from molgen.models.vae import VAEModel
+
+_LATENT = "latent."  # before the names of a first stage's weights
 
 
 @final
@@ -32,6 +37,8 @@ class DiffusionModel(GenerativeModel):
     Arguments:
         modality: a registered name or a `Modality`.
         view, trunk, trunk_options: see `GenerativeModel`.
+        latent: a trained `VAEModel` of the same modality, a file of one, or the name of a shipped one, in
+            whose latent space the model works; its weights stay as they are and are saved along.
         self_condition: feed the previous estimate of x0 back into the network.
         time_density: (a, b) of the Kumaraswamy density of training times; (1, 1) is uniform, larger
             b favours low noise.
@@ -40,10 +47,14 @@ class DiffusionModel(GenerativeModel):
         steps: default number of steps, 1 to 1000.
         width: channels of the context vector.
 
+    Errors: `UnsupportedError` if the modality has no view that is denoisable; `ConfigError` if the VAE is of
+        another modality.
+
     Source: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (2022);
     Austin et al., Structured Denoising Diffusion Models in Discrete State-Spaces (2021); Sahoo et al.,
     Simple and Effective Masked Diffusion Language Models (2024); Ho and Salimans, Classifier-Free
-    Diffusion Guidance (2022).
+    Diffusion Guidance (2022); Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models
+    (2022).
 
     Example:
         >>> from molgen import DiffusionModel
@@ -65,6 +76,7 @@ class DiffusionModel(GenerativeModel):
         view: str | None = None,
         trunk: str | None = None,
         trunk_options: Mapping[str, Any] | None = None,
+        latent: VAEModel | str | Path | Mapping[str, Any] | None = None,
         self_condition: bool | None = None,
         time_density: tuple[float, float] | None = None,
         label_dropout: float = 0.1,
@@ -74,11 +86,18 @@ class DiffusionModel(GenerativeModel):
     ) -> None:
         if solver is not None and solver not in SOLVERS:
             raise ConfigError.unknown("solver", solver, SOLVERS)
+        self.vae = None if latent is None else first_stage(latent)
+        if self.vae is not None:
+            name = modality if isinstance(modality, str) else modality.name
+            if name != self.vae.modality.name:
+                raise ConfigError(f"latent is a VAE of {self.vae.modality.name!r}, expected one of {name!r}")
+            modality, self.likelihood = Latent(self.vae), "none"
         super().__init__(
             modality,
             view,
             trunk,
             trunk_options,
+            latent=latent if self.vae is None or isinstance(latent, Mapping) else self.vae.header(),
             self_condition=self_condition,
             time_density=time_density,
             label_dropout=label_dropout,
@@ -186,6 +205,23 @@ class DiffusionModel(GenerativeModel):
 
         return denoise
 
+    # ------------------------------------------------------------------ the first stage's weights
+
+    def tensors(self) -> dict[str, Tensor]:
+        theirs = {} if self.vae is None else self.vae.tensors()
+        return super().tensors() | {_LATENT + name: value for name, value in theirs.items()}
+
+    def load_weights(self, tensors: Mapping[str, Tensor], path: str | Path = "checkpoint") -> None:
+        super().load_weights(tensors, path)
+        if self.vae is not None:
+            theirs = {k.removeprefix(_LATENT): v for k, v in tensors.items() if k.startswith(_LATENT)}
+            self.vae.load_weights(theirs, path)
+
+    def to(self, device: torch.device | str) -> Self:
+        if self.vae is not None:
+            self.vae.to(device)
+        return super().to(device)
+
     # ------------------------------------------------------------------ likelihood
 
     def log_density(self, batch: Batch, noise: Noise, *, steps: int = 1000, draws: int = 16) -> Tensor:
@@ -195,6 +231,11 @@ class DiffusionModel(GenerativeModel):
 
         The last term is -log p(x_0 | x_s) and is always evaluated; the others are stratified.
         """
+        if self.vae is not None:
+            raise UnsupportedError(
+                "diffusion in a latent space has no likelihood of objects; use the VAE's, "
+                "or a model without latent"
+            )
         fields, mask, network = self.view.fields, batch.mask, self.trained
         labels = self.told(batch)
         total = torch.stack([f.prior_kl(batch.values[k], mask) for k, f in fields.items()]).sum(0)

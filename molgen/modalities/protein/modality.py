@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class ProteinModality(Modality):
         (['cartesian', 'folded', 'internal'], [100])
     """
 
-    name: ClassVar[str] = "protein"
+    name = "protein"
     size_options = ("length",)
 
     def __init__(

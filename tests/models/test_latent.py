@@ -1,0 +1,83 @@
+"""Diffusion in the latent space of a VAE: the codes' law, and a file that holds both stages."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+
+import molgen
+from molgen import ConfigError, ConsistencyModel, DiffusionModel, UnsupportedError, VAEModel
+from molgen.models.latent import Latent
+from tests.models.cells import TRUNKS, draw, fitted, records
+
+SMALL = {"width": 24, "depth": 1, "heads": 2}
+STRINGS = ["CCO", "CCN", "C", "COC=O"]
+
+
+@pytest.fixture(scope="module")
+def vae() -> VAEModel:
+    model = VAEModel("smiles", latent=4, trunk_options=SMALL, decoder_options=SMALL, beta=0.05)
+    return model.fit(STRINGS * 8, STRINGS, max_steps=250, batch_size=32, lr=5e-3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def model(vae: VAEModel) -> DiffusionModel:
+    model = DiffusionModel("smiles", latent=vae, trunk_options=SMALL)
+    return model.fit(STRINGS * 16, STRINGS, max_steps=300, batch_size=64, lr=5e-3, seed=0)
+
+
+def test_codes_are_draws_of_the_posterior(vae: VAEModel) -> None:
+    n = 4000
+    mean, sd = (x[0] for x in vae.encode_latent(["CCO"]))
+    z = Latent(vae).encode_all(["CCO"] * n, "latent").values["code"][:, 0]
+    assert ((z.mean(0) - mean).abs() < 5 * sd / n**0.5).all()
+    assert ((z.std(0) / sd - 1).abs() < 5 / (2 * n) ** 0.5).all()
+
+
+def test_samples_are_the_strings_that_both_stages_know(model: DiffusionModel) -> None:
+    samples = model.sample(200, seed=1)
+    shares = {s: samples.count(s) / 200 for s in STRINGS}
+    assert sum(shares.values()) > 0.8
+    assert min(shares.values()) > 0.1, shares  # a quarter each, with the size drawn along
+
+
+def test_a_file_holds_both_stages(model: DiffusionModel, vae: VAEModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "latent.safetensors")
+    again = cast(DiffusionModel, molgen.load(tmp_path / "latent.safetensors"))
+    assert again.sample(20, seed=3) == model.sample(20, seed=3)
+    assert again.vae is not None and again.vae.reconstruct(STRINGS) == vae.reconstruct(STRINGS)
+
+
+@pytest.mark.parametrize("name", sorted(TRUNKS))
+def test_holds_a_size_beside_the_code_where_sizes_vary(name: str) -> None:
+    vae = cast(VAEModel, fitted(name, "vae"))
+    space, few = Latent(vae), records(name)[:6]
+    codes = space.encode_all(few, "latent")
+    assert ("size" in codes.values) == (vae.modality.extent is None)
+    z, sizes = codes.values["code"][:, 0], vae.encode(few).sizes.tolist()
+    ours, theirs = space.decode_all(codes, "latent"), vae.decode_latent(z, sizes, temperature=0.0)
+    for a, b in zip(ours, theirs, strict=True):
+        assert pickle.dumps(a) == pickle.dumps(b)
+
+
+@pytest.mark.parametrize("name", sorted(TRUNKS))
+def test_samples_do_not_depend_on_batches(name: str) -> None:
+    model = DiffusionModel(name, latent=cast(VAEModel, fitted(name, "vae")), trunk_options=SMALL)
+    model.fit(records(name), max_steps=2, batch_size=8, seed=0)
+    whole, parts = (draw(model, 5, seed=2, batch_size=size) for size in (5, 2))
+    for a, b in zip(whole, parts, strict=True):
+        assert torch.allclose(a["code"], b["code"], atol=1e-4)
+        assert torch.equal(a["size"], b["size"]) if "size" in a else name == "image"
+
+
+def test_refuses_what_it_has_not(model: DiffusionModel, vae: VAEModel) -> None:
+    with pytest.raises(ConfigError, match="VAE of 'smiles', expected one of 'graph'"):
+        DiffusionModel("graph", latent=vae)
+    with pytest.raises(UnsupportedError, match="no likelihood"):
+        model.log_prob(["CCO"])
+    with pytest.raises(UnsupportedError, match="latent"):
+        ConsistencyModel.distill(model)
