@@ -82,23 +82,59 @@ _DIFFUSION = (
     ),
 )
 
-_OTHERS = tuple(
-    Cell(family, modality, data, fit=_SMALL, **(_PROTEINS if modality == "protein" else {}), **more)
-    for family, more in (
-        ("autoregressive", {}),
-        ("vae", {}),
-        ("gan", {}),
-        ("energy", {}),
-        ("flow", {"model": {"kind": "continuous"}}),
-        ("flow", {"model": {"kind": "coupling"}, "variant": "coupling"}),
-    )
-    for modality, data in (
-        ("image", "mnist"),
-        ("smiles", "qm9"),
-        ("graph", "qm9"),
-        ("molecule", "qm9"),
-        ("protein", "pdb_chains_128"),
-    )
+_DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "protein": "pdb_chains_128"}
+
+
+def _cells(family: str, variant: str = "", fit: Mapping[str, Any] = _SMALL, **models: Any) -> list[Cell]:
+    """A family on every kind of data, each with the options of its model."""
+    return [
+        Cell(
+            family,
+            modality,
+            data,
+            model=models.get(modality, {}) | models.get("all", {}),
+            fit={**fit, "batch_size": 8} if modality == "protein" else fit,
+            variant=variant,
+            **(_PROTEINS if modality == "protein" else {}),
+        )
+        for modality, data in _DATA.items()
+    ]
+
+
+def _trunk(**options: Any) -> dict[str, Any]:
+    return {"trunk_options": options}
+
+
+_OTHERS = (
+    *_cells("autoregressive", molecule=_trunk(width=64, depth=3, heads=4)),
+    *_cells(
+        "vae",
+        image=_trunk(width=32),
+        smiles=_trunk(width=128, depth=3, heads=4),
+        graph=_trunk(width=96, pair_width=32, depth=3, heads=4),
+        molecule=_trunk(width=96, depth=3, heads=4),
+        protein=_trunk(width=96, depth=3, heads=4),
+    ),
+    # An adversary costs about six times what a denoiser does, and an energy three times: small networks.
+    *_cells(
+        "gan",
+        fit={**_SMALL, "lr": 5e-4},
+        image=_trunk(width=48, patch=4, multipliers=[1], attention=[True]),
+        smiles=_trunk(width=96, depth=3, heads=4),
+        graph=_trunk(width=64, pair_width=24, depth=3, heads=4),
+        molecule=_trunk(width=64, pair_width=24, depth=3, heads=4),
+        protein=_trunk(width=48, pair_width=16, depth=2, heads=4),
+    ),
+    *_cells(
+        "energy",
+        image=_trunk(width=32),
+        smiles=_trunk(width=128, depth=3, heads=4),
+        graph=_trunk(width=64, pair_width=24, depth=4, heads=4),
+        molecule=_trunk(width=64, pair_width=24, depth=4, heads=4),
+        protein=_trunk(width=64, pair_width=16, depth=3, heads=4),
+    ),
+    *_cells("flow", all={"kind": "continuous"}, image=_trunk(width=32)),
+    *_cells("flow", "coupling", all={"kind": "coupling"}),
 )
 
 _CONSISTENCY = tuple(

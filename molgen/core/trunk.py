@@ -21,6 +21,8 @@ class TrunkSpec:
         context: channels of the global vector (noise levels, conditions).
         pair_out: whether the role reads features of pairs.
         point_out: whether the role reads a displacement per site.
+        pooled: whether the role takes the mean over sites; a trunk over a grid may then give features of
+            coarser cells.
         causal: whether a site may see only sites up to itself, and the trunk is a `CausalTrunk`.
     """
 
@@ -30,6 +32,7 @@ class TrunkSpec:
     context: int = 0
     pair_out: bool = False
     point_out: bool = False
+    pooled: bool = False
     causal: bool = False
 
 
@@ -61,6 +64,8 @@ class Trunk(nn.Module, ABC):
     @abstractmethod
     def forward(self, streams: Streams, mask: Tensor, context: Tensor | None) -> Streams:
         """Features of every site (and pair, and displacement where the spec asks for them).
+
+        Where the spec says `pooled`, sites may be those of a coarser grid.
 
         Arguments:
             streams: input features, with the channels of the spec.

@@ -74,7 +74,8 @@ class UNet(Trunk):
 
     Grids are padded to a multiple of the coarsest stride with zeros and cropped at the end. Two more
     input channels hold the coordinates of each cell, since images are not translation-invariant. The
-    finest resolution works on patches of cells, which saves most of the time and costs little.
+    finest resolution works on patches of cells, which saves most of the time and costs little. Where the
+    features are to be pooled the way up is left out.
 
     Arguments:
         spec: streams in and out; sites only, on a grid `(B, H, W, C)`.
@@ -118,7 +119,7 @@ class UNet(Trunk):
                 "give one per resolution"
             )
         require_divisible("width", width, "groups", groups)
-        self.spec, self.width, self.pair_width, self.patch = spec, out, 0, patch
+        self.spec, self.pair_width, self.patch = spec, 0, patch
         self.stride = patch * 2 ** (len(multipliers) - 1)
         self.context_in = ContextEmbedding(spec.context, 64)
         context = self.context_in.width
@@ -136,6 +137,10 @@ class UNet(Trunk):
                 kept.append(w)
         self.middle = _Level(now, now, context, groups, False)
         self.up = nn.ModuleList()
+        if spec.pooled:
+            self.width, self.norm = now, nn.GroupNorm(groups, now)
+            return
+        self.width = out
         for i, (w, a) in reversed(list(enumerate(zip(widths, attention, strict=True)))):
             for _ in range(blocks + 1):
                 self.up.append(_Level(now + kept.pop(), w, context, groups, a))
@@ -155,6 +160,8 @@ class UNet(Trunk):
             x = layer(x, c) if isinstance(layer, _Level) else layer(x)
             kept.append(x)
         x = self.middle(x, c)
+        if self.spec.pooled:
+            return Streams(F.silu(self.norm(x)).permute(0, 2, 3, 1))
         for layer in self.up:
             if isinstance(layer, _Level):
                 x = layer(torch.cat([x, kept.pop()], 1), c)

@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import GaussianField
@@ -48,6 +49,7 @@ class Encoder(Role):
             point=sum(f.stream == "point" for f in fields.values()),
             context=width,
             pair_out=pairs,
+            pooled=True,
         )
         super().__init__(fields, make_trunk, spec, conditions, width, levels=1)
         self.pairs, self.extensive = pairs, extensive
@@ -75,7 +77,7 @@ class Encoder(Role):
         context = self.embed(time[:, None], labels, count=len(mask))
         out = self.trunk(gather(self.fields, parts, self.dtype), mask, context)
         assert out.site is not None
-        pooled = self._pool(self.gate_site(out.site), mask)
+        pooled = self._pool(self.gate_site(out.site), _coarser(mask, out.site.shape[1:-1]))
         if self.gate_pair is not None and out.pair is not None:
             off = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
             pooled = pooled + self._pool(
@@ -91,3 +93,10 @@ class Encoder(Role):
             return total
         sites = valid.flatten(1).sum(1) if count is None else count
         return total / sites.clamp_min(1)[:, None]
+
+
+def _coarser(mask: Tensor, extent: Sequence[int]) -> Tensor:
+    """The cells of a coarser grid that hold real sites."""
+    if mask.shape[1:] == tuple(extent):
+        return mask
+    return F.adaptive_max_pool2d(mask[:, None].float(), tuple(extent))[:, 0] > 0
