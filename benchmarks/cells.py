@@ -22,6 +22,7 @@ class Cell:
         n: number of samples that its scores use.
         sample: options of `sample`.
         evaluate: options of `evaluate`.
+        likelihood: options of `log_prob`.
         variant: what sets a cell apart from the family's first one on this kind of data.
         options: of the modality.
         teacher: shipped weights that the model is distilled from.
@@ -36,6 +37,7 @@ class Cell:
     n: int = 10_000
     sample: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)
+    likelihood: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     teacher: str = ""

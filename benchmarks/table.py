@@ -1,4 +1,4 @@
-"""`python -m benchmarks table [--readme]`: the table of measured figures, from benchmarks/results."""
+"""`python -m benchmarks table [--readme]`: the tables of measured figures, from benchmarks/results."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cells import CELLS, Cell
 from molgen.core.errors import DataError
 from molgen.core.files import atomic
 
@@ -38,24 +39,93 @@ SHOWN: dict[str, tuple[tuple[str, str], ...]] = {
 """The scores in the table per modality; all scores stand in the JSON files."""
 
 
+HEADLINE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "image": ("MNIST: Frechet distance / floor", ("frechet",)),
+    "smiles": ("QM9 strings: valid x unique %, FCD", ("valid_x_unique", "fcd")),
+    "graph": ("QM9 graphs: valid x unique %, FCD", ("valid_x_unique", "fcd")),
+    "molecule": (
+        "QM9 in 3D: atoms stable %, molecules stable %, valid x unique %",
+        ("atom_stable", "molecule_stable", "valid_x_unique_table"),
+    ),
+    "protein": ("chains: Frechet distance / floor", ("frechet",)),
+}
+"""What a family is compared by on each modality."""
+
+
 def main(argv: list[str]) -> int:
-    """Prints the table, or writes it into the README between its markers."""
+    """Prints the tables, or writes them into the README between its markers and beside the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks table", description=__doc__)
-    parser.add_argument("--readme", action="store_true", help="write it into README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="write README.md and benchmarks/results/README.md"
+    )
     args = parser.parse_args(argv)
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    text = table([r for r in results if r.get("kind") != "conditions"])
-    text += conditions([r for r in results if r.get("kind") == "conditions"])
+    of: dict[str, list[dict[str, Any]]] = {"scores": [], "conditions": [], "likelihood": []}
+    for r in results:
+        of[r.get("kind", "scores")].append(r)
+    short = overview(of["scores"]) + conditions(of["conditions"]) + likelihoods(of["likelihood"])
+    full = table(of["scores"])
     if not args.readme:
-        print(text)
+        print(short, full, sep="\n\n")
         return 0
     page = README.read_text(encoding="utf-8")
     if BEGIN not in page or END not in page:
         raise DataError(f"no line {BEGIN!r} followed by {END!r}", file=README, fix="put them back")
     before, rest = page.split(BEGIN, 1)
     with atomic(README) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+        temporary.write_text(f"{before}{BEGIN}\n{short}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+    with atomic(RESULTS / "README.md") as temporary:
+        temporary.write_text(f"# Measured figures\n\n{full}\n", encoding="utf-8")
     return 0
+
+
+def overview(results: list[dict[str, Any]]) -> str:
+    """Families by kinds of data, the headline figures with the minutes of training behind them."""
+    rows: dict[str, dict[str, str]] = {}
+    for r in results:
+        cell = CELLS.get(r["cell"])
+        if cell is not None and cell.shipped:
+            rows.setdefault(_row(cell), {})[cell.modality] = _headline(cell.modality, r)
+    lines = [
+        f"| | {' | '.join(title for title, _ in HEADLINE.values())} |",
+        f"|---|{'---|' * len(HEADLINE)}",
+        *(
+            f"| {name} | {' | '.join(found.get(m, '-') for m in HEADLINE)} |"
+            for name, found in sorted(rows.items())
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _row(cell: Cell) -> str:
+    kind = cell.variant or cell.model.get("kind", "")
+    return f"{cell.family}, {kind}" if kind else cell.family
+
+
+def _headline(modality: str, r: dict[str, Any]) -> str:
+    scores, minutes = r["scores"], r["training"]["seconds"] / 60
+    parts = []
+    for key in HEADLINE[modality][1]:
+        value = scores.get(key)
+        if value is None:
+            parts.append("-")
+        elif key == "frechet":
+            parts.append(f"{value / scores['floor/frechet']:.1f} x")
+        else:
+            parts.append(f"{value:.2f}" if key == "fcd" else f"{100 * value:.1f}")
+    return f"{', '.join(parts)} ({minutes:.0f} min)"
+
+
+def likelihoods(results: list[dict[str, Any]]) -> str:
+    """What models say of test records, one line each."""
+    lines = [
+        f"- `{r['cell']}` on {r['data']}: {r['nats']:.2f} +- {r['error']:.2f} nats"
+        + (f", {r['bits_per_dim']:.3f} bits per dimension" if "bits_per_dim" in r else "")
+        + f" ({r['likelihood']}; n {r['n']:,}, seed {r['seed']})"
+        for r in results
+    ]
+    head = "\n\nlog p of test records (`python -m benchmarks likelihood CELL`):\n\n"
+    return head + "\n".join(lines) if lines else ""
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -75,8 +145,9 @@ def table(results: list[dict[str, Any]]) -> str:
             f"{training['seconds'] / 60:.0f} min of {_threads(training)}, {training['samples']:,} samples"
         )
         rows.append(
-            f"| `{r['cell']}` | {r['data']} | {figures} | {r['n']:,} | {r['seed']} | {r['options']['steps']} "
-            f"| {r['samples_per_second']:g} | {r['parameters']:,} | {budget} |"
+            f"| `{r['cell']}` | {r['data']} | {figures} | {r['n']:,} | {r['seed']} "
+            f"| {r['options']['steps'] or '-'} | {r['samples_per_second']:g} | {r['parameters']:,} "
+            f"| {budget} |"
         )
     dates = ", ".join(sorted({r["date"] for r in results}))
     machines = ", ".join(sorted({r["machine"] for r in results}))
