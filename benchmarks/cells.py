@@ -107,15 +107,17 @@ def _trunk(**options: Any) -> dict[str, Any]:
     return {"trunk_options": options}
 
 
+_CAUSAL = {"decoder_options": {"width": 128, "depth": 3, "heads": 4}}
+
 _OTHERS = (
     *_cells("autoregressive", molecule=_trunk(width=64, depth=3, heads=4)),
     *_cells(
         "vae",
         image=_trunk(width=32),
-        smiles=_trunk(width=128, depth=3, heads=4),
-        graph=_trunk(width=96, pair_width=32, depth=3, heads=4),
-        molecule=_trunk(width=96, depth=3, heads=4),
-        protein=_trunk(width=96, depth=3, heads=4),
+        smiles=_trunk(width=128, depth=3, heads=4) | _CAUSAL,
+        graph=_trunk(width=64, pair_width=24, depth=3, heads=4) | _CAUSAL,
+        molecule=_trunk(width=96, depth=3, heads=4) | _CAUSAL,
+        protein=_trunk(width=96, depth=3, heads=4) | _CAUSAL,
     ),
     # An adversary costs about six times what a denoiser does, and an energy three times: small networks.
     *_cells(
@@ -152,6 +154,29 @@ _CONSISTENCY = tuple(
     for teacher in _DIFFUSION
 )
 
+_BINARY = (  # likelihoods of statically binarised digits
+    Cell(
+        "energy",
+        "image",
+        "binarized_mnist",
+        model={"kind": "dbm", "hidden": [500, 250, 100]},
+        fit={"batch_size": 100},
+        sample={"sweeps": 1000},
+        likelihood={"chains": 1000, "temperatures": 10_000},
+        variant="dbm",
+    ),
+    Cell(
+        "vae",
+        "image",
+        "binarized_mnist",
+        model=_trunk(width=32),
+        fit=_SMALL,
+        likelihood={"samples": 64},
+        variant="binary",
+    ),
+    Cell("autoregressive", "image", "binarized_mnist", fit=_SMALL, variant="binary"),
+)
+
 _VARIANTS = (  # each trained as long as the row it stands beside
     Cell(
         "diffusion",
@@ -178,4 +203,6 @@ _VARIANTS = (  # each trained as long as the row it stands beside
     ),
 )
 
-CELLS: dict[str, Cell] = {cell.name: cell for cell in (*_DIFFUSION, *_OTHERS, *_CONSISTENCY, *_VARIANTS)}
+CELLS: dict[str, Cell] = {
+    cell.name: cell for cell in (*_DIFFUSION, *_OTHERS, *_CONSISTENCY, *_BINARY, *_VARIANTS)
+}

@@ -215,10 +215,13 @@ class VAEModel(GenerativeModel):
         return bool(self.option("decoder", "independent") == "autoregressive")
 
     def build(self) -> nn.Module:
+        options = self.hyper["decoder_options"]
+        if options is None and self._sequential:
+            options = {}  # a causal trunk is another network than the encoder's
         return Autoencoder(
             self.view.fields,
             self.make_trunk,
-            partial(self.make_trunk, options=self.hyper["decoder_options"]),
+            partial(self.make_trunk, options=options),
             self.conditions,
             self.hyper["latent"],
             self._sequential,
