@@ -15,6 +15,7 @@ from molgen.core.batch import Batch
 from molgen.core.derivatives import differentiable
 from molgen.core.errors import ConfigError, MolgenWarning
 from molgen.core.fields import GaussianField
+from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise
 from molgen.core.roles import Denoiser, Encoder, MakeTrunk
@@ -69,16 +70,16 @@ class GANModel(GenerativeModel):
               L_G &= E[f(C(G(z)) - C(x))], \qquad f(u) = \log(1 + e^{-u})
 
     for which training converges locally. The generator maps noise on every site to the parameters of
-    p(x | .) in one step; classes are drawn hard forwards and soft backwards. Both see a little noise on
-    data and samples, less and less of it, so that reals and one-hot vectors cannot be told apart by
-    their last digit.
+    p(x | .) in one step; classes are drawn hard forwards and soft backwards. What the critic sees has noise
+    on it, of a strength of its own for each pair of datum and sample: else it would tell one-hot vectors and
+    reals apart at a glance, and be flat where the generator needs a slope.
 
     Arguments:
         modality: a registered name or a `Modality`.
         view, trunk, trunk_options: see `GenerativeModel`.
         critic_options: for the critic's trunk; by default those of the generator.
         penalty: :math:`\gamma`, on gradients per standard deviation of the data.
-        blur: noise at the start of training, in standard deviations of the data.
+        blur: the strongest noise, in standard deviations of the data; little is more frequent.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
@@ -86,8 +87,8 @@ class GANModel(GenerativeModel):
 
     Source: Goodfellow et al., Generative Adversarial Nets (2014); Mescheder et al., Which Training Methods
     for GANs do actually Converge? (2018); Huang et al., The GAN is dead; long live the GAN! (2024); Jang et
-    al., Categorical Reparameterization with Gumbel-Softmax (2017); Sonderby et al., Amortised MAP Inference
-    for Image Super-Resolution (2017) for noise on both.
+    al., Categorical Reparameterization with Gumbel-Softmax (2017); Wang et al., Diffusion-GAN (2023) for
+    noise of several strengths.
 
     Example:
         >>> from molgen import GANModel
@@ -110,7 +111,7 @@ class GANModel(GenerativeModel):
         trunk_options: Mapping[str, Any] | None = None,
         critic_options: Mapping[str, Any] | None = None,
         penalty: float = 1.0,
-        blur: float = 0.3,
+        blur: float = 1.0,
         label_dropout: float = 0.1,
         width: int = 128,
     ) -> None:
@@ -147,7 +148,8 @@ class GANModel(GenerativeModel):
         real = self.relaxed(batch)
         fake = gan.generate(mask, labels, noise)
         self._watch(gan, real, fake, mask)
-        real, fake = self._blurred(gan, real, mask, noise), self._blurred(gan, fake, mask, noise)
+        level = self.hyper["blur"] * noise.uniform(mask, ()) ** 2
+        real, fake = (self._blurred(gan, x, level, mask, noise) for x in (real, fake))
         still = {k: v.detach() for k, v in fake.items()}
         truth = gan.judge(real, mask, labels)
         lead = truth - gan.judge(still, mask, labels)
@@ -162,9 +164,12 @@ class GANModel(GenerativeModel):
             "r2": half * self._steepness(gan, still, mask, labels),
         }
 
-    def _blurred(self, gan: Adversaries, x: State, mask: Tensor, noise: Noise) -> State:
-        level = self.hyper["blur"] * (1 - self.progress)
-        return {k: f.project(x[k] + level * f.sd * f.white(mask, noise), mask) for k, f in gan.fields.items()}
+    @staticmethod
+    def _blurred(gan: Adversaries, x: State, level: Tensor, mask: Tensor, noise: Noise) -> State:
+        return {
+            k: f.project(x[k] + per_sample(level, x[k]) * f.sd * f.white(mask, noise), mask)
+            for k, f in gan.fields.items()
+        }
 
     @staticmethod
     def _steepness(gan: Adversaries, x: State, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
