@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import product
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import molgen
 from molgen import EnergyModel
@@ -45,8 +49,181 @@ def test_langevin_keeps_a_gaussian() -> None:
     sd = math.sqrt(float(field.noise(t)[0]) ** 2 + 0.7**2)
     x = {"x": 0.4 + sd * torch.randn(4000, 1, 1, generator=generator(0))}
     for _ in range(30):
-        x = langevin(net, x, t, mask, {}, noise, step=1.0, adjusted=True)
+        x = langevin(net, net.fields, x, t, mask, {}, noise, step=1.0)
     assert stats.kstest(x["x"].flatten().numpy(), "norm", (0.4, sd)).pvalue > 0.01
+
+
+class Known(Energy):
+    """An energy given by a function of the values."""
+
+    def __init__(self, fields: dict[str, Any], law: Callable[[dict[str, Tensor]], Tensor]) -> None:
+        nn.Module.__init__(self)
+        self.fields, self.law = {k: f.relaxed() for k, f in fields.items()}, law
+
+    def forward(self, x: Any, t: Tensor, mask: Tensor, labels: Any) -> Tensor:
+        return self.law(x)
+
+
+CLASSES, ENTRIES = 3, 6
+LITTLE = 0.1  # a time at which chains walk on classes
+UPPER = torch.triu_indices(4, 4, 1)
+BONDS = torch.zeros(ENTRIES, ENTRIES)
+for a, b in [(0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5)]:  # a lattice of 2 x 3 entries
+    BONDS[a, b] = BONDS[b, a] = 0.7
+TILT = torch.randn(ENTRIES, CLASSES, generator=generator(3)) / 2
+STATES = torch.tensor(list(product(range(CLASSES), repeat=ENTRIES)))
+
+
+def potts(classes: Tensor) -> Tensor:
+    """The energy of one-hot vectors `(B, 6, 3)`: neighbours like to be alike."""
+    return -(classes * TILT).sum((1, 2)) - torch.einsum("bik,ij,bjk->b", classes, BONDS, classes) / 2
+
+
+def lattice(pairs: bool) -> tuple[Known, Categorical, Tensor]:
+    """The six entries as sites, or as the pairs of four sites."""
+    field = Categorical(CLASSES, pairs=pairs)
+
+    def law(x: dict[str, Tensor]) -> Tensor:
+        one_hot = (x["x"] + 1) / 2
+        return potts(one_hot[:, UPPER[0], UPPER[1]] if pairs else one_hot)
+
+    return Known({"x": field}, law), field, torch.ones(1, 4 if pairs else ENTRIES, dtype=torch.bool)
+
+
+def placed(states: Tensor, pairs: bool) -> Tensor:
+    """Six classes as values of a field."""
+    if not pairs:
+        return states
+    x = torch.zeros(len(states), 4, 4, dtype=torch.long)
+    x[:, UPPER[0], UPPER[1]] = states
+    return x + x.transpose(1, 2)
+
+
+def fits(states: Tensor, energies: Tensor) -> float:
+    """The p-value of Pearson's test that indices of states are distributed by their energies."""
+    expected = (-energies.double()).softmax(0).numpy() * len(states)
+    seen = np.bincount(states.numpy(), minlength=len(expected))
+    order = np.argsort(expected)
+    bins = np.minimum(np.cumsum(expected[order]) // 20, expected.sum() // 20 - 1).astype(int)
+    grouped = [np.bincount(bins, v[order]) for v in (seen, expected)]
+    kept = grouped[1] > 0
+    return float(stats.chisquare(grouped[0][kept], grouped[1][kept]).pvalue)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_classes_come_to_their_law_from_elsewhere(pairs: bool) -> None:
+    net, field, site = lattice(pairs)
+    n = 4000
+    mask, t, noise = site.expand(n, -1), torch.full((n,), LITTLE), BatchNoise(generator(1))
+    x = {"x": field.relax(placed(torch.full((n, ENTRIES), CLASSES - 1), pairs), mask)}
+    for _ in range(50):
+        x = langevin(net, net.walkers, x, t, mask, {}, noise, step=0.5)
+    values = field.harden(x["x"], mask)
+    assert (field.relax(values, mask) == x["x"]).all()  # vertices, exactly
+    flat = values[:, UPPER[0], UPPER[1]] if pairs else values
+    index = (flat * CLASSES ** torch.arange(ENTRIES - 1, -1, -1)).sum(1)
+    one_hot = F.one_hot(STATES, CLASSES).float()
+    assert fits(index, potts(one_hot)) > 0.01
+    assert fits(index, -(one_hot * TILT).sum((1, 2))) < 1e-6  # the interactions are seen
+
+
+@pytest.mark.parametrize("step", [0.3, 0.6])
+def test_jumps_of_classes_are_in_detailed_balance(step: float) -> None:
+    r""":math:`\pi(x) P(x \to y) = \pi(y) P(y \to x)` for all pairs of states, and chains do move by P."""
+    tilt = torch.tensor([[0.3, -0.4, 0.0], [0.8, 0.1, -0.5]])
+
+    def law(x: dict[str, Tensor]) -> Tensor:
+        a, b = ((x["x"] + 1) / 2).unbind(1)
+        return -(a * tilt[0] + b * tilt[1]).sum(1) - (a * b).sum(1) + a[:, 0] * b[:, 2]
+
+    field = Categorical(3)
+    net = Known({"x": field}, law)
+    walker = net.walkers["x"]
+    states = torch.tensor(list(product(range(3), repeat=2)))
+    count = len(states)
+    mask, t = torch.ones(count, 2, dtype=torch.bool), torch.full((count,), LITTLE)
+    x = field.relax(states, mask)
+    with torch.no_grad():
+        energy, slope = net.slope({"x": x}, t, mask, {})
+    h = step * walker.stride(t)
+    q = torch.stack([walker.log_proposal(y.expand_as(x), x, slope["x"], h, t, mask) for y in x], 1).exp()
+    assert torch.allclose(q.sum(1), torch.ones(count), atol=1e-5)
+    pi = (-energy).softmax(0)
+    move = q * (pi[None] * q.T / (pi[:, None] * q)).clamp_max(1)
+    move = move + torch.diag(1 - move.sum(1))
+    assert torch.allclose(pi[:, None] * move, (pi[:, None] * move).T, atol=1e-6)
+    assert torch.allclose(pi @ move, pi, atol=1e-6)
+    # The chain's own moves, 4000 from every state.
+    many = 4000
+    y = langevin(
+        net,
+        net.walkers,
+        {"x": x.repeat_interleave(many, 0)},
+        t.repeat_interleave(many),
+        mask.repeat_interleave(many, 0),
+        {},
+        BatchNoise(generator(0)),
+        step,
+    )["x"].argmax(-1)
+    arrived = (3 * y[:, 0] + y[:, 1]).reshape(count, many)
+    for row, expected in zip(arrived, move, strict=True):
+        assert fits(row, -expected.clamp_min(1e-12).log()) > 1e-3
+
+
+def test_classes_and_reals_come_to_their_joint_law() -> None:
+    """Classes with a Potts interaction, and a real on every site whose mean and spread tell its class."""
+    means, sds = torch.tensor([-1.0, 0.2, 1.0]), torch.tensor([0.5, 0.8, 0.4])
+    tilt = torch.tensor([[0.5, 0.0, -0.3], [0.0, 0.4, 0.2]])
+
+    def law(x: dict[str, Tensor]) -> Tensor:
+        one_hot, r = (x["kind"] + 1) / 2, x["real"]
+        gauss = (r - means) ** 2 / (2 * sds**2) + sds.log()
+        return ((gauss - tilt) * one_hot).sum((1, 2)) - (one_hot[:, 0] * one_hot[:, 1]).sum(1)
+
+    fields = {"kind": Categorical(3), "real": Continuous(1, noise=(0.8, 160.0))}
+    net, n = Known(fields, law), 4000
+    mask, t, noise = torch.ones(n, 2, dtype=torch.bool), torch.full((n,), LITTLE), BatchNoise(generator(2))
+    x = {"kind": fields["kind"].relax(torch.zeros(n, 2), mask), "real": torch.full((n, 2, 1), 2.0)}
+    for _ in range(250):
+        x = langevin(net, net.walkers, x, t, mask, {}, noise, step=0.5)
+    kinds = x["kind"].argmax(-1)
+    states = torch.tensor(list(product(range(3), repeat=2)))
+    one_hot = F.one_hot(states, 3).float()
+    energies = -(one_hot * tilt).sum((1, 2)) - (one_hot[:, 0] * one_hot[:, 1]).sum(1)
+    assert fits(3 * kinds[:, 0] + kinds[:, 1], energies) > 0.01
+    for k in range(3):
+        own = x["real"].squeeze(-1)[:, 1][kinds[:, 1] == k]
+        assert stats.kstest(own.numpy(), "norm", (float(means[k]), float(sds[k]))).pvalue > 0.01
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_jumps_leave_padding_alone_and_hang_on_the_seed(pairs: bool) -> None:
+    field = Categorical(3, pairs=pairs)
+    net = Known({"x": field}, lambda x: -0.1 * (x["x"].flatten(1).sum(1) + 2) ** 2)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]).bool()
+    ones = torch.ones(2, 4, 4) if pairs else torch.ones(2, 4)
+    start = field.relax(field.project(ones, mask), mask)
+
+    def walk(seed: int, rows: slice = slice(None), sites: int = 4) -> Tensor:
+        own = mask[rows, :sites]
+        x = start[rows, :sites, :sites] if pairs else start[rows, :sites]
+        noise, t = SampleNoise(seed, [4, 5][rows]), torch.full((len(own),), LITTLE)
+        for _ in range(8):
+            x = langevin(net, net.walkers, {"x": x}, t, own, {}, noise, step=1.0)["x"]
+        return x
+
+    both = walk(0)
+    assert (both == walk(0)).all() and (both != start).any() and (both != walk(1)).any()
+    assert (both == field.relax(field.harden(both, mask), mask)).all()
+    alone = walk(0, slice(1, 2), 3)[0]
+    assert (alone == (both[1, :3, :3] if pairs else both[1, :3])).all()
+
+
+def test_annealed_chains_of_classes_end_at_the_data() -> None:
+    model, _, _ = independent(Categorical(3, marginal=[0.6, 0.3, 0.1]), 1)
+    mask = torch.ones(3000, 1, dtype=torch.bool)
+    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=60)["x"].flatten()
+    assert fits(x, -torch.tensor([0.6, 0.3, 0.1]).log()) > 0.01
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -97,15 +274,20 @@ def test_chains_travel_from_noise_to_data_and_begin_anew() -> None:
     net = cast(Energy, model.trained).train()
     model.progress = 1.0
     seen = [net.times.clone()]
-    batch = model.encode(records("smiles")[:8])
+    batch, walking = model.encode(records("smiles")[:8]), 0
     for i in range(6):
         terms = model.losses(net, batch, BatchNoise(generator(i)))
         assert torch.isfinite(terms["contrast"])
         seen.append(net.times.clone())
+        for k, f in net.walkers.items():
+            x, down = getattr(net, f"chain_{k}"), f.walks(net.times)
+            assert (f.vertex(x.argmax(-1), net.chains) == x)[down].all()
+            walking += int(down.sum())
     for before, after in zip(seen, seen[1:], strict=False):
         born = after == 1
         assert torch.allclose(after[~born], before[~born] - 0.25, atol=1e-5)
         assert (before[born] <= 0.25 + 1e-5).all()
+    assert walking  # some chains were strings, not reals
     # The contrast pushes the energy of data down and that of chains up.
     slope = torch.autograd.grad(terms["contrast"], [p for p in net.parameters()][-1], allow_unused=True)[0]
     assert slope is not None and torch.isfinite(slope).all()

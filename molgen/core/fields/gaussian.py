@@ -16,6 +16,7 @@ from molgen.core.schedules import GaussianSchedule, StraightSchedule, Window
 from molgen.core.waves import waves
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+STILL = 1e-6  # the length of a step that is none
 
 
 class GaussianField(Field):
@@ -204,6 +205,35 @@ class GaussianField(Field):
         weight = (sigma**2 + self.sd**2) / (sigma * self.sd) ** 2
         error = self.offset(x0, truth) * self.valid(mask)
         return self.inner(error, error) * self._axes / self._dimension(mask) * weight * self.window.active(t)
+
+    def grounded(self) -> Self:
+        """The field as Markov chains walk on it: classes are vertices once little noise is left."""
+        return self
+
+    def walks(self, t: Tensor) -> Tensor:
+        """Whether values are vertices at this time, to be changed by jumps alone, `(B,)`."""
+        return torch.zeros_like(t, dtype=torch.bool)
+
+    def stride(self, t: Tensor) -> Tensor:
+        """The unit of the length of a step that follows the slope of an energy, `(B,)`."""
+        return self.noise(t)
+
+    def propose(self, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+        r"""A move of length h down the slope of an energy: a draw of
+
+        .. math:: q(y | x) \propto e^{-|y - x + \frac{h^2}{2} \nabla E(x)|^2 / 2 h^2}
+
+        over the values that the field has at this time, as `log_proposal` tells: Langevin's step on reals.
+        Where h is zero, nothing moves.
+        """
+        h = per_sample(h, x)
+        return self.project(x - h**2 / 2 * slope + h * self.white(mask, noise), mask)
+
+    def log_proposal(self, y: Tensor, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        """log q(y | x) of `propose` but for a constant of h, `(B,)`."""
+        h = per_sample(h.clamp_min(STILL), x)
+        white = self.offset(y, x) / h + h / 2 * slope
+        return -self.inner(white, white) / 2
 
     # -- the flow from data to noise, and its density
 

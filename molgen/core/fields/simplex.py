@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from molgen.core.fields.field import own_shape
-from molgen.core.fields.gaussian import GaussianField
+from molgen.core.densities import pick
+from molgen.core.fields.field import own_shape, per_sample
+from molgen.core.fields.gaussian import STILL, GaussianField
 from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, Window
 
 _CERTAIN = 100.0  # more than a network says against it, and far from overflow
+_GROUND = 0.6  # noise under which chains walk on the vertices, which are 2.8 apart
+_LEAP = 3.2  # so that a step of 0.3 tries about one jump a molecule
 
 
 @final
@@ -36,7 +40,11 @@ class Simplex(GaussianField):
         noise: smallest and largest noise.
         window, weight: as for `Continuous`.
 
-    Source: Dieleman et al., Continuous Diffusion for Categorical Data (2022); Eijkelboom et al.,
+    Chains that follow an energy walk on the vertices once little noise is left (`grounded`): relaxed
+    classes could go anywhere between them.
+
+    Source: Zhang et al., A Langevin-like Sampler for Discrete Distributions (2022) for these walks;
+    Dieleman et al., Continuous Diffusion for Categorical Data (2022); Eijkelboom et al.,
     Variational Flow Matching (2024).
 
     Example:
@@ -152,6 +160,66 @@ class Simplex(GaussianField):
         if self.rank == "pair":  # each number stands in the tensor twice
             gradient = gradient + gradient.transpose(1, 2)
         return self.tangent(gradient, mask)
+
+    # -- walks on the vertices, where there is little noise
+
+    ground: float = 0.0
+    """The noise below which values are vertices; none by default."""
+
+    def grounded(self) -> Self:
+        field = copy.copy(self)
+        field.ground = _GROUND
+        return field
+
+    def walks(self, t: Tensor) -> Tensor:
+        return self.noise(t) < self.ground
+
+    def vertex(self, classes: Tensor, mask: Tensor) -> Tensor:
+        """The values that stand for classes."""
+        return self.project(2 * F.one_hot(classes, self.channels).float() - 1, mask)
+
+    def perturb(self, x0: Tensor, white: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        return self._either(t, x0, super().perturb(x0, white, t, mask))
+
+    def moved(
+        self,
+        x: Tensor,
+        x0: Tensor,
+        t: Tensor,
+        s: Tensor,
+        mask: Tensor,
+        noise: Noise,
+        eta: float = 0.0,
+        scale: float = 1.0,
+    ) -> Tensor:
+        y = super().moved(x, x0, t, s, mask, noise, eta, scale)
+        # Vertices stay where they are; reals that come to the ground go to the likeliest vertex.
+        return self._either(t, x, self._either(s, self.vertex(x0.argmax(-1), mask), y))
+
+    def stride(self, t: Tensor) -> Tensor:
+        # Vertices are as far apart whatever the noise; a step as short as it would freeze the chain.
+        return torch.where(self.walks(t), torch.full_like(t, _LEAP), self.noise(t))
+
+    def propose(self, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+        y = super().propose(x, slope, h, t, mask, noise)
+        if not self.ground:
+            return y
+        u = self.project(noise.uniform(mask, own_shape(mask, 1, axes=self._axes)), mask).squeeze(-1)
+        jump = pick(self._log_jumps(x, slope, h).exp(), u)
+        return self._either(t, self.vertex(jump, mask), y)
+
+    def log_proposal(self, y: Tensor, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        jumps = (self._log_jumps(x, slope, h) * (y + 1) / 2 * self.valid(mask)).flatten(1).sum(1)
+        return self._either(t, jumps / self._axes, super().log_proposal(y, x, slope, h, t, mask))
+
+    def _log_jumps(self, x: Tensor, slope: Tensor, h: Tensor) -> Tensor:
+        """log q of every class of every entry; all jump at once."""
+        # Two vertices differ by 2 in two numbers, so that |y - x|^2 is 8.
+        apart = 4 / per_sample(h.clamp_min(STILL), x) ** 2
+        return (apart * (x + 1) / 2 - slope).log_softmax(-1)
+
+    def _either(self, t: Tensor, vertices: Tensor, reals: Tensor) -> Tensor:
+        return torch.where(per_sample(self.walks(t), reals), vertices, reals)
 
     # -- relaxation
 

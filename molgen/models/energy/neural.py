@@ -69,6 +69,11 @@ class Energy(nn.Module):
             parts.append(torch.where(f.window.active(t), own, torch.zeros_like(own)))
         return torch.stack(parts).sum(0)
 
+    @property
+    def walkers(self) -> dict[str, GaussianField]:
+        """The fields as chains walk on them: at the level of data, on the classes themselves."""
+        return {k: f.grounded() for k, f in self.fields.items()}
+
     def slope(self, x: State, t: Tensor, mask: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, State]:
         """E and its gradient in the geometry of each field."""
         with differentiable() as training:
@@ -103,7 +108,8 @@ class EnergyModel(GenerativeModel):
 
     where :math:`x^-` are persistent chains that follow Langevin dynamics from noise to data, and over again.
     Samples come from Markov chains that see nothing but the scalar energy: noise is taken away level by
-    level, with Langevin steps at each.
+    level, with Langevin steps at each. Where little noise is left, classes are no longer relaxed: chains
+    jump from class to class, as the slope of the energy proposes and Metropolis accepts.
 
     Arguments:
         modality: a registered name or a `Modality`.
@@ -113,7 +119,7 @@ class EnergyModel(GenerativeModel):
         contrast: c.
         chains: persistent chains.
         steps: levels of noise in sampling.
-        corrections: Langevin steps at each level.
+        corrections: Langevin steps at each level; jumps of classes profit from several.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
@@ -121,6 +127,7 @@ class EnergyModel(GenerativeModel):
 
     Source: Salimans and Ho, Should EBMs Model the Energy or the Score? (2021); Song and Ermon, Generative
     Modeling by Estimating Gradients of the Data Distribution (2019); Tieleman (2008) for persistent chains;
+    Zhang et al., A Langevin-like Sampler for Discrete Distributions (2022) for jumps of classes;
     Du et al., Reduce, Reuse, Recycle (2023); Balcerak et al., Energy Matching (2025) for contrast after
     warm-up; Neal, Annealed Importance Sampling (2001).
 
@@ -218,7 +225,7 @@ class EnergyModel(GenerativeModel):
         s = (t - 1 / self.hyper["steps"]).clamp_min(1e-3)
         x = self._kernel(net, x, t, s, mask, {}, noise)
         few, own = slice(None, count), batch.mask[:count]
-        data = {k: f.perturb(x0[k][few], f.white(own, noise), s, own) for k, f in net.fields.items()}
+        data = {k: f.perturb(x0[k][few], f.white(own, noise), s, own) for k, f in net.walkers.items()}
         # Where they have arrived, chains begin anew.
         end = s <= 1e-3
         net.times[turn] = torch.where(end, torch.ones_like(s), s)
@@ -258,13 +265,15 @@ class EnergyModel(GenerativeModel):
         r"""From time t to s: a Langevin step that takes away noise, then some that keep the level.
 
         The first moves by :math:`-(\sigma_t^2 - \sigma_s^2) \nabla E` and adds as much fresh noise as
-        brings it to level s; the others are those of `langevin`.
+        brings it to level s; the others are those of `langevin`, judged by Metropolis where classes jump.
         """
+        fields = net.walkers
+        jumps = torch.stack([f.walks(s) & f.window.active(s) for f in fields.values()]).any(0)
         with torch.no_grad():
             clean = net.denoise(x, t, mask, labels)
-            x = {k: f.moved(x[k], clean[k], t, s, mask, noise, eta=1.0) for k, f in net.fields.items()}
+            x = {k: f.moved(x[k], clean[k], t, s, mask, noise, eta=1.0) for k, f in fields.items()}
             for _ in range(self.hyper["corrections"] if corrections is None else corrections):
-                x = langevin(net, x, s, mask, labels, noise)
+                x = langevin(net, fields, x, s, mask, labels, noise, adjusted=jumps)
         return x
 
     def generate(
@@ -295,7 +304,7 @@ class EnergyModel(GenerativeModel):
         else:
             t = torch.full((len(mask),), level, device=mask.device)
             x0 = self.relaxed(init)
-            x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.fields.items()}
+            x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.walkers.items()}
         times = level * time_grid(steps, net.fields, mask)
         for t, s in pairwise(times):
             # The last step leaves no noise, and nothing to correct.
@@ -390,43 +399,48 @@ class EnergyModel(GenerativeModel):
         log_w = log_w - torch.stack([f.log_prior(x[k], mask) for k, f in net.fields.items()]).sum(0)
         for t, s in pairwise(times):
             log_w = log_w + net(x, t, mask, {}) - net(x, s, mask, {})
-            x = langevin(net, x, s, mask, {}, noise, step, adjusted=True)
+            x = langevin(net, net.fields, x, s, mask, {}, noise, step)
         return Partition.of(log_w)
 
 
 @torch.no_grad()
 def langevin(
     net: Energy,
+    fields: Mapping[str, GaussianField],
     x: State,
     t: Tensor,
     mask: Tensor,
     labels: Mapping[str, Tensor],
     noise: Noise,
     step: float = 0.3,
-    adjusted: bool = False,
+    adjusted: bool | Tensor = True,
 ) -> State:
-    r"""A step of Langevin dynamics at time t, of length `step` in standard deviations of the noise.
+    r"""A step of Langevin dynamics at time t: every field proposes a move down the slope of the energy,
 
-    .. math:: x' = x - \frac{h^2}{2} \nabla E(x) + h \varepsilon
+    .. math:: q(y | x) \propto e^{-|y - x + \frac{h^2}{2} \nabla E(x)|^2 / 2 h^2},
 
-    `adjusted` accepts or rejects it as Metropolis does, so that :math:`e^{-E}` is kept exactly.
+    over its reals, or over its classes where it walks on them, and Metropolis accepts all of them together
+    with probability :math:`\min(1, e^{E(x) - E(y)} q(x | y) / q(y | x))`, so that :math:`e^{-E}` is kept
+    exactly.
 
-    Source: Roberts and Tweedie, Exponential Convergence of Langevin Distributions (1996).
+    Arguments:
+        fields: of the energy, or `walkers`, as the values are.
+        step: h in strides of the fields; of reals, in standard deviations of the noise.
+        adjusted: which samples Metropolis judges, all or `(B,)`; others move in any case.
+
+    Source: Roberts and Tweedie, Exponential Convergence of Langevin Distributions (1996); Grathwohl et al.,
+    Oops I Took A Gradient (2021) and Zhang et al., A Langevin-like Sampler for Discrete Distributions (2022).
     """
+    judged = torch.as_tensor(adjusted, device=mask.device).expand(len(mask))
     energy, slope = net.slope(x, t, mask, labels)
-    h = {k: step * f.noise(t, x[k]) for k, f in net.fields.items()}
-    live = {k: f.window.active(t) for k, f in net.fields.items()}
-    y, forth = {}, torch.zeros_like(energy)
-    for k, f in net.fields.items():
-        white = f.white(mask, noise) * per_sample(live[k], x[k])
-        y[k] = f.project(x[k] - h[k] ** 2 / 2 * slope[k] * per_sample(live[k], x[k]) + h[k] * white, mask)
-        forth = forth - f.inner(white, white) / 2
-    if not adjusted:
+    h = {k: step * f.stride(t) * f.window.active(t) for k, f in fields.items()}
+    y = {k: f.propose(x[k], slope[k], h[k], t, mask, noise) for k, f in fields.items()}
+    if not judged.any():
         return y
     ahead, back = net.slope(y, t, mask, labels)
-    returned = torch.zeros_like(energy)
-    for k, f in net.fields.items():
-        white = f.offset(x[k], y[k]) / h[k] + h[k] / 2 * back[k] * per_sample(live[k], x[k])
-        returned = returned - f.inner(white, white) / 2
-    accept = noise.uniform(mask, ()).clamp_min(1e-12).log() < energy - ahead + returned - forth
+    gain = energy - ahead
+    for k, f in fields.items():
+        gain = gain + f.log_proposal(x[k], y[k], back[k], h[k], t, mask)
+        gain = gain - f.log_proposal(y[k], x[k], slope[k], h[k], t, mask)
+    accept = (noise.uniform(mask, ()).clamp_min(1e-12).log() < gain) | ~judged
     return {k: torch.where(per_sample(accept, x[k]), y[k], x[k]) for k in x}
