@@ -21,6 +21,8 @@ class TrunkSpec:
         context: channels of the global vector (noise levels, conditions).
         pair_out: whether the role reads features of pairs.
         point_out: whether the role reads a displacement per site.
+        calls: how often the role runs the trunk on one sample; the more often, the smaller a modality's
+            default should be.
         causal: whether a site may see only sites up to itself, and the trunk is a `CausalTrunk`.
     """
 
@@ -30,6 +32,7 @@ class TrunkSpec:
     context: int = 0
     pair_out: bool = False
     point_out: bool = False
+    calls: int = 1
     causal: bool = False
 
 

@@ -39,7 +39,7 @@ class Conditioner(Role):
         for name, f in fields.items():
             wide[f.rank] += channels[name] + 1
         pairs = wide["pair"] > 0
-        spec = TrunkSpec(site=wide["site"], pair=wide["pair"], context=width, pair_out=pairs)
+        spec = TrunkSpec(site=wide["site"], pair=wide["pair"], context=width, pair_out=pairs, calls=layers)
         super().__init__(fields, make_trunk, spec, conditions, width, levels=2)
         self.layers, self.channels, self.outputs = layers, dict(channels), outputs
         self.heads = nn.ModuleDict()
