@@ -20,9 +20,10 @@ class CouplingKind(Invertible):
     """Rational-quadratic spline couplings with linear tails, and invertible mixings of channels.
 
     In each layer one half of the reals goes through splines that the trunk says from the other half:
-    halves of the sites (and of the pairs, each once), then halves of the channels. On grids, blocks of
-    2 x 2 sites become channels; after the layers of one resolution half of the channels is done, and the
-    other half goes on at the next. One trunk serves all layers of a resolution.
+    halves of the channels, then halves of the sites (and of the pairs, each once). On grids, blocks of
+    2 x 2 sites become channels, whose halves are the colours of a checkerboard; after the layers of one
+    resolution half of the channels is done, and the other half goes on at the next. One trunk serves all
+    layers of a resolution.
 
     Source: Durkan et al., Neural Spline Flows (2019); Kingma and Dhariwal, Glow (2018); Dinh et al.,
     Density Estimation using Real NVP (2017).
@@ -79,5 +80,5 @@ class CouplingKind(Invertible):
             transform.outputs,
             model.hyper["width"],
         )
-        mixings = [Mixing(channels, seed) for seed in range(count)]
+        mixings = [Mixing(channels) for _ in range(count)]
         return Coupling(conditioner, count, transform, halving, mixings)
