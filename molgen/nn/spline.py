@@ -50,7 +50,7 @@ def spline(x: Tensor, raw: Tensor, bound: float, inverse: bool = False) -> tuple
     # Bins come first: short rows are slow on a CPU.
     raw = raw.movedim(-1, 0).contiguous()
     slopes = F.pad(_LEAST + F.softplus(raw[2 * bins :] + _UNIT), (0, 0) * x.dim() + (1, 1), value=1.0)
-    knots = torch.stack([*_knots(raw[: 2 * bins].unflatten(0, (2, bins)), bound), slopes])
+    knots = torch.stack([*_knots(raw[: 2 * bins].reshape(2, bins, *x.shape), bound), slopes])
     given, inside = x, x.abs() < bound
     # Outside, a number of the interval stands in, so that no gradient there is infinite.
     x = torch.where(inside, x, torch.zeros_like(x))

@@ -12,6 +12,7 @@ from molgen.core.conditions import Condition
 from molgen.core.fields import Field
 from molgen.core.roles.role import MakeTrunk, Role, gather, preserving
 from molgen.core.trunk import TrunkSpec
+from molgen.nn.linear import Linear
 
 
 @final
@@ -47,7 +48,7 @@ class Conditioner(Role):
             size = self.trunk.width if f.rank == "site" else self.trunk.pair_width
             for layer in range(layers):
                 # Silent at the start: every layer begins as the identity.
-                head = preserving(nn.Linear(size, channels[name] * outputs), 0.0)
+                head = preserving(Linear(size, channels[name] * outputs), 0.0)
                 self.heads[f"layer_{layer}_field_{name}"] = head
 
     def forward(
