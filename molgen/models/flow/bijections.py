@@ -54,6 +54,15 @@ class Bijection(nn.Module, ABC):
     def inverse(self, z: State, sites: Sites) -> State:
         """What `forward` takes to `z`."""
 
+    def place(self, u: State, middle: Callable[[], State], sites: Sites) -> tuple[State, Tensor]:
+        """Where in their cells values lie, in (0, 1), and the log-density of that, `(B,)`; uniform here.
+
+        Arguments:
+            u: uniform in (0, 1), of the discrete fields.
+            middle: gives the reals in the middle of each value's cell.
+        """
+        return u, torch.zeros(len(sites.mask), device=sites.mask.device)
+
 
 @final
 class Chain(Bijection):
@@ -349,3 +358,47 @@ class Coupling(Bijection):
                 assert isinstance(mixing, Bijection)
                 z = mixing.inverse(z, sites)
         return z
+
+
+def beside(x: Tensor, layer: int) -> Tensor:
+    """The whole first half of the channels, and of the second half even and odd places in turn."""
+    first, second = x.chunk(2, -1)
+    return torch.cat([torch.ones_like(first, dtype=torch.bool), alternating(second, layer)], -1)
+
+
+@final
+class Dequantized(Bijection):
+    r"""A bijection that is told where in their cells discrete values lie by a flow q(u | x) of its own.
+
+    .. math:: \log p(x) \ge E_{q(u | x)}[\log p(x, u) - \log q(u | x)]
+
+    Arguments:
+        inner: the bijection.
+        within: maps uniform numbers of [-1, 1] to such, given the middles of the cells; the middles are
+            the first half of its channels and stay as they are.
+        coarse: whether `within` works on blocks of 2 x 2 sites of a grid.
+
+    Source: Ho et al., Flow++ (2019).
+    """
+
+    def __init__(self, inner: Bijection, within: Coupling, coarse: bool) -> None:
+        super().__init__()
+        self.inner, self.within, self.coarse = inner, within, coarse
+
+    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+        out: tuple[State, Tensor] = self.inner(z, sites)
+        return out
+
+    def inverse(self, z: State, sites: Sites) -> State:
+        return self.inner.inverse(z, sites)
+
+    def place(self, u: State, middle: Callable[[], State], sites: Sites) -> tuple[State, Tensor]:
+        parts = {k: (m, 2 * u[k] - 1) for k, m in middle().items()}
+        if self.coarse:
+            parts, sites = {k: (_squeezed(m), _squeezed(v)) for k, (m, v) in parts.items()}, sites.coarse()
+        placed, log_det = self.within({k: torch.cat(both, -1) for k, both in parts.items()}, sites)
+        where = {k: v.chunk(2, -1)[1] for k, v in placed.items()}
+        if self.coarse:
+            where = {k: _spread(v) for k, v in where.items()}
+        # Rounding may not leave the cell.
+        return {k: ((v + 1) / 2).clamp(1e-6, 1 - 1e-6) for k, v in where.items()}, -log_det
