@@ -52,7 +52,7 @@ class ConvNet(Trunk):
         torch.Size([2, 7, 5, 8])
     """
 
-    def __init__(self, spec: TrunkSpec, *, width: int = 48, depth: int = 2) -> None:
+    def __init__(self, spec: TrunkSpec, *, width: int = 48, depth: int = 1) -> None:
         super().__init__()
         if spec.pair or spec.point or spec.pair_out or spec.point_out:
             raise ConfigError("ConvNet has a site stream only; use PairTransformer for pairs and points")

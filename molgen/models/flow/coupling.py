@@ -42,7 +42,7 @@ class CouplingKind(Invertible):
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {
-        "layers": 6,
+        "layers": 4,
         "bins": 8,
         "bound": 5.0,
         "scales": 2,

@@ -44,7 +44,7 @@ class FlowModel(GenerativeModel):
         pairing: whether noise is paired with data by optimal transport (continuous).
         solver: default solver, one of ``euler, heun, dpm_2m`` (continuous).
         steps: default number of steps, 1 to 1000 (continuous).
-        layers: number of couplings (coupling: at each resolution of a grid, 6; nice: 4).
+        layers: number of couplings, 4 (coupling: at each resolution of a grid).
         bins: bins of a spline, 8 (coupling).
         bound: splines are the identity beyond so many standard deviations, 5 (coupling).
         scales: resolutions of a grid at most, 2 (coupling).
