@@ -23,6 +23,8 @@ class TrunkSpec:
         point_out: whether the role reads a displacement per site.
         pooled: whether the role takes the mean over sites; a trunk over a grid may then give features of
             coarser cells.
+        calls: how often the role runs the trunk on one sample; the more often, the smaller a modality's
+            default should be.
         causal: whether a site may see only sites up to itself, and the trunk is a `CausalTrunk`.
     """
 
@@ -33,6 +35,7 @@ class TrunkSpec:
     pair_out: bool = False
     point_out: bool = False
     pooled: bool = False
+    calls: int = 1
     causal: bool = False
 
 

@@ -47,21 +47,17 @@ def spline(x: Tensor, raw: Tensor, bound: float, inverse: bool = False) -> tuple
         (True, True, -7.0)
     """
     bins = (raw.shape[-1] + 1) // 3
-    widths, heights, slopes = torch.split(raw, [bins, bins, bins - 1], -1)
-    xs, ys = _knots(widths, bound), _knots(heights, bound)
-    slopes = F.pad(_LEAST + F.softplus(slopes + _UNIT), (1, 1), value=1.0)
+    # Bins come first: short rows are slow on a CPU.
+    raw = raw.movedim(-1, 0).contiguous()
+    slopes = F.pad(_LEAST + F.softplus(raw[2 * bins :] + _UNIT), (0, 0) * x.dim() + (1, 1), value=1.0)
+    knots = torch.stack([*_knots(raw[: 2 * bins].reshape(2, bins, *x.shape), bound), slopes])
     given, inside = x, x.abs() < bound
     # Outside, a number of the interval stands in, so that no gradient there is infinite.
     x = torch.where(inside, x, torch.zeros_like(x))
-    found = torch.searchsorted(
-        (ys if inverse else xs)[..., 1:-1].contiguous(), x[..., None].contiguous(), right=True
-    )
-
-    def at(values: Tensor) -> Tensor:
-        return values.gather(-1, found).squeeze(-1)
-
-    x0, y0, d0, d1 = at(xs[..., :-1]), at(ys[..., :-1]), at(slopes[..., :-1]), at(slopes[..., 1:])
-    w, h = at(xs.diff(dim=-1)), at(ys.diff(dim=-1))
+    found = (x >= knots[int(inverse), 1:-1]).sum(0)
+    ends = torch.stack([found, found + 1]).expand(3, 2, *x.shape)
+    (x0, x1), (y0, y1), (d0, d1) = knots.gather(1, ends).unbind(0)
+    w, h = x1 - x0, y1 - y0
     s = h / w
     bend = d0 + d1 - 2 * s
     if inverse:
@@ -82,8 +78,9 @@ def spline(x: Tensor, raw: Tensor, bound: float, inverse: bool = False) -> tuple
 
 
 def _knots(raw: Tensor, bound: float) -> Tensor:
-    """K + 1 rising knots from `-bound` to `bound`."""
-    bins = raw.shape[-1]
-    shares = _LEAST + (1 - _LEAST * bins) * raw.softmax(-1)
-    inner = 2 * bound * shares[..., :-1].cumsum(-1) - bound
-    return F.pad(F.pad(inner, (1, 0), value=-bound), (0, 1), value=bound)
+    """K + 1 rising knots from `-bound` to `bound`, `(2, K + 1, ...)` from `(2, K, ...)`."""
+    bins = raw.shape[1]
+    shares = _LEAST + (1 - _LEAST * bins) * raw.softmax(1)
+    inner = 2 * bound * shares[:, :-1].cumsum(1) - bound
+    end = torch.full_like(inner[:, :1], bound)
+    return torch.cat([-end, inner, end], 1)

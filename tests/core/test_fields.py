@@ -10,6 +10,7 @@ from torch import Tensor
 
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions, Simplex
+from molgen.core.fields.cells import log_normal, probabilities
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.core.schedules import GaussianSchedule, Window
 
@@ -17,6 +18,7 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
 FIELDS: dict[str, Field] = {
     "continuous": Continuous(2),
     "levels": Continuous(2, levels=256),
+    "shares": Continuous(2, levels=256, shares=[1.0, *[0.01] * 254, 0.0]),
     "positions": Positions(sd=1.4),
     "angles": Angles(2),
     "mask": Categorical(4),
@@ -225,11 +227,11 @@ def test_preconditioning_is_exact_for_independent_classes(name: str) -> None:
     assert torch.allclose(got * valid, exact * valid, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["continuous", "levels", "angles", "mask", "pairs"])
+@pytest.mark.parametrize("name", ["continuous", "levels", "shares", "angles", "mask", "marginal", "pairs"])
 def test_quantize_inverts_dequantize(name: str) -> None:
     field = FIELDS[name]
     x0 = data(field)
-    if name == "levels":
+    if name in ("levels", "shares"):
         x0 = field.quantize(x0, MASK)
     shape = (*x0.shape[: 3 if field.rank == "pair" else 2], field.cells)
     u = torch.rand(shape, generator=generator(3))
@@ -240,15 +242,39 @@ def test_quantize_inverts_dequantize(name: str) -> None:
     assert (z * ~MASK.reshape(2, 5, *(1,) * (z.dim() - 2))).abs().sum() == 0
 
 
-def test_the_argmax_bound_is_tight_where_the_reals_are_gumbel() -> None:
-    """If z has the density of K independent Gumbel variables, every class has probability 1 / K exactly."""
-    field, mask = Categorical(5), torch.ones(1, 3, dtype=torch.bool)
-    x, u = torch.tensor([[0, 2, 4]]), torch.rand(1, 3, 5, generator=generator(0))
-    z, volume = field.dequantize(x, u, mask)
-    sd = math.pi / math.sqrt(6)
-    gumbel = z * sd + 0.5772
-    log_p = (-gumbel - (-gumbel).exp()).sum(-1) + 5 * math.log(sd)
-    assert torch.allclose(log_p + volume, torch.full((1, 3), -math.log(5)), atol=1e-4)
+SHARES = [0.7, 0.0, 0.05, 0.2, 0.05]
+
+
+@pytest.mark.parametrize("name", ["classes", "pairs of classes", "levels"])
+def test_cells_of_normal_reals_are_as_probable_as_their_values(name: str) -> None:
+    """Wherever z lies in the cell of x, N(z) times the volume is p(x); and normal z fall there as often."""
+    field: Field
+    if name == "levels":
+        field = Continuous(1, levels=5, shares=SHARES)
+        every = torch.linspace(-1, 1, 5)[None, :, None]
+    else:
+        field = Categorical(5, marginal=SHARES, pairs=name != "classes")
+        every = torch.arange(5)[None]
+    n, p = every.shape[1], probabilities(SHARES)
+    mask = torch.ones(1, n, dtype=torch.bool)
+    shape = (1, n, field.cells)
+    if field.rank == "pair":  # values stand above the diagonal
+        every = torch.zeros(1, n, n, dtype=torch.long)
+        every[0, 0, 1:] = every[0, 1:, 0] = torch.arange(1, n)
+        shape = (1, n, n, field.cells)
+    u = torch.rand(shape, generator=generator(0))
+    u = u if field.rank == "site" else (u + u.transpose(1, 2)) / 2
+    z, volume = field.dequantize(every, u, mask)
+    log_p = log_normal(z).sum(-1) + volume
+    if field.rank == "pair":
+        assert torch.allclose(log_p[0, 0, 1:].double(), p[1:].log(), atol=1e-4)
+        return
+    assert torch.allclose(log_p[0].double(), p.log(), atol=1e-4)
+    many = torch.randn(1, 40_000, field.cells, generator=generator(1))
+    values = field.quantize(many, torch.ones(1, 40_000, dtype=torch.bool))
+    level = values.flatten() if name == "classes" else ((values.flatten() + 1) * 2).round().long()
+    shares = torch.bincount(level, minlength=5) / 40_000
+    assert torch.allclose(shares.double(), p, atol=4 * (0.25 / 40_000) ** 0.5)
 
 
 def test_drawing_from_a_relaxed_class_follows_its_probabilities() -> None:

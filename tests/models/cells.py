@@ -60,6 +60,8 @@ def tiny(name: str, family: str = "diffusion", **options: Any) -> GenerativeMode
     family, _, kind = family.partition("-")
     if kind:
         options = {"kind": kind, "layers": 4, **options}
+    if kind == "coupling" and name == "image":
+        trunk = {"width": 16, "depth": 1}
     if kind == "nice" and name == "image":
         trunk = {}  # the network reads the whole image as a vector
     make = molgen.list_families()[family]

@@ -110,19 +110,19 @@ class Local(torch.nn.Module):
 
 def stack(grid: bool, transform: Any, partition: Any, mixing: bool) -> Coupling:
     channels = {"a": 2} if grid else {"a": 2, "b": 2}
-    mixings = [Mixing(channels, i) for i in range(4)] if mixing else []
+    mixings = [Mixing(channels) for _ in range(4)] if mixing else []
     return Coupling(Local(transform.outputs), 4, transform, partition, mixings)
 
 
 LAYERS: dict[str, tuple[bool, Any]] = {
-    "mixing": (False, lambda: Mixing({"a": 2, "b": 2}, 0)),
+    "mixing": (False, lambda: Mixing({"a": 2, "b": 2})),
     "scaling": (False, lambda: Scaling({"a": (2,), "b": (2,)})),
     "splines": (False, lambda: stack(False, Spline(6, 4.0), halving, True)),
     "shifts": (False, lambda: stack(False, Shift(), alternating, False)),
-    "chain": (False, lambda: Chain(Mixing({"a": 2, "b": 2}, 1), Scaling({"a": (2,), "b": (2,)}))),
+    "chain": (False, lambda: Chain(Mixing({"a": 2, "b": 2}), Scaling({"a": (2,), "b": (2,)}))),
     "grid": (
         True,
-        lambda: Coarse(Chain(Mixing({"a": 4}, 2), Half(stack(True, Spline(6, 4.0), halving, True)))),
+        lambda: Coarse(Chain(Mixing({"a": 4}), Half(stack(True, Spline(6, 4.0), halving, True)))),
     ),
 }
 

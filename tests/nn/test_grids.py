@@ -8,6 +8,7 @@ import torch
 from molgen.core.errors import ConfigError
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.nn.check import assert_close
+from molgen.nn.convnet import ConvNet
 from molgen.nn.layers import rotary, rotate
 from molgen.nn.pixelcnn import PixelCNN
 from molgen.nn.transformer import Transformer
@@ -133,9 +134,25 @@ def test_unet_gradients_and_context() -> None:
     assert not [k for k, p in trunk.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
 
 
+def test_a_network_of_convolutions_sees_as_far_as_it_says() -> None:
+    """A 3 x 3 convolution at the start and one in each block: one cell further each."""
+    torch.manual_seed(0)
+    trunk = ConvNet(TrunkSpec(site=2, context=4), width=8, depth=2).double()
+    randomised(trunk)
+    x = torch.randn(2, 9, 11, 2, dtype=torch.float64, requires_grad=True)
+    c = torch.randn(2, 4, dtype=torch.float64)
+    mask = torch.ones(2, 9, 11, dtype=torch.bool)
+    out = trunk(Streams(x), mask, c).site
+    assert (out - trunk(Streams(x), mask, c + 1).site).abs().max() > 1e-3
+    (slope,) = torch.autograd.grad(out[0, 4, 5].sum(), x)
+    seen = slope.abs().amax(-1) > 0
+    assert seen[0, 1:8, 2:9].all() and int(seen.sum()) == 49
+    assert_close("site", trunk(Streams(x[1:]), mask[1:], c[1:]).site, out[1:])
+
+
 @pytest.mark.parametrize("spec", [TrunkSpec(pair=1), TrunkSpec(point=1), TrunkSpec(pair_out=True)])
 def test_pairs_and_points_are_refused(spec: TrunkSpec) -> None:
-    for make in (Transformer, UNet):
+    for make in (Transformer, UNet, ConvNet):
         with pytest.raises(ConfigError, match="PairTransformer"):
             make(spec)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal, final
 
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from molgen.core.densities import Discrete, pick
 from molgen.core.errors import ConfigError
+from molgen.core.fields.cells import log_normal, probabilities
 from molgen.core.fields.field import Field, own_shape, per_sample
 from molgen.core.fields.simplex import Simplex
 from molgen.core.noise import Noise
@@ -79,8 +79,10 @@ class Categorical(Field):
         redraw = F.one_hot(torch.tensor(classes), classes + 1).float() if noise == "mask" else frequencies
         self.redraw = redraw / redraw.sum()
         self.frequencies = frequencies / frequencies.sum()
+        self._probabilities = probabilities(self.frequencies)
 
     _vectors = False
+    discrete = True
 
     @property
     def _axes(self) -> int:
@@ -270,22 +272,17 @@ class Categorical(Field):
         return F.one_hot(entries.long(), self.classes).float()
 
     def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        # K Gumbel variables, given that the largest is the one of the class: the largest is a Gumbel
-        # shifted by log K, the others are truncated there. All classes are as probable, 1 / K.
-        u = u.clamp(1e-6, 1 - 1e-6)
+        # Of K exponential variables E_k with rates p_k, the first is k with probability p_k. Given that
+        # it is the one of the class, all are -log u of the class, the others another one later.
+        p = self._probabilities.to(x.device)
         own = F.one_hot(x.long(), self.classes).bool()
-        top = math.log(self.classes) - (-u.log()).log()
-        largest = torch.where(own, top, torch.zeros_like(top)).sum(-1, keepdim=True)
-        rest = -((-largest).exp() - u.log()).log()
-        z = torch.where(own, top, rest)
-        log_q = (-z - (-z).exp()).sum(-1) + math.log(self.classes)
-        # Gumbel variables have mean .577 and standard deviation 1.28.
+        late = -u.clamp(1e-6, 1 - 1e-6).double().log()
+        first = torch.where(own, late, torch.zeros_like(late)).sum(-1, keepdim=True)
+        times = p * first + torch.where(own, torch.zeros_like(late), late)  # in units of each one's mean
+        z = torch.special.ndtri(times.neg().exp()).to(u)
         valid = self.valid(mask)
-        scaled = (z - _GUMBEL_MEAN) / _GUMBEL_SD
-        return scaled * valid[..., None], -(log_q + self.classes * math.log(_GUMBEL_SD)) * valid
+        return z * valid[..., None], (p[x.long()].log().to(z) - log_normal(z).sum(-1)) * valid
 
     def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
-        return self.harden(z, mask)
-
-
-_GUMBEL_MEAN, _GUMBEL_SD = 0.5772, math.pi / math.sqrt(6)
+        times = -torch.special.log_ndtr(z.double()) / self._probabilities.to(z.device)
+        return self.project(times.argmin(-1), mask)

@@ -136,13 +136,17 @@ class Field(ABC):
     """Reals per site (or pair) that `dequantize` gives."""
     tight: bool = False
     """Whether the bound of `dequantize` is an equality: values are such reals already."""
+    discrete: bool = False
+    """Whether a value has a cell of reals, in which `u` says the place."""
 
     def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         r"""Reals `z` whose density bounds the probability of values, and the logarithm of their volume.
 
         .. math:: \log p(x) \ge E_u[\log p_z(z) + v]
 
-        with equality where the values are reals already. About zero mean and unit variance.
+        with equality where the values are reals already, and for values whose frequencies the field knows
+        where the reals are standard normal (see `molgen.core.fields.cells`). About zero mean and unit
+        variance.
 
         Arguments:
             x: values.

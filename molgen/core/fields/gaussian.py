@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Literal, Self, final
 
 import torch
 from torch import Tensor
 
 from molgen.core.densities import Density, Gaussians, Logistics
+from molgen.core.errors import ConfigError
+from molgen.core.fields.cells import log_normal, probabilities
 from molgen.core.fields.field import Field, own_shape, per_sample
 from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, StraightSchedule, Window
@@ -327,6 +330,7 @@ class Continuous(GaussianField):
         channels: numbers per site.
         levels: number of equidistant levels in [-1, 1] if the data are quantised; likelihoods are
             then of the discrete value.
+        shares: frequency of each level in the data, or None if unknown.
         mean, sd: mean and standard deviation of the data.
         noise: smallest and largest noise in units of `sd`.
         window: the part of global time in which the field changes.
@@ -345,6 +349,7 @@ class Continuous(GaussianField):
         channels: int,
         *,
         levels: int | None = None,
+        shares: Sequence[float] | None = None,
         mean: float = 0.0,
         sd: float = 0.5,
         noise: tuple[float, float] = (0.004, 160.0),
@@ -354,8 +359,12 @@ class Continuous(GaussianField):
     ) -> None:
         self.channels = self.inputs = self.estimates = self.outputs = channels
         self.entries, self.cells, self.density_outputs = channels, channels, 3 * components
+        if shares is not None and len(shares) != levels:
+            raise ConfigError(f"shares has {len(shares)} entries, expected one for each of {levels} levels")
         self.levels, self.mean, self.sd = levels, mean, sd
+        self.shares = None if shares is None else probabilities(shares)
         self.exact = self.tight = levels is None
+        self.discrete = not self.tight
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(noise[0] * sd, noise[1] * sd, window=self.window)
 
@@ -366,8 +375,7 @@ class Continuous(GaussianField):
         centres = torch.linspace(-1, 1, self.levels, dtype=x0.dtype, device=x0.device)
         variance = (sigma**2 * self.sd**2 / (sigma**2 + self.sd**2)).clamp_min(1e-12)
         logits = -((centres - params[..., None]) ** 2) / (2 * per_sample(variance, params)[..., None])
-        index = ((x0 + 1) / 2 * (self.levels - 1)).round().long().clamp(0, self.levels - 1)
-        log_mass = logits.gather(-1, index[..., None]).squeeze(-1) - logits.logsumexp(-1)
+        log_mass = logits.gather(-1, self._level(x0)[..., None]).squeeze(-1) - logits.logsumexp(-1)
         return -(log_mass * self.valid(mask)).flatten(1).sum(1)
 
     @property
@@ -386,18 +394,33 @@ class Continuous(GaussianField):
             return Gaussians(raw, self.mean, self.sd, floor=1e-3 * self.sd)
         return Logistics(raw, self.mean, self.sd, 0.25 / (self.levels - 1), self.levels)
 
+    def _level(self, x: Tensor) -> Tensor:
+        assert self.levels is not None
+        return ((x + 1) / 2 * (self.levels - 1)).round().long().clamp(0, self.levels - 1)
+
     def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        if self.shares is not None:
+            # In float64, since the rarest cells are narrow.
+            level, shares = self._level(x), self.shares.to(x.device)
+            share = shares[level]
+            below = (shares.cumsum(0) - shares)[level] + u * share
+            z = torch.special.ndtri(below.clamp(1e-6, 1 - 1e-6)).to(x)
+            return z * self.valid(mask), mask * (share.log().to(z) - log_normal(z)).sum(-1)
         cell = 2 / (self.levels - 1) if self.levels else 0.0
         z = (x + (u - 0.5) * cell - self.mean) / self.sd * self.valid(mask)
-        volume = self.channels * ((math.log(cell) if cell else 0.0) - math.log(self.sd))
-        return z, mask * volume
+        total = self.channels * ((math.log(cell) if cell else 0.0) - math.log(self.sd))
+        return z, mask * total
 
     def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
-        x = z * self.sd + self.mean
-        if self.levels:
-            cell = 2 / (self.levels - 1)
-            x = ((x + 1) / cell).round().clamp(0, self.levels - 1) * cell - 1
-        return self.project(x, mask)
+        if self.levels is None:
+            return self.project(z * self.sd + self.mean, mask)
+        cell = 2 / (self.levels - 1)
+        if self.shares is None:
+            level = ((z * self.sd + self.mean + 1) / cell).round().clamp(0, self.levels - 1)
+        else:
+            upper = self.shares.to(z.device).cumsum(0)[:-1]
+            level = torch.searchsorted(upper, torch.special.ndtr(z.double()), right=True).to(z)
+        return self.project(level * cell - 1, mask)
 
 
 @final

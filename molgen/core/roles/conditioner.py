@@ -12,6 +12,7 @@ from molgen.core.conditions import Condition
 from molgen.core.fields import Field
 from molgen.core.roles.role import MakeTrunk, Role, gather, preserving
 from molgen.core.trunk import TrunkSpec
+from molgen.nn.linear import Linear
 
 
 @final
@@ -39,7 +40,7 @@ class Conditioner(Role):
         for name, f in fields.items():
             wide[f.rank] += channels[name] + 1
         pairs = wide["pair"] > 0
-        spec = TrunkSpec(site=wide["site"], pair=wide["pair"], context=width, pair_out=pairs)
+        spec = TrunkSpec(site=wide["site"], pair=wide["pair"], context=width, pair_out=pairs, calls=layers)
         super().__init__(fields, make_trunk, spec, conditions, width, levels=2)
         self.layers, self.channels, self.outputs = layers, dict(channels), outputs
         self.heads = nn.ModuleDict()
@@ -47,7 +48,7 @@ class Conditioner(Role):
             size = self.trunk.width if f.rank == "site" else self.trunk.pair_width
             for layer in range(layers):
                 # Silent at the start: every layer begins as the identity.
-                head = preserving(nn.Linear(size, channels[name] * outputs), 0.0)
+                head = preserving(Linear(size, channels[name] * outputs), 0.0)
                 self.heads[f"layer_{layer}_field_{name}"] = head
 
     def forward(

@@ -46,6 +46,7 @@ class ImageModality(Modality):
         lit: share of pixels from level 128 up.
         binarised: whether the data hold only the levels 0 and 255.
         labels: number of classes of each label.
+        shares: share of the pixels that each of the 256 levels has, or None if unknown.
 
     Example:
         >>> modality = ImageModality((2, 2, 1))
@@ -65,6 +66,7 @@ class ImageModality(Modality):
         lit: float = 0.1323,
         binarised: bool = False,
         labels: Mapping[str, int] | None = None,
+        shares: Sequence[float] | None = None,
     ) -> None:
         if len(shape) != 3 or min(shape) < 1:
             raise ConfigError(f"shape={tuple(shape)}: expected (height, width, channels), each at least 1")
@@ -72,11 +74,12 @@ class ImageModality(Modality):
         self.extent = self.shape[:2]
         self.mean, self.sd, self.lit, self.binarised = float(mean), float(sd), float(lit), bool(binarised)
         self.labels = {"digit": 10} if labels is None else {k: int(v) for k, v in labels.items()}
+        self.shares = None if shares is None else [float(share) for share in shares]
 
     @cached_property
     def views(self) -> Mapping[str, View]:
         reals: dict[str, Field] = {
-            FIELD: Continuous(self.shape[2], levels=256, mean=self.mean, sd=self.sd),
+            FIELD: Continuous(self.shape[2], levels=256, shares=self.shares, mean=self.mean, sd=self.sd),
         }
         views = {"pixels": View("pixels", reals, ordered=True, recipe=RECIPE)}
         if self.shape[2] == 1:
@@ -121,6 +124,7 @@ class ImageModality(Modality):
             round(float(counts[128:].sum() / counts.sum()), 4),
             bool(counts[1:255].sum() == 0),
             labels,
+            (counts / counts.sum()).round(6).tolist(),
         )
 
     def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
@@ -139,12 +143,20 @@ class ImageModality(Modality):
             "lit": self.lit,
             "binarised": self.binarised,
             "labels": dict(self.labels),
+            "shares": self.shares,
         }
 
     def trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
-        """The U-Net, ``"unet"``; single pixels instead of patches under 16 pixels."""
-        if name not in (None, "unet"):
-            raise ConfigError.unknown("trunk of image", name, ["unet"])
+        """The U-Net, ``"unet"``, or where a role runs it again and again, plain convolutions, ``"convnet"``.
+
+        The U-Net works on single pixels instead of patches under 16 pixels.
+        """
+        if name not in (None, "unet", "convnet"):
+            raise ConfigError.unknown("trunk of image", name, ["unet", "convnet"])
+        if name == "convnet" or (name is None and spec.calls > 1):
+            from molgen.nn.convnet import ConvNet
+
+            return ConvNet(spec, **options)
         from molgen.nn.unet import UNet
 
         if min(self.shape[:2]) < 16:

@@ -10,7 +10,6 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
-from molgen.core.noise import generator
 from molgen.core.solvers import State
 from molgen.nn.spline import spline, spline_outputs
 
@@ -55,6 +54,15 @@ class Bijection(nn.Module, ABC):
     def inverse(self, z: State, sites: Sites) -> State:
         """What `forward` takes to `z`."""
 
+    def place(self, u: State, middle: Callable[[], State], sites: Sites) -> tuple[State, Tensor]:
+        """Where in their cells values lie, in (0, 1), and the log-density of that, `(B,)`; uniform here.
+
+        Arguments:
+            u: uniform in (0, 1), of the discrete fields.
+            middle: gives the reals in the middle of each value's cell.
+        """
+        return u, torch.zeros(len(sites.mask), device=sites.mask.device)
+
 
 @final
 class Chain(Bijection):
@@ -95,14 +103,20 @@ class Coarse(Bijection):
         return {k: _spread(v) for k, v in z.items()}
 
 
+_COLOURS = [0, 3, 2, 1]
+"""The sites of a block in an order in which both halves are colours of a checkerboard; its own inverse."""
+
+
 def _squeezed(x: Tensor) -> Tensor:
     b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
+    blocks = x.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).flatten(3, 4)
+    return blocks[..., _COLOURS, :].flatten(3)
 
 
 def _spread(x: Tensor) -> Tensor:
     b, h, w, c = x.shape
-    return x.reshape(b, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
+    blocks = x.reshape(b, h, w, 4, c // 4)[..., _COLOURS, :].reshape(b, h, w, 2, 2, c // 4)
+    return blocks.permute(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
 
 
 @final
@@ -161,18 +175,12 @@ class Scaling(Bijection):
 class _Affine(nn.Module):
     """:math:`y = W x + b` of one field's channels, with W as a product of triangular matrices."""
 
-    order: Tensor
-    back: Tensor
-
-    def __init__(self, channels: int, seed: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.lower = nn.Parameter(torch.zeros(channels, channels))
         self.upper = nn.Parameter(torch.zeros(channels, channels))
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
-        order = torch.randperm(channels, generator=generator(seed, channels))
-        self.register_buffer("order", order, persistent=False)
-        self.register_buffer("back", order.argsort(), persistent=False)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """L with ones on its diagonal, and U."""
@@ -184,17 +192,18 @@ class _Affine(nn.Module):
 class Mixing(Bijection):
     r"""An invertible linear map of the channels of each site, and a shift.
 
-    .. math:: z = L U P x + b, \quad \log |\det| = \sum_i \log U_{ii}
+    .. math:: z = L U x + b, \quad \log |\det| = \sum_i \log U_{ii}
 
-    P is a fixed permutation. U's diagonal and b are what an activation normalisation before it would add;
-    the reals of a field have zero mean and unit variance to begin with, so both start at the identity.
+    U's diagonal and b are what an activation normalisation before it would add; the reals of a field have
+    zero mean and unit variance to begin with, so the map starts at the identity. Nothing permutes the
+    channels: the halves of couplings take turns anyway, and the first ones see the data as they are.
 
     Source: Kingma and Dhariwal, Glow (2018).
     """
 
-    def __init__(self, channels: Mapping[str, int], seed: int) -> None:
+    def __init__(self, channels: Mapping[str, int]) -> None:
         super().__init__()
-        self.maps = nn.ModuleDict({f"field_{k}": _Affine(c, seed) for k, c in channels.items()})
+        self.maps = nn.ModuleDict({f"field_{k}": _Affine(c) for k, c in channels.items()})
 
     def _map(self, name: str) -> _Affine:
         found = self.maps[f"field_{name}"]
@@ -206,7 +215,7 @@ class Mixing(Bijection):
         for k, x in z.items():
             affine = self._map(k)
             lower, upper = affine.factors()
-            out[k] = sites.only(k, x[..., affine.order] @ (lower @ upper).T + affine.shift)
+            out[k] = sites.only(k, x @ (lower @ upper).T + affine.shift)
             parts.append(sites.total(k, affine.log_scale.expand_as(x)))
         return out, torch.stack(parts).sum(0)
 
@@ -218,7 +227,7 @@ class Mixing(Bijection):
             rows = (y - affine.shift).flatten(0, -2)
             half = torch.linalg.solve_triangular(lower.T, rows, upper=True, left=False, unitriangular=True)
             x = torch.linalg.solve_triangular(upper.T, half, upper=False, left=False)
-            out[k] = sites.only(k, x[..., affine.back].reshape(y.shape))
+            out[k] = sites.only(k, x.reshape(y.shape))
         return out
 
 
@@ -272,12 +281,12 @@ def alternating(x: Tensor, layer: int) -> Tensor:
 
 
 def halving(x: Tensor, layer: int) -> Tensor:
-    """Sites at even places, at odd ones, the first half of the channels, the second half, in turn."""
+    """The second half of the channels, the first half, sites at even places, at odd ones, in turn."""
     channels = x.shape[-1]
-    if layer % 4 < 2 or channels == 1:
+    if layer % 4 >= 2 or channels == 1:
         return ((_places(x) + layer) % 2 == 0).expand_as(x)
     first = torch.arange(channels, device=x.device) < channels // 2
-    return (first if layer % 2 == 0 else ~first).expand_as(x)
+    return (~first if layer % 2 == 0 else first).expand_as(x)
 
 
 def _places(x: Tensor) -> Tensor:
@@ -322,9 +331,13 @@ class Coupling(Bijection):
         raw = self.conditioner(z, seen, layer, sites.mask, sites.labels)
         out, parts = {}, []
         for k, x in z.items():
-            y, log_slope = self.transform(x, raw[k].to(x), inverse)
-            out[k] = sites.only(k, torch.where(seen[k], x, y))
-            parts.append(sites.total(k, log_slope.masked_fill(seen[k], 0.0)))
+            # Which reals change is the same for all samples.
+            index = (~seen[k][0]).flatten().nonzero().squeeze(1)
+            flat, params = x.flatten(1), raw[k].flatten(1, -2)
+            y, log_slope = self.transform(flat[:, index], params[:, index].to(x), inverse)
+            out[k] = sites.only(k, flat.index_copy(1, index, y).reshape(x.shape))
+            slopes = torch.zeros_like(flat).index_copy(1, index, log_slope).reshape(x.shape)
+            parts.append(sites.total(k, slopes))
         return out, torch.stack(parts).sum(0)
 
     def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
@@ -345,3 +358,47 @@ class Coupling(Bijection):
                 assert isinstance(mixing, Bijection)
                 z = mixing.inverse(z, sites)
         return z
+
+
+def beside(x: Tensor, layer: int) -> Tensor:
+    """The whole first half of the channels, and of the second half even and odd places in turn."""
+    first, second = x.chunk(2, -1)
+    return torch.cat([torch.ones_like(first, dtype=torch.bool), alternating(second, layer)], -1)
+
+
+@final
+class Dequantized(Bijection):
+    r"""A bijection that is told where in their cells discrete values lie by a flow q(u | x) of its own.
+
+    .. math:: \log p(x) \ge E_{q(u | x)}[\log p(x, u) - \log q(u | x)]
+
+    Arguments:
+        inner: the bijection.
+        within: maps uniform numbers of [-1, 1] to such, given the middles of the cells; the middles are
+            the first half of its channels and stay as they are.
+        coarse: whether `within` works on blocks of 2 x 2 sites of a grid.
+
+    Source: Ho et al., Flow++ (2019).
+    """
+
+    def __init__(self, inner: Bijection, within: Coupling, coarse: bool) -> None:
+        super().__init__()
+        self.inner, self.within, self.coarse = inner, within, coarse
+
+    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+        out: tuple[State, Tensor] = self.inner(z, sites)
+        return out
+
+    def inverse(self, z: State, sites: Sites) -> State:
+        return self.inner.inverse(z, sites)
+
+    def place(self, u: State, middle: Callable[[], State], sites: Sites) -> tuple[State, Tensor]:
+        parts = {k: (m, 2 * u[k] - 1) for k, m in middle().items()}
+        if self.coarse:
+            parts, sites = {k: (_squeezed(m), _squeezed(v)) for k, (m, v) in parts.items()}, sites.coarse()
+        placed, log_det = self.within({k: torch.cat(both, -1) for k, both in parts.items()}, sites)
+        where = {k: v.chunk(2, -1)[1] for k, v in placed.items()}
+        if self.coarse:
+            where = {k: _spread(v) for k, v in where.items()}
+        # Rounding may not leave the cell.
+        return {k: ((v + 1) / 2).clamp(1e-6, 1 - 1e-6) for k, v in where.items()}, -log_det

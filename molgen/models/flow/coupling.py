@@ -9,9 +9,21 @@ from typing import Any, ClassVar, final
 from torch import Tensor, nn
 
 from molgen.core.errors import ConfigError
+from molgen.core.fields import Field
 from molgen.core.noise import Noise
 from molgen.core.roles import Conditioner
-from molgen.models.flow.bijections import Bijection, Chain, Coarse, Coupling, Half, Mixing, Spline, halving
+from molgen.models.flow.bijections import (
+    Bijection,
+    Chain,
+    Coarse,
+    Coupling,
+    Dequantized,
+    Half,
+    Mixing,
+    Spline,
+    beside,
+    halving,
+)
 from molgen.models.flow.invertible import Invertible
 
 
@@ -20,24 +32,33 @@ class CouplingKind(Invertible):
     """Rational-quadratic spline couplings with linear tails, and invertible mixings of channels.
 
     In each layer one half of the reals goes through splines that the trunk says from the other half:
-    halves of the sites (and of the pairs, each once), then halves of the channels. On grids, blocks of
-    2 x 2 sites become channels; after the layers of one resolution half of the channels is done, and the
-    other half goes on at the next. One trunk serves all layers of a resolution.
+    halves of the channels, then halves of the sites (and of the pairs, each once). On grids, blocks of
+    2 x 2 sites become channels, whose halves are the colours of a checkerboard; after the layers of one
+    resolution half of the channels is done, and the other half goes on at the next. One trunk serves all
+    layers of a resolution.
 
     Source: Durkan et al., Neural Spline Flows (2019); Kingma and Dhariwal, Glow (2018); Dinh et al.,
     Density Estimation using Real NVP (2017).
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {
-        "layers": 6,
+        "layers": 4,
         "bins": 8,
         "bound": 5.0,
         "scales": 2,
+        "dequantization": "uniform",
         "temperature": 1.0,
     }
 
     def check(self, given: Mapping[str, Any]) -> None:
         super().check(given)
+        if (how := self.model.hyper["dequantization"]) not in ("uniform", "variational"):
+            raise ConfigError.unknown("dequantization", how, ["uniform", "variational"])
+        if how == "variational" and not self._discrete:
+            raise ConfigError(
+                f"dequantization={how!r}: view {self.model.view.name!r} of {self.model.modality.name!r} has "
+                "no discrete values; leave it out"
+            )
         if not 0 < self.model.hyper["bound"] < math.inf:
             raise ConfigError(f"bound is {self.model.hyper['bound']}, expected a positive number")
         if not 2 <= self.model.hyper["bins"] <= 100:
@@ -52,32 +73,48 @@ class CouplingKind(Invertible):
     def build(self) -> nn.Module:
         channels = {k: f.cells for k, f in self.model.view.fields.items()}
         extent = self.model.modality.extent or ()
-        return self._resolution(channels, extent, self.model.hyper["scales"])
+        flow = self._resolution(channels, extent, self.model.hyper["scales"])
+        if self.model.hyper["dequantization"] == "uniform":
+            return flow
+        coarse = _divisible(extent)
+        beside_each = {k: 2 * f.cells * (4 if coarse else 1) for k, f in self._discrete.items()}
+        conditioner, spline = self._conditioner(self._discrete, beside_each, _WITHIN, bound=1.0)
+        return Dequantized(flow, Coupling(conditioner, _WITHIN, spline, beside), coarse)
+
+    @property
+    def _discrete(self) -> Mapping[str, Field]:
+        return {k: f for k, f in self.model.view.fields.items() if f.discrete}
 
     def _resolution(self, channels: Mapping[str, int], extent: tuple[int, ...], scales: int) -> Bijection:
         """The layers of one resolution and, on half of their channels, of the coarser ones."""
-        divisible = len(extent) == 2 and all(n % 2 == 0 and n >= 4 for n in extent)
-        if not (scales and divisible):
+        if not (scales and _divisible(extent)):
             return self._layers(channels)
         coarse = {k: 4 * c for k, c in channels.items()}
         smaller = (extent[0] // 2, extent[1] // 2)
         layers = self._layers(coarse)
-        if scales > 1 and all(n % 2 == 0 and n >= 4 for n in smaller):
+        if scales > 1 and _divisible(smaller):
             rest = self._resolution({k: c // 2 for k, c in coarse.items()}, smaller, scales - 1)
             return Coarse(Chain(layers, Half(rest)))
         return Coarse(layers)
 
     def _layers(self, channels: Mapping[str, int]) -> Bijection:
-        model, count = self.model, self.model.hyper["layers"]
-        transform = Spline(model.hyper["bins"], model.hyper["bound"])
-        conditioner = Conditioner(
-            model.view.fields,
-            model.make_trunk,
-            model.conditions,
-            channels,
-            count,
-            transform.outputs,
-            model.hyper["width"],
-        )
-        mixings = [Mixing(channels, seed) for seed in range(count)]
-        return Coupling(conditioner, count, transform, halving, mixings)
+        count = self.model.hyper["layers"]
+        bound = self.model.hyper["bound"]
+        conditioner, spline = self._conditioner(self.model.view.fields, channels, count, bound)
+        mixings = [Mixing(channels) for _ in range(count)]
+        return Coupling(conditioner, count, spline, halving, mixings)
+
+    def _conditioner(
+        self, fields: Mapping[str, Field], channels: Mapping[str, int], layers: int, bound: float
+    ) -> tuple[Conditioner, Spline]:
+        model, spline = self.model, Spline(self.model.hyper["bins"], bound)
+        said, width = spline.outputs, model.hyper["width"]
+        return Conditioner(fields, model.make_trunk, model.conditions, channels, layers, said, width), spline
+
+
+def _divisible(extent: tuple[int, ...]) -> bool:
+    return len(extent) == 2 and all(n % 2 == 0 and n >= 4 for n in extent)
+
+
+_WITHIN = 2
+"""Layers of the flow that says where in their cells discrete values lie."""

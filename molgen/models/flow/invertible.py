@@ -23,16 +23,16 @@ from molgen.models.flow.kind import Kind
 class Invertible(Kind):
     r"""A bijection g from the reals of all fields to noise of the same shape.
 
-    Values x enter as reals r uniform in a cell of volume :math:`e^v`, which is a point where values are
-    reals already:
+    Values x enter as reals r, which are drawn in the cell of x with density :math:`e^{-v}`, or are x itself
+    in units of volume :math:`e^v` where values are reals already:
 
     .. math:: \log p(x) \ge E_r[\log p_z(g(r)) + \log |\det \partial g / \partial r| + v]
 
-    This is the bound of uniform dequantisation (of truncated Gumbel variables for classes); several draws
-    of r give the tighter importance-weighted bound.
+    This is the bound of uniform dequantisation, or of one that the network learns, whose log-density
+    within the cell is subtracted; several draws of r give the tighter importance-weighted bound.
 
-    Source: Theis et al., A Note on the Evaluation of Generative Models (2016); Burda et al., Importance
-    Weighted Autoencoders (2016).
+    Source: Theis et al., A Note on the Evaluation of Generative Models (2016); Ho et al., Flow++ (2019);
+    Burda et al., Importance Weighted Autoencoders (2016).
     """
 
     needs: ClassVar[Mapping[str, bool]] = {"invariant": True}
@@ -78,13 +78,21 @@ class Invertible(Kind):
         """Noise z of every field, and the log-volume of a value in units of it, `(B,)`."""
         mask, fields = batch.mask, self.model.view.fields
         sites = self._sites(mask, labels)
+        flow = cast(Bijection, network)
+        u = {k: _symmetric(f, noise.uniform(mask, _own(f, mask))) for k, f in fields.items()}
+        inside = {k: u[k] for k, f in fields.items() if f.discrete}
+
+        def middle() -> State:
+            half = {k: torch.full_like(v, 0.5) for k, v in inside.items()}
+            return {k: fields[k].dequantize(batch.values[k], v, mask)[0] for k, v in half.items()}
+
+        placed, log_q = flow.place(inside, middle, sites)
         r, volumes = {}, []
         for k, f in fields.items():
-            u = _symmetric(f, noise.uniform(mask, _own(f, mask)))
-            r[k], volume = f.dequantize(batch.values[k], u, mask)
+            r[k], volume = f.dequantize(batch.values[k], placed.get(k, u[k]), mask)
             volumes.append(sites.total(k, volume[..., None]))
-        z, log_det = cast(Bijection, network)(r, sites)
-        return z, log_det + torch.stack(volumes).sum(0)
+        z, log_det = flow(r, sites)
+        return z, log_det + torch.stack(volumes).sum(0) - log_q
 
     def decode(
         self, network: nn.Module, z: Mapping[str, Tensor], mask: Tensor, labels: Mapping[str, Tensor]

@@ -44,10 +44,12 @@ class FlowModel(GenerativeModel):
         pairing: whether noise is paired with data by optimal transport (continuous).
         solver: default solver, one of ``euler, heun, dpm_2m`` (continuous).
         steps: default number of steps, 1 to 1000 (continuous).
-        layers: number of couplings (coupling: at each resolution of a grid, 6; nice: 4).
+        layers: number of couplings, 4 (coupling: at each resolution of a grid).
         bins: bins of a spline, 8 (coupling).
         bound: splines are the identity beyond so many standard deviations, 5 (coupling).
         scales: resolutions of a grid at most, 2 (coupling).
+        dequantization: where in its cell a discrete value lies: ``"uniform"``, or learned with the rest,
+            ``"variational"`` (coupling).
         hidden: units of each hidden layer where samples fill one grid, 128 (nice; 1000 as published).
         temperature: factor on the spread of the noise that samples are made from (coupling, nice).
         label_dropout: share of training samples whose label is withheld.
@@ -88,6 +90,7 @@ class FlowModel(GenerativeModel):
         bins: int | None = None,
         bound: float | None = None,
         scales: int | None = None,
+        dequantization: Literal["uniform", "variational"] | None = None,
         hidden: int | None = None,
         temperature: float | None = None,
         label_dropout: float = 0.1,
@@ -105,6 +108,7 @@ class FlowModel(GenerativeModel):
             "bins": bins,
             "bound": bound,
             "scales": scales,
+            "dequantization": dequantization,
             "hidden": hidden,
             "temperature": temperature,
         }
