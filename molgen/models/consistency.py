@@ -205,7 +205,8 @@ class ConsistencyModel(GenerativeModel):
                 # What is still pure noise at this time has not been touched by the path yet.
                 x = {k: torch.where(_pure(f, t, x[k]), x[k], again[k]) for k, f in fields.items()}
             params = self.trained(x, t, mask, labels)
-            clean = {k: f.rsample(params[k], mask, noise) for k, f in fields.items()}
+            # Classes go on as probabilities: to draw each by itself would break what they say together.
+            clean = {k: f.project(f.point(params[k]), mask) for k, f in fields.items()}
         return {k: self.view.fields[k].harden(clean[k], mask) for k in fields}
 
     @torch.no_grad()
