@@ -125,8 +125,10 @@ def test_the_loss_falls_on_a_tiny_set(family: str, name: str) -> None:
     model.fit(few, few, max_steps=150, batch_size=4, lr=3e-3)
     after = loss(model.trained)
     assert math.isfinite(after)
-    # The consistency loss is a root mean square, so the same fit moves it half as much.
-    assert after < before - (0.08 if family == "consistency" else 0.2) * abs(before)
+    # The consistency loss is a root mean square, so the same fit moves it half as much; couplings start
+    # from the marginal distribution of the data, so less is left to fall.
+    share = {"consistency": 0.08, "flow-coupling": 0.1}.get(family, 0.2)
+    assert after < before - share * abs(before)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
