@@ -87,6 +87,23 @@ _DIFFUSION = (
 _DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "protein": "pdb_chains_128"}
 
 
+_FIT: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("flow", "coupling", "image"): {"batch_size": 16, "lr": 8e-3},
+    **{
+        (family, variant, "protein"): {"batch_size": 8}
+        for family, variant in (
+            ("autoregressive", ""),
+            ("vae", ""),
+            ("gan", ""),
+            ("energy", ""),
+            ("flow", ""),
+            ("flow", "coupling"),
+        )
+    },
+}
+"""How a cell is trained, where it is not as its family is."""
+
+
 def _cells(family: str, variant: str = "", fit: Mapping[str, Any] = _SMALL, **models: Any) -> list[Cell]:
     """A family on every kind of data, each with the options of its model."""
     return [
@@ -95,7 +112,7 @@ def _cells(family: str, variant: str = "", fit: Mapping[str, Any] = _SMALL, **mo
             modality,
             data,
             model=models.get(modality, {}) | models.get("all", {}),
-            fit={**fit, "batch_size": 8} if modality == "protein" else fit,
+            fit={**fit, **_FIT.get((family, variant, modality), {})},
             variant=variant,
             **(_PROTEINS if modality == "protein" else {}),
         )
