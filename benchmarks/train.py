@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cells import CELLS
 
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
         torch.set_num_threads(args.threads)
     cell = CELLS[args.cell]
     runs = Path("runs") / cell.name
-    family = molgen.list_families()[cell.family]
+    family: Any = molgen.list_families()[cell.family]
     if args.start:
         model = molgen.load(str(args.start))
     elif cell.teacher:
