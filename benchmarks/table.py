@@ -85,7 +85,7 @@ def overview(results: list[dict[str, Any]]) -> str:
     for r in results:
         cell = CELLS.get(r["cell"])
         if cell is not None and cell.shipped:
-            rows.setdefault(_row(cell), {})[cell.modality] = _headline(cell.modality, r)
+            rows.setdefault(_row(cell), {})[cell.modality] = _headline(cell, r)
     lines = [
         f"| | {' | '.join(title for title, _ in HEADLINE.values())} |",
         f"|---|{'---|' * len(HEADLINE)}",
@@ -102,10 +102,10 @@ def _row(cell: Cell) -> str:
     return f"{cell.family}, {kind}" if kind else cell.family
 
 
-def _headline(modality: str, r: dict[str, Any]) -> str:
+def _headline(cell: Cell, r: dict[str, Any]) -> str:
     scores, minutes = r["scores"], r["training"]["seconds"] / 60
     parts = []
-    for key in HEADLINE[modality][1]:
+    for key in HEADLINE[cell.modality][1]:
         value = scores.get(key)
         if value is None:
             parts.append("-")
@@ -113,7 +113,8 @@ def _headline(modality: str, r: dict[str, Any]) -> str:
             parts.append(f"{value / scores['floor/frechet']:.1f} x")
         else:
             parts.append(f"{value:.2f}" if key == "fcd" else f"{100 * value:.1f}")
-    return f"{', '.join(parts)} ({minutes:.0f} min)"
+    few = "" if r["n"] == cell.n else f", n {r['n']:,}"
+    return f"{', '.join(parts)} ({minutes:.0f} min{few})"
 
 
 def likelihoods(results: list[dict[str, Any]]) -> str:
