@@ -24,6 +24,9 @@ from molgen.models.base import GenerativeModel
 _ACTIVE = 0.01
 """Nats that a latent dimension must carry to count as active (Burda et al., 2016)."""
 
+_FREE = 0.25
+"""Nats per dimension that a code may carry for free where the decoder could do without it."""
+
 
 class Prior(nn.Module):
     r"""A standard normal distribution, or a learned mixture of diagonal Gaussians.
@@ -134,7 +137,8 @@ class VAEModel(GenerativeModel):
             of the encoder, or none for a causal trunk.
         beta: weight of the KL term in training.
         warmup: share of the budget over which the weight rises to `beta`.
-        free_bits: nats per sample and dimension that the KL term may have for free.
+        free_bits: nats per sample and dimension that the KL term may have for free; by default 0.25 for an
+            autoregressive decoder, which else does without the code, and none for an independent one.
         components: of the mixture prior; 1 is the standard normal.
         temperature: of draws from p(x | z); by default 1 for an autoregressive decoder and 0, the mode, for
             an independent one, whose entries would otherwise be noisy each by itself.
@@ -172,7 +176,7 @@ class VAEModel(GenerativeModel):
         decoder_options: Mapping[str, Any] | None = None,
         beta: float = 1.0,
         warmup: float = 0.2,
-        free_bits: float = 0.0,
+        free_bits: float | None = None,
         components: int = 1,
         temperature: float | None = None,
         label_dropout: float = 0.1,
@@ -182,7 +186,7 @@ class VAEModel(GenerativeModel):
             raise ConfigError.unknown("decoder", decoder, ["independent", "autoregressive"])
         if latent < 1 or components < 1:
             raise ConfigError(f"latent={latent}, components={components}: expected 1 or more")
-        if beta < 0 or free_bits < 0:
+        if beta < 0 or (free_bits or 0.0) < 0:
             raise ConfigError(f"beta={beta}, free_bits={free_bits}: expected 0 or more")
         if not 0 <= warmup <= 1:
             raise ConfigError(f"warmup is {warmup}, expected a share of the budget, 0 to 1")
@@ -252,6 +256,8 @@ class VAEModel(GenerativeModel):
     def _kl(self, prior: Prior, mean: Tensor, log_sd: Tensor, z: Tensor) -> Tensor:
         """Mean KL term in nats, not less than what is free."""
         free = self.hyper["free_bits"]
+        if free is None:
+            free = _FREE if self._sequential else 0.0
         if prior.components == 1:
             return _kl_normal(mean, log_sd).mean(0).clamp_min(free).sum()
         estimate = (_log_normal(z, mean, log_sd) - prior.log_prob(z)).mean()
