@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, UnsupportedError
+from molgen.core.latent import Latent
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
 from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, checked, time_grid
 from molgen.models.base import GenerativeModel
-from molgen.models.latent import Latent, first_stage
 from molgen.models.vae import VAEModel
 
 _LATENT = "latent."  # before the names of a first stage's weights
@@ -86,7 +86,7 @@ class DiffusionModel(GenerativeModel):
     ) -> None:
         if solver is not None and solver not in SOLVERS:
             raise ConfigError.unknown("solver", solver, SOLVERS)
-        self.vae = None if latent is None else first_stage(latent)
+        self.vae = None if latent is None else _first_stage(latent)
         if self.vae is not None:
             name = modality if isinstance(modality, str) else modality.name
             if name != self.vae.modality.name:
@@ -258,3 +258,17 @@ class DiffusionModel(GenerativeModel):
             picked = rest[(u * len(rest)).long().clamp_max(len(rest) - 1)]
             total = total + term(picked) * (len(rest) / draws)
         return -total
+
+
+def _first_stage(given: VAEModel | str | Path | Mapping[str, Any]) -> VAEModel:
+    """A VAE as it is, from a file or a shipped name, or without weights from its header."""
+    if isinstance(given, VAEModel):
+        return given
+    if isinstance(given, Mapping):
+        return VAEModel.from_header(given)
+    from molgen.api import load
+
+    model = load(given)
+    if not isinstance(model, VAEModel):
+        raise ConfigError(f"latent={given}: holds a {model.family}, expected a vae")
+    return model

@@ -11,7 +11,7 @@ import torch
 
 import molgen
 from molgen import ConfigError, ConsistencyModel, DiffusionModel, UnsupportedError, VAEModel
-from molgen.models.latent import Latent
+from molgen.core.latent import Latent
 from tests.models.cells import TRUNKS, draw, fitted, records
 
 SMALL = {"width": 24, "depth": 1, "heads": 2}

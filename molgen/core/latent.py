@@ -1,4 +1,4 @@
-"""The codes of a trained VAE as a kind of data, so that a family can work in its latent space."""
+"""The codes of a trained model as a kind of data, so that a family can work in its latent space."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -20,9 +20,26 @@ from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.modality import Format, Modality, View
 from molgen.core.noise import SampleNoise
 from molgen.core.trunk import Trunk, TrunkSpec
-from molgen.models.vae import VAEModel
 
 _VIEW, _CODE, _SIZE = "latent", "code", "size"
+
+
+class Coder(Protocol):
+    """What has a latent space: a trained model that encodes objects to codes and decodes them."""
+
+    modality: Modality
+    hyper: dict[str, Any]
+
+    def encode(self, records: Sequence[Any]) -> Batch:
+        """Domain objects as a batch."""
+
+    def encode_latent(self, records: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the code of each record, `(n, latent)` each."""
+
+    def decode_latent(
+        self, z: Tensor, sizes: Sequence[int] | None = None, seed: int = 0, temperature: float | None = None
+    ) -> list[Any]:
+        """Domain objects from codes."""
 
 
 @final
@@ -48,7 +65,7 @@ class Latent(Modality):
         (1, 4)
     """
 
-    def __init__(self, vae: VAEModel) -> None:
+    def __init__(self, vae: Coder) -> None:
         self.vae, self.base = vae, vae.modality
         self.name, self.version = self.base.name, self.base.version
 
@@ -149,17 +166,3 @@ class Latent(Modality):
 
     def plot(self, records: Sequence[Any], path: Path) -> None:
         self.base.plot(records, path)
-
-
-def first_stage(given: VAEModel | str | Path | Mapping[str, Any]) -> VAEModel:
-    """A VAE as it is, from a file or a shipped name, or without weights from its header."""
-    if isinstance(given, VAEModel):
-        return given
-    if isinstance(given, Mapping):
-        return VAEModel.from_header(given)
-    from molgen.api import load
-
-    model = load(given)
-    if not isinstance(model, VAEModel):
-        raise ConfigError(f"latent={given}: holds a {model.family}, expected a vae")
-    return model
