@@ -78,7 +78,8 @@ class GANModel(GenerativeModel):
         modality: a registered name or a `Modality`.
         view, trunk, trunk_options: see `GenerativeModel`.
         critic_options: for the critic's trunk; by default those of the generator.
-        penalty: :math:`\gamma`, on gradients per standard deviation of the data.
+        penalty: :math:`\gamma`, on gradients per standard deviation of the data; with much of it samples
+            swing from one mode to another.
         blur: the strongest noise, in standard deviations of the data; little is more frequent.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
@@ -110,7 +111,7 @@ class GANModel(GenerativeModel):
         trunk: str | None = None,
         trunk_options: Mapping[str, Any] | None = None,
         critic_options: Mapping[str, Any] | None = None,
-        penalty: float = 1.0,
+        penalty: float = 0.3,
         blur: float = 1.0,
         label_dropout: float = 0.1,
         width: int = 128,

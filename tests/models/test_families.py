@@ -122,13 +122,12 @@ def test_the_loss_falls_on_a_tiny_set(family: str, name: str) -> None:
     # All four are for training: none is held out.
     model.fit(few, few, max_steps=1, batch_size=4, lr=1e-12)
     before = loss(model.trained)
-    model.fit(few, few, max_steps=150, batch_size=4, lr=3e-3)
+    # Couplings start from the marginal distribution of the data, so what is left takes longer to learn.
+    model.fit(few, few, max_steps=400 if family == "flow-coupling" else 150, batch_size=4, lr=3e-3)
     after = loss(model.trained)
     assert math.isfinite(after)
-    # The consistency loss is a root mean square, so the same fit moves it half as much; couplings start
-    # from the marginal distribution of the data, so less is left to fall.
-    share = {"consistency": 0.08, "flow-coupling": 0.1}.get(family, 0.2)
-    assert after < before - share * abs(before)
+    # The consistency loss is a root mean square, so the same fit moves it half as much.
+    assert after < before - (0.08 if family == "consistency" else 0.2) * abs(before)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -168,11 +167,8 @@ def test_conditional_samples_follow_their_condition(family: str) -> None:
         trunk["groups"] = 4
     family, _, kind = family.partition("-")
     options: dict[str, Any] = {"kind": kind} if kind else {}
-    if family == "gan":
-        options["penalty"] = 0.3  # two points and a steep penalty: samples swing from one to the other
     model = molgen.list_families()[family](modality, trunk_options=trunk, **options)
-    lr = 1e-3 if family == "gan" else 3e-3  # adversaries swing at the others' rate
-    model.fit(data, condition=["kind"], max_steps=200, batch_size=32, lr=lr, seed=0)
+    model.fit(data, condition=["kind"], max_steps=200, batch_size=32, lr=3e-3, seed=0)
     for kind, low, high in ((0, 0, 80), (1, 175, 255)):
         means = [image.mean() for image in model.sample(20, seed=0, condition={"kind": kind})]
         assert sum(low <= mean <= high for mean in means) >= 15
