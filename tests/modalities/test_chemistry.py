@@ -22,7 +22,7 @@ from molgen.modalities.chemistry.data import GDB6, SPLITS, datasets, gdb6, write
 from molgen.modalities.chemistry.describe import Described, Strings, hashes
 from molgen.modalities.chemistry.metrics import evaluate
 from molgen.modalities.chemistry.parse import canonical, flat, parse, sanitised, unsanitised
-from molgen.modalities.chemistry.plot import save_grid
+from molgen.modalities.chemistry.plot import _laid_out, save_grid
 from molgen.modalities.chemistry.properties import COMPUTED, measure, scalars, scales
 from molgen.modalities.chemistry.qm9 import convert_qm9, parse_entry, split_of
 from molgen.modalities.chemistry.reference import ASSETS, Reference, build_reference, novelty, reference_for
@@ -198,6 +198,16 @@ def test_a_failed_write_harms_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line break"):
         formats.write_lines(path, ["C", "C\nC"])
     assert path.read_text() == "CCO\n"
+
+
+def test_crowded_cages_are_drawn_with_their_atoms_apart(tmp_path: Path) -> None:
+    """RDKit lays two atoms of this one on the same point, and then cannot draw the bond between them."""
+    cage = _laid_out(Chem.MolFromSmiles("CC12CN3C14(C)CC324C"))
+    xy = cage.GetConformer().GetPositions()[:, :2]
+    gaps = np.linalg.norm(xy[:, None] - xy[None], axis=-1)[~np.eye(len(xy), dtype=bool)]
+    assert gaps.min() > 0.02
+    save_grid([cage], tmp_path / "cage.png")
+    assert (tmp_path / "cage.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_picture_of_valid_and_invalid_records(tmp_path: Path) -> None:

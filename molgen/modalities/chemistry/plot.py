@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import Mol, rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
@@ -13,6 +14,9 @@ from rdkit.Chem.Draw import rdMolDraw2D
 from molgen.core.errors import DataError
 from molgen.core.files import atomic
 from molgen.modalities.chemistry.parse import sanitised, text, unsanitised
+
+_CLOSE = 0.1
+"""Distance of two atoms, where a bond is 1.5 long, below which a drawing takes them for one."""
 
 
 def save_grid(records: Sequence[Any], path: Path, columns: int = 8, cell: int = 180, limit: int = 64) -> None:
@@ -73,7 +77,18 @@ def _laid_out(mol: Mol) -> Mol:
         if out.GetNumAtoms():
             Chem.FastFindRings(out)
             rdDepictor.Compute2DCoords(out)
+            _part(out)
     return out
+
+
+def _part(mol: Mol) -> None:
+    """Moves atoms apart that the layout of a crowded cage puts on one another: no bond can be drawn there."""
+    conformer = mol.GetConformer()
+    xy = conformer.GetPositions()[:, :2]
+    near = np.linalg.norm(xy[:, None] - xy[None], axis=-1) < _CLOSE
+    for i in np.flatnonzero(np.tril(near, -1).any(1)).tolist():
+        x, y = xy[i] + 2 * _CLOSE * np.array([np.cos(i), np.sin(i)])
+        conformer.SetAtomPosition(i, (float(x), float(y), 0.0))
 
 
 def _written(line: str) -> Mol:
