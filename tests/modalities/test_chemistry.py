@@ -202,7 +202,7 @@ def test_a_failed_write_harms_nothing(tmp_path: Path) -> None:
 
 def test_crowded_cages_are_drawn_with_their_atoms_apart(tmp_path: Path) -> None:
     """RDKit lays two atoms of this one on the same point, and then cannot draw the bond between them."""
-    cage = _laid_out(Chem.MolFromSmiles("CC12CN3C14(C)CC324C"))
+    cage = _laid_out(unsanitised("CC12CN3C14(C)CC324C"))
     xy = cage.GetConformer().GetPositions()[:, :2]
     gaps = np.linalg.norm(xy[:, None] - xy[None], axis=-1)[~np.eye(len(xy), dtype=bool)]
     assert gaps.min() > 0.02
