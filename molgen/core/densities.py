@@ -73,6 +73,10 @@ class Density(ABC):
     def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
         """Values `(...)` by inversion at uniforms `(..., 2)`."""
 
+    @abstractmethod
+    def centre(self) -> Tensor:
+        """The value `(...)` that stands for all: the mean of numbers, the most probable class."""
+
 
 @final
 class Discrete(Density):
@@ -96,6 +100,9 @@ class Discrete(Density):
 
     def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
         return pick(how.logits(self.logits).softmax(-1), u[..., 0])
+
+    def centre(self) -> Tensor:
+        return self.logits.argmax(-1)
 
 
 class Mixture(Density):
@@ -167,6 +174,16 @@ class Gaussians(Mixture):
         wrapped: Tensor = torch.remainder(x + self.period / 2, self.period) - self.period / 2
         return wrapped
 
+    def centre(self) -> Tensor:
+        share = self.logits.softmax(-1)
+        if self.period is None:
+            return (share * self.place).sum(-1)
+        # The mean direction; a component's resultant shrinks with its spread.
+        turn = 2 * math.pi / self.period
+        share = share * torch.exp(-0.5 * (turn * self.spread) ** 2)
+        y, x = ((share * part(turn * self.place)).sum(-1) for part in (torch.sin, torch.cos))
+        return torch.atan2(y, x) / turn
+
 
 @final
 class Logistics(Mixture):
@@ -207,6 +224,14 @@ class Logistics(Mixture):
 
     def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
         place, spread = self._component(u, how)
-        x = place + how.temperature * spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6))
+        return self._nearest(place + how.temperature * spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6)))
+
+    def centre(self) -> Tensor:
+        # The mean of a logistic variable cut off at both ends: -1 + int_{-1}^1 P(X > x) dx.
+        s, place = self.spread, self.place
+        above = s * (F.softplus((place + 1) / s) - F.softplus((place - 1) / s))
+        return self._nearest((self.logits.softmax(-1) * above).sum(-1) - 1)
+
+    def _nearest(self, x: Tensor) -> Tensor:
         step = 2 / (self.levels - 1)
         return ((x + 1) / step).round().clamp(0, self.levels - 1) * step - 1

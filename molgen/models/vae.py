@@ -110,13 +110,17 @@ class Autoencoder(nn.Module):
         return log_likelihood(self.fields, self.decoder(z, mask, labels), values, mask)
 
     def draw(
-        self, mask: Tensor, labels: Mapping[str, Tensor], z: Tensor, noise: Noise, how: Sharpen
+        self, mask: Tensor, labels: Mapping[str, Tensor], z: Tensor, noise: Noise, temperature: float
     ) -> dict[str, Tensor]:
-        """Values drawn from p(x | z)."""
+        """Values drawn from p(x | z); at temperature 0 the centre of each entry, or greedily in order."""
+        how = Sharpen(max(temperature, 1e-4))
         if isinstance(self.decoder, Predictor):
             return self.decoder.write(mask, noise, labels, z, how)
         raw = self.decoder(z, mask, labels)
-        return {k: f.drawn(f.density(raw[k]), mask, noise, how) for k, f in self.fields.items()}
+        densities = {k: f.density(raw[k]) for k, f in self.fields.items()}
+        if temperature == 0:
+            return {k: f.centre(densities[k], mask) for k, f in self.fields.items()}
+        return {k: f.drawn(densities[k], mask, noise, how) for k, f in self.fields.items()}
 
 
 @final
@@ -140,8 +144,9 @@ class VAEModel(GenerativeModel):
         free_bits: nats per sample and dimension that the KL term may have for free; by default 0.25 for an
             autoregressive decoder, which else does without the code, and none for an independent one.
         components: of the mixture prior; 1 is the standard normal.
-        temperature: of draws from p(x | z); by default 1 for an autoregressive decoder and 0, the mode, for
-            an independent one, whose entries would otherwise be noisy each by itself.
+        temperature: of draws from p(x | z); by default 1 for an autoregressive decoder and 0 for an
+            independent one, whose entries would otherwise be noisy each by itself: they are then the means
+            of numbers and the most probable classes.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
@@ -312,7 +317,7 @@ class VAEModel(GenerativeModel):
         known = self.modality.draw_sizes(seed, range(len(z))) if sizes is None else list(sizes)
         mask = self.modality.template(known)
         noise = SampleNoise(seed, range(len(z)))
-        values = self._network.draw(mask, {}, z, noise, self._how(temperature))
+        values = self._network.draw(mask, {}, z, noise, self._temperature(temperature))
         return self.modality.decode_all(Batch(values, mask, {}, self.view.pairs), self._view)
 
     def reconstruct(self, records: Sequence[Any], seed: int = 0, temperature: float = 0.0) -> list[Any]:
@@ -356,21 +361,21 @@ class VAEModel(GenerativeModel):
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
             noise: the source of randomness.
-            temperature: of p(x | z); 0 takes the mode.
+            temperature: of p(x | z); 0 draws nothing there.
             prior_temperature: factor on the spread of the prior.
         """
         vae = self._network
         z = vae.prior.draw(mask, noise, prior_temperature)
-        return vae.draw(mask, labels, z, noise, self._how(temperature))
+        return vae.draw(mask, labels, z, noise, self._temperature(temperature))
 
-    def _how(self, temperature: float | None) -> Sharpen:
+    def _temperature(self, temperature: float | None) -> float:
         if temperature is None:
             temperature = self.hyper["temperature"]
         if temperature is None:
             temperature = 1.0 if self._sequential else 0.0
         if temperature < 0:
             raise ConfigError(f"temperature is {temperature}, expected 0 or more")
-        return Sharpen(max(float(temperature), 1e-4))
+        return float(temperature)
 
     def log_density(self, batch: Batch, noise: Noise, *, samples: int = 1) -> Tensor:
         r"""The importance-weighted bound; with one sample the evidence lower bound.

@@ -53,6 +53,23 @@ def test_draws_follow_the_density(name: str) -> None:
     assert (empirical - below).abs().max() < 2.2 / math.sqrt(n)
 
 
+@pytest.mark.parametrize("name", ["line", "circle", "levels"])
+def test_the_centre_is_the_mean(name: str) -> None:
+    """On a circle the mean direction; over levels the one nearest to the mean."""
+    density, grid, weight = densities()[name]
+    p = expanded(density, len(grid)).log_prob(grid).exp() * weight
+    if name == "circle":
+        mean = torch.atan2((p * grid.sin()).sum(), (p * grid.cos()).sum())
+    else:
+        mean = (p * grid).sum()
+    tolerance = 1 / 16 if name == "levels" else 1e-3
+    assert float(density.centre()) == pytest.approx(float(mean), abs=tolerance)
+
+
+def test_the_centre_of_classes_is_the_commonest() -> None:
+    assert int(Discrete(RAW).centre()) == int(RAW.argmax())
+
+
 def test_sharpening_keeps_the_most_probable() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     assert Sharpen(top_k=2).logits(logits).softmax(-1).tolist() == pytest.approx([0.625, 0.375, 0, 0])

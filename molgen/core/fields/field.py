@@ -127,8 +127,14 @@ class Field(ABC):
     def drawn(self, density: Density, mask: Tensor, noise: Noise, how: Sharpen = PLAIN) -> Tensor:
         """Values drawn entry by entry from a density of `(B, ..., entries)`."""
         own = own_shape(mask, self.entries, 2, axes=2 if self.rank == "pair" else 1)
-        x = density.draw(noise.uniform(mask, own), how)
-        return self.project(x if self._vectors else x.squeeze(-1), mask)
+        return self._gathered(density.draw(noise.uniform(mask, own), how), mask)
+
+    def centre(self, density: Density, mask: Tensor) -> Tensor:
+        """The value whose entries are the centres of a density of `(B, ..., entries)`."""
+        return self._gathered(density.centre(), mask)
+
+    def _gathered(self, entries: Tensor, mask: Tensor) -> Tensor:
+        return self.project(entries if self._vectors else entries.squeeze(-1), mask)
 
     # ------------------------------------------------------------------ reals of full dimension
 
