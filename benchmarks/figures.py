@@ -1,52 +1,50 @@
-"""`python -m benchmarks figures`: the picture of samples of every modality that the README shows."""
+"""`python -m benchmarks figures [NAME ...]`: the README's figures, each from trained weights."""
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import importlib
 from pathlib import Path
 
-from molgen.core.files import atomic
+from benchmarks.drawing import FIGURES
+from benchmarks.drawing.shelf import Shelf
+from benchmarks.drawing.style import styled
+from molgen.core.errors import ConfigError, DataError, MolgenError
 
 IMAGES = Path(__file__).parent.parent / "images"
-SIDE, ROWS = 480, 3
-"""Pixels of a model's tile, and rows and columns of its samples."""
 
 
 def main(argv: list[str]) -> int:
-    """Draws the first samples of every shipped model, as they come, side by side with their names."""
+    """Draws all figures or some; one whose weights or data are not there is skipped by name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks figures", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FIGURES))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=IMAGES / "samples.png")
+    parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
+    parser.add_argument("--weights", type=Path, help="folder of NAME.safetensors to look in before molgen's")
     args = parser.parse_args(argv)
+    for name in args.names:
+        if name not in FIGURES:
+            raise ConfigError.unknown("figure", name, FIGURES)
+    if args.weights is not None and not args.weights.is_dir():
+        raise DataError("no such folder", file=args.weights, fix="give a folder of weights")
+    args.out.mkdir(parents=True, exist_ok=True)
+    shelf, skipped = Shelf(args.weights), 0
+    for name in args.names or FIGURES:
+        try:
+            print(draw(name, shelf, args.seed, args.out))
+        except MolgenError as error:
+            print(f"{name}: skipped, {error}")
+            skipped += 1
+    return int(bool(skipped))
 
-    from PIL import Image, ImageChops, ImageDraw, ImageOps
 
-    from molgen.api import list_weights, load
+def draw(name: str, shelf: Shelf, seed: int, folder: Path) -> Path:
+    """One figure, to a file of its name.
 
-    tiles = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in list_weights():
-            model = load(name)
-            tile = Image.new("RGB", (SIDE, SIDE + 28), "white")
-            ImageDraw.Draw(tile).text((SIDE // 2, 14), name, fill="black", anchor="mm", font_size=18)
-            cell = SIDE // ROWS
-            for i, sample in enumerate(model.sample(ROWS**2, seed=args.seed)):
-                path = Path(folder) / f"{name}-{i}.png"
-                model.modality.plot([sample], path)
-                with Image.open(path) as file:
-                    drawn = file.convert("RGB")
-                edges = ImageChops.difference(drawn, Image.new("RGB", drawn.size, "white")).getbbox()
-                drawn = ImageOps.contain(drawn.crop(edges), (cell - 16, cell - 16))
-                row, column = divmod(i, ROWS)
-                left, top = column * cell + (cell - drawn.width) // 2, row * cell + (cell - drawn.height) // 2
-                tile.paste(drawn, (left, 28 + top))
-            tiles.append(tile)
-    sheet = Image.new("RGB", (SIDE * len(tiles), SIDE + 28), "white")
-    for i, tile in enumerate(tiles):
-        sheet.paste(tile, (i * SIDE, 0))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(args.out) as temporary:
-        sheet.save(temporary, format="PNG", optimize=True)
-    print(args.out)
-    return 0
+    Errors: `MissingWeights` or `DataError` if what it shows is not there.
+    """
+    with styled():
+        sheet = importlib.import_module(f"benchmarks.drawing.{name}").draw(shelf, seed)
+        path = folder / f"{name}.png"
+        sheet.save(path)
+    return path

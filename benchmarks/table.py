@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     of: dict[str, list[dict[str, Any]]] = {"scores": [], "conditions": [], "likelihood": []}
     for r in results:
-        of[r.get("kind", "scores")].append(r)
+        of.setdefault(r.get("kind", "scores"), []).append(r)
     short = overview(of["scores"]) + conditions(of["conditions"]) + likelihoods(of["likelihood"])
     full = table(of["scores"])
     if not args.readme:

@@ -10,14 +10,13 @@ the log p that digits have, neither less nor more.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import uniform_filter
-from sklearn.metrics import roc_auc_score
 
 from molgen import FlowModel
+from molgen.core.anomaly import auroc, typicality
 from molgen.core.registry import get_modality
+from molgen.modalities.image.anomalies import disturbed
 
 
 def main() -> None:
@@ -29,35 +28,17 @@ def main() -> None:
     source = get_modality("image").datasets["digits"]
     train, test = source.load("train"), source.load("test")
     flow = FlowModel("image", kind="coupling").fit("digits", max_time=options.max_time, seed=options.seed)
-    rng = np.random.default_rng(options.seed)
-    images = np.stack(list(test))
-    levels = np.unique(images)  # a grey that no digit has would give an anomaly away
-    others = {
-        "noise": rng.choice(levels, images.shape),
-        "shuffled pixels": np.stack([rng.permutation(x.reshape(-1)).reshape(x.shape) for x in images]),
-        "negatives": 255 - images,
-        "smoothed digits": uniform_filter(images, (0, 3, 3, 0)),
-        "faded digits": images // 4,
-        "blank": np.zeros_like(images),
-    }
-    usual = flow.log_prob(train, seed=options.seed).numpy()
-    ours = flow.log_prob(test, seed=options.seed).numpy()
+    usual = flow.log_prob(train, seed=options.seed)
+    ours = flow.log_prob(test, seed=options.seed)
     print(
         f"log p of training digits {usual.mean():.1f}, of test digits {ours.mean():.1f} nats (a lower bound)"
     )
     print(f"{'anomaly':<16} {'log p':>9} {'AUROC':>7} {'by typicality':>14}")
-    for name, made in others.items():
-        nearest = levels[abs(made[..., None].astype(int) - levels.astype(int)).argmin(-1)]
-        theirs = flow.log_prob(list(nearest), seed=options.seed).numpy()
+    for name, images in disturbed(np.stack(list(test)), options.seed).items():
+        theirs = flow.log_prob(list(images), seed=options.seed)
         plain = auroc(-ours, -theirs)
-        typical = auroc(abs(ours - usual.mean()), abs(theirs - usual.mean()))
+        typical = auroc(typicality(ours, usual), typicality(theirs, usual))
         print(f"{name:<16} {theirs.mean():9.1f} {plain:7.3f} {typical:14.3f}")
-
-
-def auroc(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> float:
-    """How often an anomaly scores higher than a digit does."""
-    truth = np.repeat([0, 1], [len(ours), len(theirs)])
-    return float(roc_auc_score(truth, np.concatenate([ours, theirs])))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,362 @@
+"""`python -m benchmarks anomaly`: anomalies told by what models say of them, the trap in it, and remedies."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.drawing.shelf import MissingWeights, Shelf
+from molgen.core.anomaly import Background, auroc, complexity, typicality
+from molgen.core.console import bar
+from molgen.core.errors import ConfigError, DataError
+from molgen.core.files import atomic
+
+RESULTS = Path(__file__).parent / "results"
+OUT = RESULTS / "anomaly.json"
+RULES: Mapping[str, str] = {
+    "likelihood": "low log p",
+    "per entry": "low log p per character, the length apart",
+    "typicality": "log p per entry far from that of training data, either way",
+    "background": "low log p less that of independent symbols, per entry",
+    "complexity": "low log p less that of a compressor, per entry",
+}
+"""How an anomaly is told: its score is high where the words hold."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Normal records, anomalies, and the models that tell them apart.
+
+    Arguments:
+        name: e.g. ``"MNIST"``.
+        modality: a registered name.
+        data: the normal data set, whose training split the models know.
+        anomalies: from the first test records and a number, anomalies by name, as many of each at most.
+        cells: names of weights, each with how many records it is asked of at most and its options.
+    """
+
+    name: str
+    modality: str
+    data: str
+    anomalies: Callable[[Sequence[Any], int, int], dict[str, Sequence[Any]]]
+    cells: Mapping[str, tuple[int, Mapping[str, Any]]]
+
+
+def _images(other: str) -> Callable[[Sequence[Any], int, int], dict[str, Sequence[Any]]]:
+    """Another data set, and the same images disturbed."""
+
+    def made(records: Sequence[Any], n: int, seed: int) -> dict[str, Sequence[Any]]:
+        from molgen.core.registry import get_modality
+        from molgen.modalities.image.anomalies import disturbed
+
+        theirs = get_modality("image").datasets[other].load("test")[:n]
+        return {other: theirs, **{k: list(v) for k, v in disturbed(np.stack(list(records)), seed).items()}}
+
+    return made
+
+
+def _strings(records: Sequence[Any], n: int, seed: int) -> dict[str, Sequence[Any]]:
+    """ZINC250k, the part of it that has lengths of the normal data, and strings simpler than any molecule."""
+    from molgen.core.registry import get_modality
+
+    zinc = get_modality("smiles").datasets["zinc250k"].load("test")
+    lengths = sorted({len(r) for r in records})
+    rng = np.random.default_rng(seed)
+    return {
+        "zinc250k": zinc,
+        "zinc250k, as short": [r for r in zinc if len(r) <= lengths[-1]],
+        "shuffled characters": ["".join(rng.permutation(list(r))) for r in records],
+        "chains of C": ["C" * len(r) for r in records],
+    }
+
+
+_ALL: tuple[int, Mapping[str, Any]] = (1_000_000, {})
+TASKS = (
+    Task(
+        "MNIST",
+        "image",
+        "mnist",
+        _images("fashion_mnist"),
+        {
+            "flow-image-coupling": _ALL,
+            "flow-image": (100, {"steps": 25}),
+            "autoregressive-image": _ALL,
+            "vae-image": _ALL,
+            "diffusion-image": _ALL,
+            "energy-image": _ALL,
+            "energy-image-dbm": _ALL,
+        },
+    ),
+    Task("Fashion-MNIST", "image", "fashion_mnist", _images("mnist"), {"flow-image-coupling-fashion": _ALL}),
+    Task(
+        "QM9",
+        "smiles",
+        "qm9",
+        _strings,
+        {
+            "flow-smiles-coupling": _ALL,
+            "flow-smiles": (200, {"steps": 25}),
+            "autoregressive-smiles": _ALL,
+            "vae-smiles": (1_000_000, {"samples": 8}),
+            "diffusion-smiles": _ALL,
+            "energy-smiles": _ALL,
+        },
+    ),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Measures each model on each task; what is there already is kept, what has no weights says so."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks anomaly", description=__doc__)
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="names of weights; by default all")
+    parser.add_argument("--n", type=int, default=500, help="records of each kind; slow models take fewer")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", type=Path, help="folder of NAME.safetensors to look in before molgen's")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--again", action="store_true", help="measure anew what is there")
+    args = parser.parse_args(argv)
+    known = [name for task in TASKS for name in task.cells]
+    for name in args.cells:
+        if name not in known:
+            raise ConfigError.unknown("cell", name, known)
+    if args.n < 2:
+        raise ConfigError(f"n is {args.n}, expected 2 or more")
+    shelf, result = Shelf(args.weights), _begun(args.out)
+    wanted = [(t, name) for t in TASKS for name in t.cells if not args.cells or name in args.cells]
+    for task, name in wanted:
+        asked = {"n": args.n, "seed": args.seed, "weights": _digest(shelf, name)}
+        old = result["cells"].get(name, {})
+        if not args.again and "rows" in old and all(old.get(k) == v for k, v in asked.items()):
+            print(f"{name}: there already")
+            continue
+        result["cells"][name] = {"task": task.name, **asked, **_measured(task, name, shelf, args.n, args.seed)}
+        with atomic(args.out) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
+    return 0
+
+
+def _begun(path: Path) -> dict[str, Any]:
+    """What an earlier run has left, else an empty result."""
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or found.get("kind") != "anomaly":
+            raise DataError("not a result of this command", file=path, fix="remove it or give another --out")
+        return found
+    return {"kind": "anomaly", "rules": dict(RULES), "cells": {}}
+
+
+def _digest(shelf: Shelf, name: str) -> str | None:
+    """A fingerprint of weights, so that a row is measured anew once they have changed."""
+    if not shelf.has(name):
+        return None
+    return hashlib.sha256(shelf.path(name).read_bytes()).hexdigest()[:12]
+
+
+def _measured(task: Task, name: str, shelf: Shelf, n: int, seed: int) -> dict[str, Any]:
+    """A cell's rows, or why there are none."""
+    begun = time.perf_counter()
+    try:
+        rows = measure(task, shelf.load(name), n, seed, *task.cells[name])
+    except MissingWeights as error:
+        print(f"{name}: {error}")
+        return {"missing": str(error)}
+    except Exception as error:  # a failed cell is a row, not a lost run
+        print(f"{name}: {type(error).__name__}: {error}")
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {
+        **rows,
+        "options": dict(task.cells[name][1]),
+        "seconds": round(time.perf_counter() - begun, 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": {package: version(package) for package in ("molgen", "torch", "rdkit")},
+    }
+
+
+# ---------------------------------------------------------------------- one model
+
+
+def measure(
+    task: Task, model: Any, n: int, seed: int, most: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a model says of usual, normal and anomalous records, and how well each rule tells them apart."""
+    n = min(n, most)
+    source = model.modality.datasets[task.data]
+    train, test = source.load("train"), source.load("test")
+    background = Background(symbols(model, r) for r in train[:5000])
+
+    def said(records: Sequence[Any]) -> Said:
+        return say(model, records, background, seed, options)
+
+    usual, normal = said(train[:n]), said(test[:n])
+    others = task.anomalies(test[:n], n, seed)
+    rows = {}
+    with bar(len(others), model.family) as advance:
+        for kind, records in others.items():
+            readable = [r for r in records if _readable(model, r)]
+            row: dict[str, Any] = {"n": min(len(readable), n)}
+            if len(readable) < len(records):
+                row |= {"readable": len(readable), "of": len(records)}
+            if readable:
+                theirs = said(readable[:n])
+                row |= {"log_p": _mean(theirs.log_p), "per_entry": _mean(theirs.rate)}
+                row["auroc"] = told_apart(usual, normal, theirs)
+            rows[kind] = row
+            advance(1)
+    return {
+        "measure": "energy, unnormalised" if _unnormalised(model) else model.likelihood,
+        "normal": {"n": n, "log_p": _mean(normal.log_p), "per_entry": _mean(normal.rate)},
+        "rows": rows,
+    }
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model says of records, `(n,)` each, in nats.
+
+    Arguments:
+        log_p: of the record, its size included; -inf for a size that the data never have.
+        rate: per entry, given the size.
+        background: that of independent symbols, per entry.
+        coded: that of a compressor, per entry.
+    """
+
+    log_p: np.ndarray
+    rate: np.ndarray
+    background: np.ndarray
+    coded: np.ndarray
+
+
+@torch.no_grad()
+def say(
+    model: Any, records: Sequence[Any], background: Background, seed: int, options: Mapping[str, Any]
+) -> Said:
+    """Asks a model of records: log p given the size, or minus the energy, which lacks log Z of each size."""
+    parts = [symbols(model, r) for r in records]
+    entries = np.array([len(x) for x in parts], float)
+    if _unnormalised(model):
+        given_size = -model.energy(records).double().numpy()
+        sizes = np.zeros(len(entries))
+    else:
+        given_size, sizes = _given_size(model, records, seed, options)
+    return Said(
+        given_size + sizes,
+        given_size / entries,
+        np.array([background.log_prob(x) for x in parts]) / entries,
+        np.array([-complexity(x.tobytes()) for x in parts]) / entries,
+    )
+
+
+def _given_size(
+    model: Any, records: Sequence[Any], seed: int, options: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """log p of records given their sizes, and log p of the sizes; `log_prob` gives but the sum."""
+    from molgen.core.noise import SampleNoise
+
+    model.trained.eval()
+    found, sizes, step = [], [], model.option("batch_size", 64)
+    for start in range(0, len(records), step):
+        chunk = records[start : start + step]
+        batch = model.modality.encode_all(chunk, model._view, _unknown(model, len(chunk))).trimmed()
+        noise = SampleNoise(seed, range(start, start + len(batch)))
+        found.append(model.log_density(batch, noise, **options).double())
+        sizes += [model.modality.log_size(size) for size in batch.sizes.tolist()]
+    return torch.cat(found).numpy(), np.array(sizes)
+
+
+def _unknown(model: Any, n: int) -> dict[str, np.ndarray]:
+    """Labels withheld: an anomaly has none, and a normal record may not profit from its own."""
+    return {c.name: np.full(n, c.missing(), np.float32) for c in model.conditions}
+
+
+def _unnormalised(model: Any) -> bool:
+    """Whether a model's energy stands in for log p."""
+    return hasattr(model, "energy")
+
+
+def symbols(model: Any, record: Any) -> np.ndarray:
+    """The bytes that a model reads a record as: grey levels, bits, or characters."""
+    if isinstance(record, str):
+        return np.frombuffer(record.encode(), np.uint8)
+    levels = np.asarray(record, np.uint8).ravel()
+    return np.uint8(255) * (levels >= 128) if model.view.discrete else levels
+
+
+def _readable(model: Any, record: Any) -> bool:
+    """Whether a model has symbols for all of a record: what it cannot read, it cannot judge."""
+    try:
+        model.modality.encode(record, model._view)
+    except DataError:
+        return False
+    return True
+
+
+def told_apart(usual: Said, normal: Said, theirs: Said) -> dict[str, float]:
+    """AUROC of each rule."""
+    rules: dict[str, Callable[[Said], np.ndarray]] = {
+        "likelihood": lambda x: -x.log_p,
+        "per entry": lambda x: -x.rate,
+        "typicality": lambda x: typicality(x.rate, usual.rate),
+        "background": lambda x: x.background - x.rate,
+        "complexity": lambda x: x.coded - x.rate,
+    }
+    return {name: round(auroc(rule(normal), rule(theirs)), 4) for name, rule in rules.items()}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """The mean, or None where a value is infinite."""
+    mean = float(np.mean(values))
+    return round(mean, 4) if np.isfinite(mean) else None
+
+
+# ---------------------------------------------------------------------- the table
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The result as Markdown: the trap is an AUROC under 0.5, where anomalies pass for likelier than data."""
+    lines = [
+        "| normal | weights | anomaly | n | log p: normal, anomaly | " + " | ".join(RULES) + " |",
+        "|---|---|---|---|---|" + "---|" * len(RULES),
+    ]
+    notes = []
+    for name, cell in result["cells"].items():
+        head = f"| {cell['task']} | `{name}` |"
+        if "rows" not in cell:
+            lines.append(f"{head} {cell.get('missing') or cell.get('error')} |" + " |" * (2 + len(RULES)))
+            continue
+        for kind, row in cell["rows"].items():
+            if "readable" in row:
+                notes.append(f"- `{name}` can read {row['readable']:,} of {row['of']:,} records of {kind}")
+            scores = row.get("auroc", {})
+            shown = " | ".join(_cell(scores.get(rule)) for rule in RULES)
+            both = f"{_number(cell['normal']['log_p'])}, {_number(row.get('log_p'))}"
+            lines.append(f"{head} {kind} | {row['n']} | {both} | {shown} |")
+    lines += ["", "AUROC, bold below 0.5: there anomalies pass for data. Rules: "]
+    lines[-1] += "; ".join(f"*{rule}*: {words}" for rule, words in RULES.items()) + "."
+    return "\n".join([*lines, *([""] + notes if notes else [])])
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"**{value:.3f}**" if value < 0.5 else f"{value:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "-inf" if value is None else f"{value:.1f}"

@@ -1,0 +1,81 @@
+"""Where figures take trained models and data from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.cells import CELLS
+from molgen.core.data import Records
+from molgen.core.errors import MolgenError
+
+
+@final
+class MissingWeights(MolgenError):
+    """Weights that a figure or a benchmark needs and that are not there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there are no weights {name!r}; train them: python -m benchmarks train {name}")
+        self.name = name
+
+
+@final
+class Shelf:
+    """Trained models by name, from a folder first, else from where training writes them.
+
+    Arguments:
+        folder: of `NAME.safetensors`; None for no other place.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._loaded: dict[str, Any] = {}
+
+    def path(self, name: str) -> Path:
+        """The file of a model; `MissingWeights` where there is none."""
+        own = [] if self.folder is None else [self.folder / f"{name}.safetensors"]
+        for path in (*own, *([CELLS[name].weights] if name in CELLS else [])):
+            if path.is_file():
+                return path
+        raise MissingWeights(name)
+
+    def has(self, name: str) -> bool:
+        """Whether a model is there."""
+        try:
+            self.path(name)
+        except MissingWeights:
+            return False
+        return True
+
+    def load(self, name: str) -> Any:
+        """A model; `MissingWeights` where there is none."""
+        if name not in self._loaded:
+            from molgen.api import load
+
+            self._loaded[name] = load(self.path(name))
+        return self._loaded[name]
+
+
+def examples(model: Any, data: str, count: int, split: str = "test") -> Records:
+    """The first records of a data set with their labels, each class in turn, so that few show them all.
+
+    Errors: `DataError` if the data set is not here.
+    """
+    records: Records = model.modality.datasets[data].load(split)
+    if not records.labels:
+        return records[:count]
+    labels = np.asarray(next(iter(records.labels.values())))
+    turn = np.zeros(len(labels), int)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        turn[own] = np.arange(len(own))
+    return records[np.lexsort((labels, turn))[:count]]
+
+
+def grey(values: Tensor) -> np.ndarray:
+    """The reals of an image, -1 to 1, as grey levels, 0 to 255, with what lies beyond kept."""
+    return (values.detach().to(torch.float64).numpy()[..., 0] + 1) * 127.5
