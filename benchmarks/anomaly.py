@@ -141,7 +141,8 @@ def main(argv: list[str]) -> int:
         if not args.again and "rows" in old and all(old.get(k) == v for k, v in asked.items()):
             print(f"{name}: there already")
             continue
-        result["cells"][name] = {"task": task.name, **asked, **_measured(task, name, shelf, args.n, args.seed)}
+        found = _measured(task, name, shelf, args.n, args.seed)
+        result["cells"][name] = {"task": task.name, **asked, **found}
         with atomic(args.out) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))

@@ -13,6 +13,8 @@ from benchmarks.drawing.style import FAMILIES, INK, SOFT, WIDTH, Sheet, tint
 _ROWS = ((6, 9), (12, 15), (18, 22))
 """Where the three pixels are looked for: the one whose density is widest in each band of rows."""
 _COMPLETIONS = 7
+_NEXT = "#d1242f"
+"""The colour of the next pixel."""
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
@@ -22,7 +24,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet = Sheet(
         716,
         f"{name}: one pixel after the other, each given all before it",
-        r"$\log p(x) = \sum_t \log p_\theta(x_t\,|\,x_1 \ldots x_{t-1})$, exact; sampling writes 784 pixels in turn",
+        r"$\log p(x) = \sum_t \log p_\theta(x_t\,|\,x_1 \ldots x_{t-1})$, exact; writing takes 784 steps",
         colour,
     )
     records = examples(model, "mnist", 10)
@@ -89,19 +91,18 @@ def _moment(
     shown[later] = tint(colour, 0.16)
     cell = size / 28
     sheet.picture(x, y, size, shown, edge=colour, line=1.2)
-    sheet.rectangle(
-        x + column * cell, y + row * cell, cell, cell, "#ffffff", "#d1242f", 1.6, zorder=4
-    )
+    sheet.rectangle(x + column * cell, y + row * cell, cell, cell, "#ffffff", _NEXT, 1.6, zorder=4)
     axes = sheet.axes(x, y + size + 44, size, 84)
     bins = min(32, len(levels))
     share = mass[site].reshape(bins, -1).sum(1)
     axes.bar(np.arange(bins), share, width=0.86, color=tint(colour, 0.75), linewidth=0)
-    axes.axvline(int(truth[site]) * bins // len(levels), color="#d1242f", linewidth=1.4, linestyle=(0, (3, 2)))
+    true = int(truth[site]) * bins // len(levels)
+    axes.axvline(true, color=_NEXT, linewidth=1.4, linestyle=(0, (3, 2)))
     axes.set_xlim(-0.8, bins - 0.2)
     axes.set_xticks([0, bins - 1], ["paper", "ink"])
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    sheet.arrow((x + (column + 0.5) * cell, y + (row + 1) * cell + 2), (x + size / 2, y + size + 26), "#d1242f")
+    sheet.arrow((x + (column + 0.5) * cell, y + (row + 1) * cell + 2), (x + size / 2, y + size + 26), _NEXT)
     sheet.text(x + size / 2, y + size + 36, rf"$p(x_{{{site}}}\,|\,x_1 \ldots x_{{{site - 1}}})$", 13)
 
 
@@ -109,7 +110,7 @@ def _completions(sheet: Sheet, model: Any, record: Any, seed: int, colour: str) 
     """A first half, and several second halves."""
     y, size, gap, left = 486, 84, 12, 36
     sheet.line([16, WIDTH - 16], [y - 48] * 2)
-    sheet.text(left, y - 18, "the upper half is given, the lower half is written", 13, INK, "left", "bold")
+    sheet.head(left, y - 18, "the upper half is given, the lower half is written", INK)
     half = np.asarray(record).copy()
     shown = np.repeat(1 - half.astype(float) / 255, 3, -1)
     shown[14:] = tint(colour, 0.16)
@@ -130,9 +131,7 @@ def _surprise(sheet: Sheet, model: Any, record: Any, log_p: np.ndarray, colour: 
     sheet.picture(left + size + 34, y, size, nats, (0, float(np.quantile(nats, 0.99))), "magma_r")
     x = left + 2 * size + 56
     bits = nats.sum() / 784 / np.log(2)
-    sheet.text(x, y + 26, "what each pixel costs, dark: a surprise", 13, INK, "left", "bold")
+    sheet.head(x, y + 26, "what each pixel costs, dark: a surprise", INK)
     words = f"the sum, {nats.sum():,.0f} nats, is $-\\log p$ of this test digit: {bits:.2f} bits a pixel"
     sheet.text(x, y + 50, words, 12, SOFT, "left")
     sheet.text(x, y + 70, "the way of a stroke is known, its edges are not", 12, SOFT, "left")
-
-

@@ -25,7 +25,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet = Sheet(
         712,
         f"{name}: any point of a trajectory leads to its clean end in one step",
-        r"training: $f_\theta(x_t, t) = f_\theta(x_s, s)$ for two points of one path, and $f_\theta(x, 0) = x$",
+        r"training: $f_\theta(x_t, t) = f_\theta(x_s, s)$ for two points of a path; $f_\theta(x, 0) = x$",
         colour,
     )
     path = trajectory(teacher, _STEPS, seed, {"digit": _DIGIT}, "heun")
@@ -51,7 +51,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
         (rows[1], "consistency", r"$f_\theta(x_t, t)$", colour),
         (rows[2], "diffusion", r"denoiser $D_\theta(x_t, t)$", other),
     ):
-        sheet.text(16, y + middle - 11, title, 13, ink, "left", "bold")
+        sheet.head(16, y + middle - 11, title, ink)
         sheet.text(16, y + middle + 11, formula, 11, SOFT, "left")
     x = _LEFT + 7 * (_TILE + _GAP)
     sheet.text(x + middle, rows[0] + _TILE + 16, "the clean end", 12, INK)
@@ -105,7 +105,7 @@ def _distances(sheet: Sheet, model: Any, teacher: Any, seed: int, colour: str, o
 def _few_steps(sheet: Sheet, model: Any, teacher: Any, seed: int, colour: str, other: str) -> None:
     """Samples of both families from the same noise in few steps."""
     x0, size, gap = 556, 38, 4
-    sheet.text(x0 - 108, 516, "samples from the same noise", 13, INK, "left", "bold")
+    sheet.head(x0 - 108, 516, "samples from the same noise", INK)
     count = 8
     rows = (
         (model, 1, colour),

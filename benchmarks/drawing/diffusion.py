@@ -26,7 +26,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet = Sheet(
         668,
         f"{name}: noise comes step by step, and goes step by step",
-        r"training: a network learns $D_\theta(x_t, t) \approx x_0$;  sampling: from noise alone, towards $D_\theta$",
+        r"training: $D_\theta(x_t, t) \approx x_0$;  sampling: from noise alone, towards $D_\theta$",
         colour,
     )
     path = trajectory(model, _STEPS, seed, {"digit": 4.0})
@@ -50,7 +50,8 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
                 y = rows[row] + _TILE / 2
                 ends = (x - _GAP + 1, y), (x - 1, y)
                 sheet.arrow(*ends[::way], INK if row == 0 else colour)
-    sheet.text(_LEFT + _TILE / 2, rows[2] + _TILE / 2, "the sample:\nno noise is left", 12, SOFT, linespacing=1.4)
+    words = "the sample:\nno noise is left"
+    sheet.text(_LEFT + _TILE / 2, rows[2] + _TILE / 2, words, 12, SOFT, linespacing=1.4)
     _labels(sheet, rows, colour)
     _molecule(sheet, other, seed, 512, colour)
     return sheet
@@ -65,7 +66,7 @@ def _labels(sheet: Sheet, rows: tuple[int, int, int], colour: str) -> None:
     )
     for y, (title, formula, ink) in zip(rows, words, strict=True):
         big = 16 if "frac" in formula else 12
-        sheet.text(16, y + middle - 14, title, 13, ink, "left", "bold")
+        sheet.head(16, y + middle - 14, title, ink)
         sheet.text(16, y + middle + 14, formula, big, SOFT, "left")
     sheet.line([16, WIDTH - 16], [rows[0] + _TILE + 28] * 2)
 
@@ -103,7 +104,7 @@ def _molecule(sheet: Sheet, model: Any, seed: int, top: int, colour: str) -> Non
     final = path[-1][0]
     turn = _turn(final["positions"][0].numpy())
     sheet.line([16, WIDTH - 16], [top - 30] * 2)
-    sheet.text(16, top + 46, "the same on\na molecule", 13, colour, "left", "bold", linespacing=1.3)
+    sheet.head(16, top + 46, "the same on\na molecule", colour, linespacing=1.3)
     sheet.text(16, top + 96, "kinds and bonds\nfirst, then places", 12, SOFT, "left", linespacing=1.4)
     for column, t in enumerate(_MOLECULE):
         state = path[round((1 - t) * steps)][0]

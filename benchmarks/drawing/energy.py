@@ -19,14 +19,14 @@ _CELL = 4.8  # pixels of a unit
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """One state of all layers, the strongest weights of the first, and chains from noise with their energy."""
+    """One state of all layers, the strongest weights of the first, chains from noise and their energy."""
     model = shelf.load("energy-image-dbm")
     net = cast(DeepBoltzmann, model.trained)
     name, colour = FAMILIES["energy"]
     sheet = Sheet(
         770,
         f"{name}: layers of units, and chains that walk down their energy",
-        r"deep Boltzmann machine: $E(v, h) = -v^T W_1 h_1 - h_1^T W_2 h_2 - h_2^T W_3 h_3 -$ biases,   $p \propto e^{-E}$",
+        r"$p(v, h) \propto e^{-E}$,  $E = -v^T W_1 h_1 - h_1^T W_2 h_2 - h_2^T W_3 h_3 -$ biases",
         colour,
     )
     states = chain(model, seed)
@@ -88,7 +88,7 @@ def _filters(sheet: Sheet, net: DeepBoltzmann) -> None:
     weights = (block[..., 1] - block[..., 0]).reshape(-1, 28, 28).numpy()
     order = np.argsort(-np.square(weights).sum((1, 2)), kind="stable")
     left, top, size, gap = 526, 118, 62, 8
-    sheet.text(left, top - 22, "what units of $h_1$ look for: columns of $W_1$", 13, INK, "left", "bold")
+    sheet.head(left, top - 22, "what units of $h_1$ look for: columns of $W_1$", INK)
     for k, unit in enumerate(order[:20]):
         row, column = divmod(k, 5)
         most = float(np.abs(weights[unit]).max())
@@ -102,7 +102,7 @@ def _walks(sheet: Sheet, net: DeepBoltzmann, states: dict[int, State], colour: s
     """Chains from random pixels, and under them the energy of many."""
     top, size, left, gap = 484, 74, 92, 14
     sheet.line([16, WIDTH - 16], [top - 50] * 2)
-    sheet.text(16, top - 30, "Gibbs chains from random units: probability of ink given $h_1$", 13, INK, "left", "bold")
+    sheet.head(16, top - 30, "Gibbs chains from random units: probability of ink given $h_1$", INK)
     for column, sweep in enumerate(_SWEEPS):
         x = left + column * (size + gap)
         sheet.text(x + size / 2, top - 10, f"{sweep:,}", 12, SOFT)

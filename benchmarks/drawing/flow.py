@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.drawing.shelf import Shelf, examples, grey
+from benchmarks.drawing.shelf import Shelf, examples
 from benchmarks.drawing.style import CLASSES, FAMILIES, INK, SOFT, WIDTH, Sheet, tint
 from molgen.core.noise import SampleNoise
 from molgen.core.solvers import State
@@ -58,11 +58,11 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
             for y, ink, way in ((top, INK, 1), (low, colour, -1)):
                 ends = (x - _GAP + 4, y + _TILE / 2), (x - 4, y + _TILE / 2)
                 sheet.arrow(*ends[::way], ink, width=1.6)
-    sheet.text(16, top + 84, "data to latent", 13, INK, "left", "bold")
+    sheet.head(16, top + 84, "data to latent", INK)
     sheet.text(16, top + 104, "test digits", 12, SOFT, "left")
-    words = f"a pixel against its right neighbour,\n{_MANY} digits: what hangs together\nat first is independent at last"
+    words = f"a value against\nits right neighbour,\n{_MANY} digits: bound\nat first, free at last"
     sheet.text(16, joint + 46, words, 12, SOFT, "left", linespacing=1.5)
-    sheet.text(16, low + 84, "latent to data", 13, colour, "left", "bold")
+    sheet.head(16, low + 84, "latent to data", colour)
     sheet.text(16, low + 110, "$z \\sim N(0, I)$:\nnew digits", 12, SOFT, "left", linespacing=1.5)
     again = model.inverse(z, [784] * _MANY)
     wrong = int(sum((np.asarray(a) != np.asarray(b)).sum() for a, b in zip(records, again, strict=True)))
@@ -141,12 +141,10 @@ def _neighbours(sheet: Sheet, reals: Tensor, x: float, y: float, colour: str) ->
 # ---------------------------------------------------------------------- one coupling
 
 
-def _coupling(
-    sheet: Sheet, model: Any, reals: Tensor, y: float, colour: str, notes: tuple[str, ...]
-) -> None:
+def _coupling(sheet: Sheet, model: Any, reals: Tensor, y: float, colour: str, notes: tuple[str, ...]) -> None:
     """One layer in a drawing, and splines that the network says for some reals of a digit."""
     sheet.line([16, WIDTH - 16], [y - 18] * 2)
-    sheet.text(16, y, "one layer: half of the values goes through splines, whose shape the other half says", 13, INK, "left", "bold")
+    sheet.head(16, y, "a layer: half of the values goes through splines that the other half shapes", INK)
     a, b = y + 48, y + 120
     sheet.text(16, a, "$x_A$", 15, INK, "left")
     sheet.text(16, b, "$x_B$", 15, INK, "left")

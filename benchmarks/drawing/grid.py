@@ -31,7 +31,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     for row, (family, (name, colour)) in enumerate(FAMILIES.items()):
         y = _TOP + row * _HIGH
         sheet.rectangle(12, y + 6, 4, _HIGH - 12, colour)
-        sheet.text(24, y + _HIGH / 2, name, 13, colour, "left", "bold")
+        sheet.head(24, y + _HIGH / 2, name, colour)
         for column, kind in enumerate(MODALITIES):
             x = _LEFT + column * _WIDE
             cell = f"{family}-{kind}"

@@ -158,6 +158,10 @@ class Sheet:
             **options,
         )
 
+    def head(self, x: float, y: float, words: str, colour: str = INK, **options: Any) -> None:
+        """A heading: bold words that begin at x."""
+        self.text(x, y, words, 13, colour, "left", "bold", **options)
+
     def rectangle(
         self,
         x: float,

@@ -16,14 +16,14 @@ _SHOWN = (2, 4, 7, 8)
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """Digits to distributions on the plane of codes and back, a path between two, and codes from the prior."""
+    """Digits to clouds on the plane of codes and back, a path between two, and codes from the prior."""
     model = shelf.load("vae-image")
     name, colour = FAMILIES["vae"]
     latent = model.hyper["latent"]
     sheet = Sheet(
         626,
         f"{name}: an encoder writes a short code, a decoder reads it",
-        r"training: $E_{q(z|x)}[\log p(x\,|\,z)] - KL(q(z\,|\,x)\,\|\,N(0, I))$, a lower bound of $\log p(x)$",
+        r"$\log p(x) \geq E_{q(z|x)}[\log p(x\,|\,z)] - KL(q(z\,|\,x)\,\|\,N(0, I))$, which is raised",
         colour,
     )
     records = examples(model, "mnist", _MANY)
@@ -109,7 +109,7 @@ def _journey(sheet: Sheet, model: Any, axes: Any, plane: Plane, ends: list[Any],
     size, gap, y = 56, 8, 446
     left = (WIDTH - _PATH * size - (_PATH - 1) * gap) / 2
     sheet.line([16, WIDTH - 16], [418, 418])
-    sheet.text(left, y - 9, "along the dashed path: every code in between is read as an image", 13, INK, "left", "bold")
+    sheet.head(left, y - 9, "along the dashed path: every code in between is read as an image", INK)
     for k, image in enumerate(between):
         sheet.picture(left + k * (size + gap), y + 6, size, np.asarray(image))
 
@@ -118,6 +118,6 @@ def _prior(sheet: Sheet, model: Any, seed: int) -> None:
     """Digits from codes of the prior, as they come."""
     size, gap, y = 56, 8, 546
     left = (WIDTH - _PATH * size - (_PATH - 1) * gap) / 2
-    sheet.text(left, y - 9, r"new codes $z \sim N(0, I)$: new digits, as they come", 13, INK, "left", "bold")
+    sheet.head(left, y - 9, r"new codes $z \sim N(0, I)$: new digits, as they come", INK)
     for k, image in enumerate(model.sample(_PATH, seed=seed)):
         sheet.picture(left + k * (size + gap), y + 6, size, np.asarray(image))

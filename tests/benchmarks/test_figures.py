@@ -29,7 +29,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     return Shelf(folder)
 
 
-def test_a_figure_is_the_same_each_time(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_is_the_same_each_time(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grid, "MODALITIES", {"image": "images"})
     monkeypatch.setattr(grid, "FAMILIES", {"vae": ("VAE", "#b7791f"), "none": ("Nobody", "#000000")})
     first = figures.draw("grid", shelf, 0, tmp_path).read_bytes()
