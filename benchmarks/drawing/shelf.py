@@ -66,14 +66,16 @@ def examples(model: Any, data: str, count: int, split: str = "test") -> Records:
     Errors: `DataError` if the data set is not here.
     """
     records: Records = model.modality.datasets[data].load(split)
-    if not records.labels:
-        return records[:count]
-    labels = np.asarray(next(iter(records.labels.values())))
-    turn = np.zeros(len(labels), int)
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        turn[own] = np.arange(len(own))
-    return records[np.lexsort((labels, turn))[:count]]
+    order = np.arange(len(records))
+    if records.labels:
+        labels = np.asarray(next(iter(records.labels.values())))
+        turn = np.zeros(len(labels), int)
+        for label in np.unique(labels):
+            own = np.flatnonzero(labels == label)
+            turn[own] = np.arange(len(own))
+        order = np.lexsort((labels, turn))
+    some: Records = records[order[:count]]
+    return some
 
 
 def grey(values: Tensor) -> np.ndarray:

@@ -77,7 +77,6 @@ _RC = {
     "legend.fontsize": 11 * _PX,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
-    "svg.hashsalt": "molgen",
 }
 
 
@@ -88,7 +87,8 @@ def styled() -> Iterator[None]:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_RC)
+        options: Any = matplotlib.rcParams  # whose keys are literals to a type checker
+        options.update(_RC)
         yield
 
 
@@ -194,7 +194,7 @@ class Sheet:
         from matplotlib.patches import FancyBboxPatch, Polygon
 
         colour = colour or self.colour
-        kind = {"facecolor": tint(colour), "edgecolor": colour, "linewidth": 1.1}
+        kind: dict[str, Any] = {"facecolor": tint(colour), "edgecolor": colour, "linewidth": 1.1}
         left, right = (height * min(1.0, 1 + s) / 2 for s in (narrows, -narrows))
         middle = y + height / 2
         if narrows:
@@ -259,7 +259,7 @@ class Sheet:
         """A tensor as a tile of square cells, `(H, W)`, or an RGB image `(H, W, 3)`; returns its height."""
         tensor = np.asarray(values)
         tensor = tensor[..., 0] if tensor.ndim == 3 and tensor.shape[2] == 1 else tensor
-        height = width * tensor.shape[0] / tensor.shape[1]
+        height = float(width * tensor.shape[0] / tensor.shape[1])
         self.page.imshow(
             tensor,
             cmap=None if tensor.ndim == 3 else colours,

@@ -70,7 +70,8 @@ def typicality(log_p: npt.ArrayLike, usual: npt.ArrayLike) -> Array:
     known = known[np.isfinite(known)]
     if not len(known):
         raise DataError("no usual log p is finite", fix="give those of training records")
-    return np.abs(np.asarray(log_p, np.float64) - known.mean())
+    gap: Array = np.abs(np.asarray(log_p, np.float64) - known.mean())
+    return gap
 
 
 def complexity(symbols: bytes) -> float:
