@@ -12,7 +12,7 @@ from benchmarks.drawing.style import FAINT, FAMILIES, INK, SOFT, WIDTH, Sheet
 from molgen.core.noise import SampleNoise
 from molgen.core.solvers import SOLVERS, Reverse, State
 
-_TIMES = (0.0, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 1.0)
+_TIMES = (0.0, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
 _STEPS = 40  # of the solver; all times above are on its grid
 _MOLECULE = (0.0, 0.08, 0.16, 0.25, 0.333, 0.5, 0.75, 1.0)
 """Of a molecule, whose places resolve in the last third of the way."""
@@ -26,7 +26,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet = Sheet(
         668,
         f"{name}: noise comes step by step, and goes step by step",
-        r"training: $D_\theta(x_t, t) \approx x_0$;  sampling: from noise alone, towards $D_\theta$",
+        r"training: $D_\theta(x_t, t) \approx x_0$;  sampling: from noise of $\sigma = 99$ towards $D_\theta$",
         colour,
     )
     path = trajectory(model, _STEPS, seed, {"digit": 4.0})

@@ -165,6 +165,7 @@ def _coupling(sheet: Sheet, model: Any, reals: Tensor, y: float, colour: str, no
     axes.set_ylim(-4, 4)
     axes.set_xticks([-2, 0, 2])
     axes.set_yticks([-3, 0, 3])
+    axes.set_title("$y_B$ of $x_B$", fontsize=9)
     sheet.text(424, y + 40, "splines of six pixels of the first digit above:", 12, SOFT, "left")
     sheet.text(424, y + 58, "monotone, so that they have an inverse and a slope", 12, SOFT, "left")
     for k, line in enumerate(notes):
@@ -173,7 +174,7 @@ def _coupling(sheet: Sheet, model: Any, reals: Tensor, y: float, colour: str, no
 
 @torch.no_grad()
 def splines(model: Any, reals: Tensor, count: int = 6) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    """The maps of the second layer for the reals that it bends most."""
+    """The maps of the second layer for some reals, from the one that it bends most to one of the least."""
     stack = couplings(model)[0]
     found: dict[str, Tensor] = {}
 
@@ -191,5 +192,5 @@ def splines(model: Any, reals: Tensor, count: int = 6) -> Sequence[tuple[np.ndar
     grid = torch.linspace(-4, 4, 161)
     ys, _ = stack.transform(grid.expand(len(raw), -1), raw[:, None].expand(-1, len(grid), -1))
     bend = (ys - grid).std(1)
-    spread = bend.argsort(descending=True)[: 40 * count : 40]
+    spread = bend.argsort(descending=True)[:: max(len(bend) // count, 1)][:count]
     return [(grid.numpy(), ys[i].numpy()) for i in spread.tolist()]

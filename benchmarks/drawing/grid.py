@@ -14,7 +14,7 @@ from benchmarks.drawing.style import FAMILIES, GROUND, INK, MODALITIES, SOFT, Sh
 
 _SAMPLES = {"image": 8, "smiles": 2, "graph": 2, "molecule": 2, "protein": 2}
 _COLUMNS = {"image": 4}
-_LEFT, _WIDE, _HIGH, _TOP = 122, 154, 92, 104
+_LEFT, _WIDE, _HIGH, _TOP = 142, 150, 92, 104
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
@@ -55,12 +55,16 @@ def tiles(sheet: Sheet, model: Any, options: dict[str, Any], seed: int, place: t
     width, height = (_WIDE - 8) / columns, (_HIGH - 8) / (count // columns)
     for k, sample in enumerate(model.sample(count, seed=seed, **options)):
         row, column = divmod(k, columns)
+        if kind == "protein":
+            left, top = place[0] + 4 + column * width, place[1] + 4 + row * height
+            _ribbon(sheet.axes(left, top, width, height), sample)
+            continue
         picture = pictured(model.modality, sample)
         high, wide = picture.shape[:2]
         scale = min((width - 4) / wide, (height - 4) / high)
         x = place[0] + 4 + (column + 0.5) * width - scale * wide / 2
         y = place[1] + 4 + (row + 0.5) * height - scale * high / 2
-        sheet.picture(x, y, scale * wide, picture, line=0.6 if kind == "image" else 0)
+        sheet.picture(x, y, scale * wide, picture, line=0.6 * (kind == "image"), smooth=kind != "image")
 
 
 def pictured(modality: Any, sample: Any) -> np.ndarray:
@@ -75,7 +79,6 @@ def pictured(modality: Any, sample: Any) -> np.ndarray:
         modality.plot([sample], path)
         with Image.open(path) as file:
             image = np.asarray(file.convert("RGB"), float) / 255
-    image = image[: int(_CAPTIONS.get(modality.name, 1.0) * len(image))]
     dark = (image < 0.98).any(2)
     rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
     if not len(rows):
@@ -83,5 +86,20 @@ def pictured(modality: Any, sample: Any) -> np.ndarray:
     return np.asarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
 
 
-_CAPTIONS = {"protein": 0.93}
-"""Share of a picture above its caption."""
+def _ribbon(axes: Any, sample: Any) -> None:
+    """A backbone as its modality draws it, without caption and legend: helices red, strands blue."""
+    from matplotlib.collections import PolyCollection
+
+    from molgen.modalities.protein.backbone import coordinates
+    from molgen.modalities.protein.plot import ribbon, seen
+
+    view = seen(coordinates(sample))
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    if len(view) < 4:
+        return
+    quads, colours = ribbon(view)
+    axes.add_collection(PolyCollection(list(quads), facecolors=colours, edgecolors=colours, linewidths=0.2))
+    reach = float(np.abs(view[:, 1, :2]).max()) + 2.5
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)

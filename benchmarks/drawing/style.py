@@ -255,8 +255,12 @@ class Sheet:
         colours: Any = "gray_r",
         edge: str = FAINT,
         line: float = 0.8,
+        smooth: bool = False,
     ) -> float:
-        """A tensor as a tile of square cells, `(H, W)`, or an RGB image `(H, W, 3)`; returns its height."""
+        """A tensor as a tile of square cells, `(H, W)`, or an RGB image `(H, W, 3)`; returns its height.
+
+        What is finer than the sheet is averaged if `smooth`, else its cells stay sharp.
+        """
         tensor = np.asarray(values)
         tensor = tensor[..., 0] if tensor.ndim == 3 and tensor.shape[2] == 1 else tensor
         height = float(width * tensor.shape[0] / tensor.shape[1])
@@ -266,7 +270,7 @@ class Sheet:
             vmin=limits[0],
             vmax=limits[1],
             extent=(x, x + width, y + height, y),
-            interpolation="nearest",
+            interpolation="antialiased" if smooth else "nearest",
             aspect="auto",
             zorder=2,
         )

@@ -23,7 +23,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet = Sheet(
         626,
         f"{name}: an encoder writes a short code, a decoder reads it",
-        r"$\log p(x) \geq E_{q(z|x)}[\log p(x\,|\,z)] - KL(q(z\,|\,x)\,\|\,N(0, I))$, which is raised",
+        r"$\log p(x) \geq E_{q(z|x)}[\log p(x\,|\,z)] - KL(q(z\,|\,x)\,\|\,N(0, I))$: training raises the right side",
         colour,
     )
     records = examples(model, "mnist", _MANY)

@@ -39,7 +39,7 @@ def plot(records: Sequence[Any], path: Path) -> None:
     rows = math.ceil(len(chains) / columns)
     figure = Figure(figsize=(2.6 * columns, 2.75 * rows + 0.35), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
-    views = [_view(chain) for chain in chains]
+    views = [seen(chain) for chain in chains]
     sizes = [float(np.abs(view[:, 1, :2]).max()) if len(view) else 10.0 for view in views]
     for k, view in enumerate(views):
         axes = figure.add_subplot(rows, columns, k + 1)
@@ -61,7 +61,7 @@ def plot(records: Sequence[Any], path: Path) -> None:
         figure.savefig(temporary, format="png")
 
 
-def _view(coords: np.ndarray) -> np.ndarray:
+def seen(coords: np.ndarray) -> np.ndarray:
     """The atoms centred, longest axis across, shortest towards the eye, not mirrored; NaN is left off."""
     x = np.asarray(coords, np.float64)
     x = x[np.isfinite(x).all((1, 2))]
