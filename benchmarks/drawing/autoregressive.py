@@ -24,7 +24,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet = Sheet(
         716,
         f"{name}: one pixel after the other, each given all before it",
-        r"$\log p(x) = \sum_t \log p_\theta(x_t\,|\,x_1 \ldots x_{t-1})$, exact; writing takes 784 steps",
+        r"$\log p(x) = \Sigma_t \log p_\theta(x_t\,|\,x_1 \ldots x_{t-1})$, exact; writing takes 784 steps",
         colour,
     )
     records = examples(model, "mnist", 10)
@@ -35,11 +35,12 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     for column, (first, last) in enumerate(_ROWS):
         band = entropy[first:last]
         row, place = np.unravel_index(int(band.argmax()), band.shape)
-        _moment(sheet, record, mass, levels, truth, (first + int(row), int(place)), 36 + column * 296, colour)
+        _moment(sheet, record, mass, levels, truth, (first + int(row), int(place)), 36 + column * 330, colour)
         if column:
-            x = 36 + column * 296
-            sheet.arrow((x - 120, 182), (x - 10, 182), SOFT, width=1.6)
-            sheet.text(x - 65, 168, "write on", 12, SOFT)
+            x = 36 + column * 330
+            sheet.arrow((x - 148, 182), (x - 14, 182), SOFT, width=1.6)
+            sheet.text(x - 81, 168, "write on", 12, SOFT)
+    sheet.text(283, 330, "dashed: what\nfollowed", 11, _NEXT, linespacing=1.4)
     _completions(sheet, model, record, seed, colour)
     _surprise(sheet, model, record, np.log(mass[np.arange(784), truth]), colour)
     return sheet
@@ -68,7 +69,7 @@ def densities(model: Any, records: Any) -> tuple[np.ndarray, np.ndarray]:
 def _chosen(model: Any, records: Any, mass: np.ndarray) -> np.ndarray:
     """Which of the levels each pixel of one image has."""
     grey = np.asarray(records[0])[..., 0].ravel().astype(float)
-    return np.rint(grey / 255 * (mass.shape[1] - 1)).astype(int)
+    return np.asarray(np.rint(grey / 255 * (mass.shape[1] - 1)), int)
 
 
 def _moment(
@@ -103,12 +104,12 @@ def _moment(
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     sheet.arrow((x + (column + 0.5) * cell, y + (row + 1) * cell + 2), (x + size / 2, y + size + 26), _NEXT)
-    sheet.text(x + size / 2, y + size + 36, rf"$p(x_{{{site}}}\,|\,x_1 \ldots x_{{{site - 1}}})$", 13)
+    sheet.text(x + size / 2, y + size + 36, rf"$p(x_{{{site + 1}}}\,|\,x_1 \ldots x_{{{site}}})$", 13)
 
 
 def _completions(sheet: Sheet, model: Any, record: Any, seed: int, colour: str) -> None:
     """A first half, and several second halves."""
-    y, size, gap, left = 486, 84, 12, 36
+    y, size, gap, left = 480, 92, 12, 36
     sheet.line([16, WIDTH - 16], [y - 48] * 2)
     sheet.head(left, y - 18, "the upper half is given, the lower half is written", INK)
     half = np.asarray(record).copy()

@@ -58,11 +58,13 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet.text(
         x + middle,
         (rows[1] + rows[2] + _TILE) / 2,
-        "a consistency\nmodel points\nat this end;\na denoiser\nat the mean\nof all that\nare possible",
+        "a consistency\nmodel points\nat this end;\na denoiser\nat the mean\nof all ends\nthat may be",
         12,
         SOFT,
         linespacing=1.4,
     )
+    words = "it hardly saw such noise in training"
+    sheet.text(_LEFT, rows[2] + _TILE + 12, words, 11, SOFT, "left")
     _distances(sheet, model, teacher, seed, colour, other)
     _few_steps(sheet, model, teacher, seed, colour, other)
     return sheet

@@ -26,7 +26,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet = Sheet(
         668,
         f"{name}: noise comes step by step, and goes step by step",
-        r"training: $D_\theta(x_t, t) \approx x_0$;  sampling: from noise of $\sigma = 99$ towards $D_\theta$",
+        r"training: $D_\theta(x_t, t) \approx x_0$;  sampling: from $\sigma = 99$ towards $D_\theta$",
         colour,
     )
     path = trajectory(model, _STEPS, seed, {"digit": 4.0})
@@ -48,8 +48,8 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
             sheet.picture(x, rows[2], _TILE, grey(params["image"][0]), edge=colour, line=1.2)
             for row, way in ((0, 1), (1, -1)):
                 y = rows[row] + _TILE / 2
-                ends = (x - _GAP + 1, y), (x - 1, y)
-                sheet.arrow(*ends[::way], INK if row == 0 else colour)
+                start, end = ((x - _GAP + 1, y), (x - 1, y))[::way]
+                sheet.arrow(start, end, INK if row == 0 else colour)
     words = "the sample:\nno noise is left"
     sheet.text(_LEFT + _TILE / 2, rows[2] + _TILE / 2, words, 12, SOFT, linespacing=1.4)
     _labels(sheet, rows, colour)

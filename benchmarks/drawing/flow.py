@@ -56,8 +56,8 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
         if column:
             _neighbours(sheet, states[column - 1], x, joint, colour)
             for y, ink, way in ((top, INK, 1), (low, colour, -1)):
-                ends = (x - _GAP + 4, y + _TILE / 2), (x - 4, y + _TILE / 2)
-                sheet.arrow(*ends[::way], ink, width=1.6)
+                start, end = ((x - _GAP + 4, y + _TILE / 2), (x - 4, y + _TILE / 2))[::way]
+                sheet.arrow(start, end, ink, width=1.6)
     sheet.head(16, top + 84, "data to latent", INK)
     sheet.text(16, top + 104, "test digits", 12, SOFT, "left")
     words = f"a value against\nits right neighbour,\n{_MANY} digits: bound\nat first, free at last"
@@ -133,7 +133,7 @@ def _neighbours(sheet: Sheet, reals: Tensor, x: float, y: float, colour: str) ->
     a, b = reals[:, :, :-1].numpy().ravel(), reals[:, :, 1:].numpy().ravel()
     edges = np.linspace(-3.2, 3.2, 41)
     counts = np.histogram2d(b, a, [edges, edges])[0][::-1]
-    shades = LinearSegmentedColormap.from_list("shades", ["white", tint(colour, 0.5), colour])
+    shades = LinearSegmentedColormap.from_list("shades", [tint(colour, share) for share in (0.0, 0.5, 1.0)])
     sheet.picture(x, y, _TILE, counts, (0, float(counts.max())), shades)
     sheet.text(x + _TILE / 2, y + _TILE + 11, f"correlation {np.corrcoef(a, b)[0, 1]:.2f}", 11, SOFT)
 

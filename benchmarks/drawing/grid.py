@@ -79,8 +79,8 @@ def pictured(modality: Any, sample: Any) -> np.ndarray:
         modality.plot([sample], path)
         with Image.open(path) as file:
             image = np.asarray(file.convert("RGB"), float) / 255
-    dark = (image < 0.98).any(2)
-    rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
+    dark = np.any(image < 0.98, axis=2)
+    rows, columns = np.flatnonzero(np.any(dark, axis=1)), np.flatnonzero(np.any(dark, axis=0))
     if not len(rows):
         return image
     return np.asarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])

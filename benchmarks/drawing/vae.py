@@ -23,7 +23,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet = Sheet(
         626,
         f"{name}: an encoder writes a short code, a decoder reads it",
-        r"$\log p(x) \geq E_{q(z|x)}[\log p(x\,|\,z)] - KL(q(z\,|\,x)\,\|\,N(0, I))$: training raises the right side",
+        r"$\log p(x) \geq E_{q(z|x)}[\log p(x\,|\,z)] - KL(q(z\,|\,x)\,\|\,N(0, I))$, raised by training",
         colour,
     )
     records = examples(model, "mnist", _MANY)
@@ -36,7 +36,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     axes = sheet.axes(322, 88, 256, 256)
     codes = plane(mean.numpy())
     reach = 1.06 * float(np.abs(codes).max())
-    axes.scatter(*codes.T, s=5, c=[CLASSES[d] for d in labels], linewidths=0, alpha=0.65)
+    axes.scatter(codes[:, 0], codes[:, 1], s=5, c=[CLASSES[d] for d in labels], linewidths=0, alpha=0.65)
     for row, i in enumerate(shown):
         y = top + row * step
         ink = CLASSES[labels[i]]
