@@ -78,8 +78,13 @@ class GaussianField(Field):
     def straightened(self) -> Self:
         """The field with the noise schedule of flow matching's straight paths."""
         field = copy.copy(self)
-        field.schedule = StraightSchedule(self.sd, self.schedule.high, self.window)
+        field.schedule = StraightSchedule(self.unit, self.schedule.high, self.window)
         return field
+
+    @property
+    def unit(self) -> float:
+        """The noise that blurs the data by half: at half the time of a straight path."""
+        return self.sd
 
     def _sigma(self, t: Tensor, x: Tensor) -> Tensor:
         return per_sample(self.schedule.sigma(t), x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar, final
@@ -184,11 +185,10 @@ def _levels(fields: Mapping[str, GaussianField], steps: int) -> list[float]:
     """Times from data to noise, even in the logarithm of the noise within each stage."""
     times: set[float] = set()
     for window in {f.window for f in fields.values()}:
-        low = min(f.time(f.bottom) for f in fields.values() if f.window == window)
-        u = torch.tensor(float(window.local(torch.tensor(low, dtype=torch.float64))), dtype=torch.float64)
-        logits = torch.linspace(float(u.logit()), 6.0, steps, dtype=torch.float64)
-        local = [*logits.sigmoid().tolist(), 1.0]
-        times |= {window.start + (window.end - window.start) * x for x in local}
+        first = min((f for f in fields.values() if f.window == window), key=lambda f: f.time(f.bottom))
+        low, high = math.log(first.bottom), math.log(first.schedule.high)
+        times |= {first.time(math.exp(low + i / steps * (high - low))) for i in range(steps)}
+        times.add(window.end)
     return sorted(times)
 
 
