@@ -45,13 +45,19 @@ class ContinuousKind(Kind):
     """
 
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
-    defaults: ClassVar[Mapping[str, Any]] = {"pairing": True, "solver": "euler", "steps": 50}
-    sampling: ClassVar[tuple[str, ...]] = ("steps", "solver")
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "pairing": True,
+        "solver": "euler",
+        "steps": 50,
+        "temperature": 1.0,
+    }
+    sampling: ClassVar[tuple[str, ...]] = ("steps", "solver", "temperature")
     scoring: ClassVar[tuple[str, ...]] = ("steps", "probes", "exact")
 
     def check(self, given: Mapping[str, Any]) -> None:
         if given.get("solver", "euler") not in _ODE:
             raise ConfigError.unknown("solver", given["solver"], _ODE)
+        self.heat(None)
 
     @property
     def likelihood(self) -> str:
@@ -92,6 +98,7 @@ class ContinuousKind(Kind):
         *,
         steps: int | None = None,
         solver: str | None = None,
+        temperature: float | None = None,
     ) -> State:
         """Follows the flow from noise to data.
 
@@ -101,6 +108,7 @@ class ContinuousKind(Kind):
             noise: the source of randomness.
             steps: number of steps, 1 to 1000.
             solver: ``euler``, ``heun`` or ``dpm_2m``.
+            temperature: factor on the spread of the noise that it starts from.
         """
         steps = checked(self.model.hyper["steps"] if steps is None else steps)
         name = solver or self.model.hyper["solver"]
@@ -112,7 +120,10 @@ class ContinuousKind(Kind):
             params: State = network(x, t, mask, labels)
             return params
 
-        start = {k: f.prior(mask, noise) for k, f in fields.items()}
+        heat = self.heat(temperature)
+        start = {
+            k: f.project(f.mean + heat * (f.prior(mask, noise) - f.mean), mask) for k, f in fields.items()
+        }
         end = SOLVERS[name](Reverse(denoise, fields, mask, noise), start, time_grid(steps, fields, mask))
         return {k: self.model.view.fields[k].harden(end[k], mask) for k in fields}
 
