@@ -91,6 +91,9 @@ _SAMPLE: dict[tuple[str, str], dict[str, Any]] = {
     ("autoregressive", "smiles"): {"top_p": 0.97},
     ("autoregressive", "graph"): {"top_p": 0.95},
     ("vae", "smiles"): {"temperature": 0.7},
+    ("flow", "smiles"): {"temperature": 0.6},
+    ("flow", "graph"): {"temperature": 0.75},
+    ("flow", "molecule"): {"temperature": 0.7},
 }
 """How a cell is sampled, where not by default; chosen on a seed that is not scored."""
 
