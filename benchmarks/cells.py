@@ -84,6 +84,9 @@ _DIFFUSION = (
     ),
 )
 
+_LATENT = Cell("diffusion", "image", "mnist", model={"latent": "vae-image"}, variant="latent")
+"""Diffusion in the latent space of the shipped VAE."""
+
 _DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "protein": "pdb_chains_128"}
 
 
@@ -216,5 +219,5 @@ _VARIANTS = (  # each trained as long as the row it stands beside
 )
 
 CELLS: dict[str, Cell] = {
-    cell.name: cell for cell in (*_DIFFUSION, *_OTHERS, *_CONSISTENCY, *_BINARY, *_VARIANTS)
+    cell.name: cell for cell in (*_DIFFUSION, _LATENT, *_OTHERS, *_CONSISTENCY, *_BINARY, *_VARIANTS)
 }
