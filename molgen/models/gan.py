@@ -49,10 +49,12 @@ class Adversaries(nn.Module):
         self.critic = Encoder(fields, make_critic, conditions, width=width)
         self.fields, self.code = fields, code
 
-    def generate(self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise) -> State:
+    def generate(
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, temperature: float = 1.0
+    ) -> State:
         """Relaxed values from noise on every site and a code for the whole; gradients flow through them."""
-        start = {k: f.prior(mask, noise) for k, f in self.fields.items()}
-        code = noise.normal(mask, (self.code,)) if self.code else None
+        start = {k: f.tempered(mask, noise, temperature) for k, f in self.fields.items()}
+        code = temperature * noise.normal(mask, (self.code,)) if self.code else None
         t = torch.ones(len(mask), device=mask.device)
         params = self.generator(start, t, mask, labels, code=code)
         return {k: f.rsample(params[k], mask, noise) for k, f in self.fields.items()}
@@ -106,6 +108,7 @@ class GANModel(GenerativeModel):
 
     family: ClassVar[str] = "gan"
     needs: Mapping[str, bool] = {"denoisable": True}
+    sampling: tuple[str, ...] = ("temperature",)
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
 
     def __init__(
@@ -222,7 +225,7 @@ class GANModel(GenerativeModel):
     # ------------------------------------------------------------------ sampling
 
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *args: Any, **options: Any
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *, temperature: float = 1.0
     ) -> State:
         """From noise to data in one step of the generator.
 
@@ -230,8 +233,13 @@ class GANModel(GenerativeModel):
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
             noise: the source of randomness.
+            temperature: factor on the spread of the noise; below 1, samples are better and more alike.
+
+        Source: Brock et al., Large Scale GAN Training for High Fidelity Natural Image Synthesis (2019).
         """
-        made = cast(Adversaries, self.trained).generate(mask, labels, noise)
+        if temperature < 0:
+            raise ConfigError(f"temperature is {temperature}, expected 0 or more")
+        made = cast(Adversaries, self.trained).generate(mask, labels, noise, temperature)
         return {k: f.harden(made[k], mask) for k, f in self.view.fields.items()}
 
 

@@ -94,6 +94,10 @@ class GaussianField(Field):
     def prior(self, mask: Tensor, noise: Noise) -> Tensor:
         return self.project(self.mean + self.schedule.high * self.white(mask, noise), mask)
 
+    def tempered(self, mask: Tensor, noise: Noise, temperature: float) -> Tensor:
+        """A draw at time 1 whose spread is multiplied by a temperature."""
+        return self.project(self.mean + temperature * (self.prior(mask, noise) - self.mean), mask)
+
     def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
         added = (self._sigma(t, x) ** 2 - self._sigma(s, x) ** 2).clamp_min(0).sqrt()
         return self.project(x + added * self.white(mask, noise).to(x.dtype), mask)

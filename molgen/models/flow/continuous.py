@@ -121,9 +121,7 @@ class ContinuousKind(Kind):
             return params
 
         heat = self.heat(temperature)
-        start = {
-            k: f.project(f.mean + heat * (f.prior(mask, noise) - f.mean), mask) for k, f in fields.items()
-        }
+        start = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
         end = SOLVERS[name](Reverse(denoise, fields, mask, noise), start, time_grid(steps, fields, mask))
         return {k: self.model.view.fields[k].harden(end[k], mask) for k in fields}
 
