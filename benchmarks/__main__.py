@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME ...` runs a benchmark, or `main(argv)` of the module of that name in this folder."""
+"""`python -m benchmarks NAME ...` runs a benchmark, or `main(argv)` of the module of that name."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def main(argv: list[str]) -> int:
         argv = ["run", *argv]
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: python -m benchmarks NAME [options]\n")
+        print(f"  {'|'.join(BENCHMARKS):<14}\n{'':<16} all families and baselines on this data")
         for name, line in known.items():
             print(f"  {name:<14} {line}")
         return 0 if argv else 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, final
 
@@ -25,7 +24,7 @@ _CHUNK = 1000
 _CLASS = 0xC1A  # what a key of the injected randomness is for
 
 
-class Baseline(ABC):
+class Baseline:
     """What a baseline shares with a trained model, so that the same measurements are made of both."""
 
     likelihood = "none"

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.cells import CELLS, RUNS, Cell
 from benchmarks.child import Say, memory
-from benchmarks.store import read_json, write_json
+from benchmarks.store import write_json
 from molgen.core.errors import CheckpointError
 
 
@@ -242,7 +242,7 @@ def _reference(data: str) -> Any:
 
 
 def reference(cell: Cell) -> Any:
-    """What a cell's samples are compared with: a data set's name, or statistics made once from the user's copy.
+    """What samples are compared with: a data set's name, or statistics made once from the user's copy.
 
     Those of ZINC250k may not ship, and take minutes to make.
     """

@@ -110,8 +110,9 @@ def modality_of(row: Row) -> str:
 def _table(modality: str, rows: Sequence[Row]) -> list[str]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        # Rows of one measurement; a lone result has its cell's name and nothing more.
-        same = (row["cell"], row.get("weights"), row.get("n"), str(row.get("request")), _options(row))
+        # A seed that failed has no options, but what was asked of it; a lone result tells only what it took.
+        asked = row.get("request") or (row["n"], row["options"])
+        same = (row["cell"], row.get("weights"), str(asked))
         groups.setdefault(same, []).append(row)
     scored = [
         (key, label)
@@ -122,20 +123,17 @@ def _table(modality: str, rows: Sequence[Row]) -> list[str]:
         "row", "data", *(label for _, label in scored), "n", "seeds", "log p of test records, nats",
         "parameters", "trained", "samples/s", "steps", "peak MB: sampling, training",
     ]  # fmt: skip
-    return [
-        _line(head),
-        "|" + "---|" * len(head),
-        *(_line(_cells(group, scored)) for group in groups.values()),
-    ]
+    return table_lines(head, [_cells(group, scored) for group in groups.values()])
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def table_lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)]
 
 
 def _cells(group: Sequence[Row], scored: Sequence[tuple[str, str]]) -> list[str]:
     row = group[0]
-    weights = f", {row['weights']}" if row.get("weights") == "trained" else ""
+    trained = ", trained" if row.get("weights") == "trained" else ""
     errors = {r["error"] for r in group if r.get("error")}
     figures = [figure(group, key) for key, _ in scored]
     if errors and figures:
@@ -143,8 +141,11 @@ def _cells(group: Sequence[Row], scored: Sequence[tuple[str, str]]) -> list[str]
             filter(None, [figures[0].strip("-"), f"**failed**: {' / '.join(sorted(errors))}"])
         )
     seeds = [r["seed"] for r in group]
+    sampling, fitting = (
+        _over(group, get) for get in (lambda r: r["memory"]["peak"], lambda r: r["fitting"]["memory"]["peak"])
+    )
     return [
-        f"`{row['cell']}`{weights}",
+        f"`{row['cell']}`{trained}",
         row["data"],
         *figures,
         f"{row['n']:,}",
@@ -154,7 +155,7 @@ def _cells(group: Sequence[Row], scored: Sequence[tuple[str, str]]) -> list[str]
         _trained(group),
         _over(group, lambda r: r.get("samples_per_second")),
         str((row.get("options") or {}).get("steps") or "-"),
-        f"{_over(group, lambda r: r['memory']['peak'])}, {_over(group, lambda r: r['fitting']['memory']['peak'])}",
+        f"{sampling}, {fitting}",
     ]
 
 
@@ -195,12 +196,9 @@ def spread(found: Sequence[float]) -> str:
     """
     if not found:
         return "-"
-    mean = (
-        f"{statistics.fmean(found):,.0f}"
-        if abs(statistics.fmean(found)) >= 1000
-        else f"{statistics.fmean(found):.3g}"
-    )
-    return mean if len(found) == 1 else f"{mean} +- {statistics.stdev(found):.3g}"
+    mean = statistics.fmean(found)
+    shown = f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.3g}"
+    return shown if len(found) == 1 else f"{shown} +- {statistics.stdev(found):.3g}"
 
 
 def _likelihood(group: Sequence[Row]) -> str:
@@ -228,7 +226,3 @@ def _trained(group: Sequence[Row]) -> str:
 def _threads(training: Mapping[str, Any]) -> str:
     machine = training["runs"][-1]["machine"]
     return "1 CPU core" if "1 thread" in machine else str(machine.split(", ")[-1])
-
-
-def _options(row: Row) -> str:
-    return str(row.get("options"))

@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import BENCHMARKS, CELLS, RUNS, chosen
+from benchmarks.cells import BENCHMARKS, CELLS, RUNS, Cell, chosen
 from benchmarks.child import ChildError, Say, isolated
 from benchmarks.measure import Job, costs, measure, train
 from benchmarks.report import page
@@ -19,6 +20,7 @@ from molgen.core.files import atomic
 
 FIRST_SEED = 1
 """Options of sampling were chosen on seed 0."""
+WEIGHTS = "weights.safetensors"
 KEY = ("cell", "weights", "seed")
 
 
@@ -46,25 +48,16 @@ def main(argv: list[str]) -> int:
     parse_time(args.budget)
     cells = chosen(args.benchmark, args.families, args.modalities, args.variants)
     ships = any(cell.shipped for cell in cells) or all(cell.baseline for cell in cells)
-    source = args.weights or ("shipped" if ships else "train")
-    runs = args.runs / args.benchmark
+    training = (args.weights or ("shipped" if ships else "train")) == "train"
+    runs, seeds = args.runs / args.benchmark, range(FIRST_SEED, FIRST_SEED + args.seeds)
     # A seed of all cells before the next one, so that a run that is cut off has seen every cell.
-    jobs = []
-    for seed in range(FIRST_SEED, FIRST_SEED + args.seeds):
-        for cell in cells:
-            job = Job(cell, seed, args.n or cell.n, cell.weights, device=args.device)
-            if cell.baseline:
-                job = Job(cell, seed, job.n, None)
-            elif source == "train":
-                folder = _folder(runs, cell.name, args.budget, seed)
-                teacher = None
-                if cell.teacher:
-                    own = _folder(runs, cell.teacher, args.budget, seed) / "weights.safetensors"
-                    teachers = any(other.name == cell.teacher for other in cells)
-                    teacher = own if teachers or own.is_file() else CELLS[cell.teacher].weights
-                weights = folder / "weights.safetensors"
-                job = Job(cell, seed, job.n, weights, folder, args.budget, args.device, teacher)
-            jobs.append(job)
+    jobs = [
+        trained_job(cell, cells, seed, args.n, args.budget, args.device, runs)
+        if training and not cell.baseline
+        else Job(cell, seed, args.n or cell.n, None if cell.baseline else cell.weights, device=args.device)
+        for seed in seeds
+        for cell in cells
+    ]
     store = Store(args.out / f"{args.benchmark}.json", "benchmark", KEY)
     table = args.out / f"{args.benchmark}.md"
 
@@ -110,25 +103,41 @@ def run(
                 failed += known["error"] is not None
                 show(number, name, "there already")
                 continue
-            row |= {"n": job.n, "error": None}
-            log = logs / f"{row['weights']}-{job.cell.name}-{job.seed}.log"
-
-            def heard(phase: str, found: dict[str, Any]) -> None:
-                row.update(found)
-                show(number - 1, name, phase)
-
-            try:
-                if job.folder is not None:
-                    isolated(fitting, job, log=log, heard=heard)
-                    row |= {"fitting": read_json(costs(job)) if costs(job).is_file() else {}}
-                isolated(measuring, job, log=log, heard=heard)
-            except ChildError as error:
-                row["error"] = str(error)
-                failed += 1
+            show(number - 1, name, "starting")
+            row = _measured(
+                job, row, logs, partial(show, number - 1, name), fitting=fitting, measuring=measuring
+            )
+            failed += row["error"] is not None
             store.put(row)
             written()
             show(number, name, row["error"] or "done")
     return failed
+
+
+def _measured(
+    job: Job,
+    row: dict[str, Any],
+    logs: Path,
+    show: Callable[[str], None],
+    fitting: Callable[[Job, Say], None],
+    measuring: Callable[[Job, Say], None],
+) -> dict[str, Any]:
+    """The row of a job: what was found, and the error that ended it, if one did."""
+    row = {**row, "n": job.n, "error": None}
+    log = logs / f"{row['weights']}-{job.cell.name}-{job.seed}.log"
+
+    def heard(phase: str, found: dict[str, Any]) -> None:
+        row.update(found)
+        show(phase)
+
+    try:
+        if job.folder is not None:
+            isolated(fitting, job, log=log, heard=heard)
+            row["fitting"] = read_json(costs(job)) if costs(job).is_file() else {}
+        isolated(measuring, job, log=log, heard=heard)
+    except ChildError as error:
+        row["error"] = str(error)
+    return row
 
 
 def named(job: Job) -> dict[str, Any]:
@@ -145,8 +154,20 @@ def named(job: Job) -> dict[str, Any]:
     }
 
 
-def _folder(runs: Path, cell: str, budget: str, seed: int) -> Path:
-    return runs / f"{cell}-{budget.replace(':', '.')}-{seed}"
+def trained_job(
+    cell: Cell, cells: Sequence[Cell], seed: int, n: int | None, budget: str, device: str, runs: Path
+) -> Job:
+    """The job that trains a cell; its teacher is the one that is trained beside it, or else was before."""
+
+    def folder(name: str) -> Path:
+        return runs / f"{name}-{budget.replace(':', '.')}-{seed}"
+
+    own, teacher = folder(cell.name), None
+    if cell.teacher:
+        teacher = folder(cell.teacher) / WEIGHTS
+        if not teacher.is_file() and all(other.name != cell.teacher for other in cells):
+            teacher = CELLS[cell.teacher].weights
+    return Job(cell, seed, n or cell.n, own / WEIGHTS, own, budget, device, teacher)
 
 
 @contextmanager
