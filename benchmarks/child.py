@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ def isolated(
 ) -> None:
     """Runs `work(*args, say)` in a new process and hears what it says.
 
-    Whatever the child prints goes to `log`. The child is ended if the caller is interrupted.
+    Whatever the child prints goes to `log`. The child ends with the caller, however that ends.
 
     Arguments:
         work: a function of a module, which says what it finds.
@@ -68,6 +69,7 @@ def _run(work: Callable[..., None], args: tuple[Any, ...], sender: Any, log: Pat
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    threading.Thread(target=_with_parent, daemon=True).start()
     error = None
     try:
         work(*args, lambda phase, **found: sender.send((phase, found, None)))
@@ -76,6 +78,14 @@ def _run(work: Callable[..., None], args: tuple[Any, ...], sender: Any, log: Pat
         error = f"{type(problem).__name__}: {problem}".splitlines()[0]
     sender.send((None, {}, error))
     sender.close()
+
+
+def _with_parent() -> None:
+    """Ends this process when the one that started it has ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def memory() -> float:

@@ -178,10 +178,16 @@ def tell(model: Any, cell: Cell) -> dict[str, float | None]:
 
 
 def log_p(model: Any, cell: Cell, n: int, seed: int) -> dict[str, Any]:
-    """log p of the first n test records, in nats and for images in bits."""
+    """log p of the first n test records, in nats and for images in bits; labels are withheld from a model."""
+    import numpy as np
+
+    from molgen.core.data import Records
     from molgen.core.resolve import resolve
 
     records = resolve(model.modality, cell.data, "test")[:n]
+    # With the labels told it would be log p(x | y), which is not to be compared with log p(x).
+    hidden = {c.name: np.full(len(records), c.missing()) for c in getattr(model, "conditions", ())}
+    records = Records(records.items, hidden, records.name)
     begun = time.perf_counter()
     values = model.log_prob(records, seed=seed, **cell.likelihood)
     mean, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))

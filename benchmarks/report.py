@@ -163,9 +163,9 @@ def figure(group: Sequence[Row], key: str) -> str:
     """A score over seeds, with the floor or the data's own value in brackets."""
     shown = _over(group, lambda r: r["scores"].get(key))
     for prefix, word in _BESIDE:
-        beside = _over(group[:1], lambda r, name=prefix + key: r["scores"].get(name))  # type: ignore[misc]
-        if beside != "-" and shown != "-":
-            shown += f" ({word} {beside})"
+        beside = values(group, lambda r, name=prefix + key: r["scores"].get(name))  # type: ignore[misc]
+        if beside and shown != "-":
+            shown += f" ({word} {spread([statistics.fmean(beside)])})"
     return shown
 
 

@@ -50,7 +50,7 @@ def step_cost(name: str, batch: int, steps: int, say: Say) -> None:
     Arguments:
         name: of the cell.
         batch: samples a step.
-        steps: that are timed, after as many that are not.
+        steps: two times as many are timed, by the difference of a short and a long run.
     """
     import molgen
     from molgen.core.registry import get_modality
@@ -59,16 +59,17 @@ def step_cost(name: str, batch: int, steps: int, say: Say) -> None:
     family: Any = molgen.list_families()[cell.family]
     options = {**CELLS[cell.teacher].model, "pretraining": 0.0} if cell.teacher else dict(cell.model)
     model = family(type(get_modality(cell.modality))(**cell.options), **options)
-    records = model.modality.datasets[cell.data].load("train")[: batch * steps * 4]
-    before = memory()
-    say("training")
-    for _ in range(2):
-        model.fit(records, validation=records[:batch], max_steps=steps, batch_size=batch, seed=1)
-    run = model.training["runs"][-1]
+    records = model.modality.datasets[cell.data].load("train")[: 4 * batch * steps]
+    before, spent = memory(), []
+    for count in (2, steps, 3 * steps):  # the first is a warm-up; what does not grow with steps cancels
+        say(f"{count} steps")
+        begun = time.perf_counter()
+        model.fit(records, validation=records[:batch], max_steps=count, batch_size=batch, seed=1)
+        spent.append(time.perf_counter() - begun)
     say(
         "done",
         batch=batch,
-        seconds_per_step=run["seconds"] / run["steps"],
+        seconds_per_step=(spent[2] - spent[1]) / (2 * steps),
         memory=round(memory() - before),
         parameters=model.parameters,
     )
