@@ -99,7 +99,7 @@ class Marginals(Baseline):
         # Large samples first: the records that have an entry are then the first ones.
         order = batch.sizes.argsort(descending=True, stable=True)
         batch, given = batch[order], given[order]
-        support = {k: f.unroll(batch.values[k]).unique() for k, f in self.view.fields.items()}
+        support = {k: torch.unique(f.unroll(batch.values[k])) for k, f in self.view.fields.items()}
         self.parts = [
             {
                 k: _Entries(f, batch[given == y], k, support[k] if self.discrete else None)

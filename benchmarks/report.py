@@ -204,7 +204,7 @@ def spread(found: Sequence[float]) -> str:
 def _likelihood(group: Sequence[Row]) -> str:
     known = [row["likelihood"] for row in group if row.get("likelihood")]
     if not known:
-        return group[0].get("access", "-")
+        return str(group[0].get("access", "-"))
     nats = values(known, lambda x: x["nats"])
     out = f"{spread(nats)} (n {known[0]['n']:,}, {known[0]['likelihood']}"
     bits = values(known, lambda x: x["bits_per_dim"])

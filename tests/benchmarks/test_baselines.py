@@ -14,7 +14,9 @@ from benchmarks.baselines import Data, Marginals
 from benchmarks.shorts import closings
 from molgen.core.data import Records
 from molgen.core.errors import UnsupportedError
+from molgen.core.noise import SampleNoise
 from molgen.core.registry import get_modality
+from molgen.core.statistics import nearest_distances
 from molgen.modalities.chemistry.metrics import evaluate
 from molgen.modalities.image import ImageModality
 from molgen.modalities.image.metrics import memorisation
@@ -35,14 +37,14 @@ def test_entries_of_samples_are_distributed_as_those_of_the_data(name: str) -> N
     samples = model.sample(300, seed=0)
     assert len(samples) == 300
     data = model.modality.encode_all(records, model.view.name)
-    own = [part for part in model.parts][0]
+    own = model.parts[0]
     sizes = model.modality.draw_sizes(0, range(300))
     mask = model.modality.template(sizes)
-    from molgen.core.noise import SampleNoise
-
     for key, field in model.view.fields.items():
         drawn = own[key].draw(mask, SampleNoise(0, range(300)))
-        assert torch.equal(drawn.double(), field.project(drawn, mask).double()), "obeys the field"
+        assert torch.allclose(drawn.double(), field.project(drawn, mask).double(), atol=1e-5), (
+            "obeys the field"
+        )
         # The first entry of all: a draw of n has an error of sd / sqrt(n) about the data's mean.
         first = (slice(None), *(0 for _ in mask.shape[1:]), *((1,) if field.rank == "pair" else ()))
         a, b = (
@@ -52,7 +54,8 @@ def test_entries_of_samples_are_distributed_as_those_of_the_data(name: str) -> N
         spread = b.std(0, correction=0)
         if name != "protein":  # angles have no mean
             assert ((a.mean(0) - b.mean(0)).abs() <= 4 * spread / math.sqrt(300) + 1e-6).all()
-        assert set(a.unique().tolist()) <= set(b.unique().tolist()), "values of the data, and no others"
+        gaps = (a[:, None] - b[None]).abs().amin(1)
+        assert gaps.max() < 1e-5, "values of the data, and no others"
 
 
 def test_marginals_of_pairs_are_counted_once() -> None:
@@ -102,7 +105,7 @@ def test_naive_bayes_is_bayes_by_hand() -> None:
 
 
 def test_a_level_that_no_image_has_is_impossible() -> None:
-    images = [np.full((1, 1, 1), level, np.uint8) for level in (0, 255)]
+    images = [np.full((1, 1, 1), level, np.uint8) for level in (0, 100)]
     model = Marginals(ImageModality((1, 1, 1))).learn(Records(images))
     assert float(model.log_prob([np.full((1, 1, 1), 7, np.uint8)])) == -math.inf
 
@@ -128,7 +131,6 @@ def test_copies_are_old_and_held_out_molecules_are_new() -> None:
 def test_the_check_of_nearest_neighbours_finds_copies() -> None:
     source = get_modality("image").datasets["digits"]
     train, test, valid = (np.stack(list(source.load(split))) for split in ("train", "test", "valid"))
-    from molgen.core.statistics import nearest_distances
 
     def flat(x: np.ndarray) -> np.ndarray:
         return x.reshape(len(x), -1).astype(np.float32) / np.float32(255)
