@@ -132,22 +132,18 @@ def table_lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]
 
 
 def _cells(group: Sequence[Row], scored: Sequence[tuple[str, str]]) -> list[str]:
-    row = group[0]
+    row = next((r for r in group if not r.get("error")), group[0])
     trained = ", trained" if row.get("weights") == "trained" else ""
-    errors = {r["error"] for r in group if r.get("error")}
-    figures = [figure(group, key) for key, _ in scored]
-    if errors and figures:
-        figures[0] = "; ".join(
-            filter(None, [figures[0].strip("-"), f"**failed**: {' / '.join(sorted(errors))}"])
-        )
+    errors = sorted({r["error"] for r in group if r.get("error")})
+    failed = f" **failed**: {' / '.join(errors)}".replace("|", "/") if errors else ""
     seeds = [r["seed"] for r in group]
     sampling, fitting = (
         _over(group, get) for get in (lambda r: r["memory"]["peak"], lambda r: r["fitting"]["memory"]["peak"])
     )
     return [
-        f"`{row['cell']}`{trained}",
+        f"`{row['cell']}`{trained}{failed}",
         row["data"],
-        *figures,
+        *(figure(group, key) for key, _ in scored),
         f"{row['n']:,}",
         ", ".join(map(str, seeds)),
         _likelihood(group),
