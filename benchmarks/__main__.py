@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME ...` runs `main(argv)` of the module of that name in this folder."""
+"""`python -m benchmarks NAME ...` runs a benchmark, or `main(argv)` of the module of that name."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import importlib
 import sys
 from pathlib import Path
 
+from benchmarks.cells import BENCHMARKS
 from molgen.core.errors import ConfigError, MolgenError
 
 
 def commands() -> dict[str, str]:
-    """The subcommands, modules of this folder, with the first line of their docstrings."""
+    """The subcommands, modules of this folder that have a `main`, with the first line of their docstrings."""
     files = [p for p in sorted(Path(__file__).parent.glob("*.py")) if p.stem[0] != "_"]
-    first = {p.stem: (p.read_text(encoding="utf-8").splitlines() or [""])[0] for p in files}
-    return {name: line.strip('"') for name, line in first.items()}
+    texts = {p.stem: p.read_text(encoding="utf-8") for p in files}
+    return {name: text.splitlines()[0].strip('"') for name, text in texts.items() if "def main(" in text}
 
 
 def main(argv: list[str]) -> int:
     """Runs one subcommand; 2 and one line on a mistake."""
     known = commands()
+    if argv and argv[0] in BENCHMARKS:
+        argv = ["run", *argv]
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: python -m benchmarks NAME [options]\n")
+        print(f"  {'|'.join(BENCHMARKS):<14}\n{'':<16} all families and baselines on this data")
         for name, line in known.items():
             print(f"  {name:<14} {line}")
         return 0 if argv else 2

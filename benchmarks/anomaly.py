@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +14,13 @@ import numpy as np
 import torch
 
 from benchmarks.drawing.shelf import MissingWeights, Shelf
+from benchmarks.measure import provenance
+from benchmarks.store import RESULTS, Store
 from molgen.core.anomaly import Background, auroc, complexity, typicality
 from molgen.core.console import bar
+from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import atomic
 
-RESULTS = Path(__file__).parent / "results"
 OUT = RESULTS / "anomaly.json"
 RULES: Mapping[str, str] = {
     "likelihood": "low log p",
@@ -133,33 +130,17 @@ def main(argv: list[str]) -> int:
             raise ConfigError.unknown("cell", name, known)
     if args.n < 2:
         raise ConfigError(f"n is {args.n}, expected 2 or more")
-    shelf, result = Shelf(args.weights), _begun(args.out)
+    shelf, store = Shelf(args.weights), Store(args.out, "anomaly", ["cell"])
     wanted = [(t, name) for t in TASKS for name in t.cells if not args.cells or name in args.cells]
     for task, name in wanted:
-        asked = {"n": args.n, "seed": args.seed, "weights": _digest(shelf, name)}
-        old = result["cells"].get(name, {})
-        if not args.again and "rows" in old and all(old.get(k) == v for k, v in asked.items()):
+        asked = {"cell": name, "n": args.n, "seed": args.seed, "weights": _digest(shelf, name)}
+        old = store.find(**asked)
+        if old is not None and "anomalies" in old and not args.again:
             print(f"{name}: there already")
             continue
-        found = _measured(task, name, shelf, args.n, args.seed)
-        result["cells"][name] = {"task": task.name, **asked, **found}
-        with atomic(args.out) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(table(result))
+        store.put({**asked, "task": task.name, **_measured(task, name, shelf, args.n, args.seed)})
+    print(table(store.rows))
     return 0
-
-
-def _begun(path: Path) -> dict[str, Any]:
-    """What an earlier run has left, else an empty result."""
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or found.get("kind") != "anomaly":
-            raise DataError("not a result of this command", file=path, fix="remove it or give another --out")
-        return found
-    return {"kind": "anomaly", "rules": dict(RULES), "cells": {}}
 
 
 def _digest(shelf: Shelf, name: str) -> str | None:
@@ -184,9 +165,7 @@ def _measured(task: Task, name: str, shelf: Shelf, n: int, seed: int) -> dict[st
         **rows,
         "options": dict(task.cells[name][1]),
         "seconds": round(time.perf_counter() - begun, 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "date": time.strftime("%Y-%m-%d"),
-        "versions": {package: version(package) for package in ("molgen", "torch", "rdkit")},
+        **provenance(),
     }
 
 
@@ -223,7 +202,7 @@ def measure(
     return {
         "measure": "energy, unnormalised" if _unnormalised(model) else model.likelihood,
         "normal": {"n": n, "log_p": _mean(normal.log_p), "per_entry": _mean(normal.rate)},
-        "rows": rows,
+        "anomalies": rows,
     }
 
 
@@ -252,7 +231,7 @@ def say(
     parts = [symbols(model, r) for r in records]
     entries = np.array([len(x) for x in parts], float)
     if _unnormalised(model):
-        given_size = -model.energy(records).double().numpy()
+        given_size = -model.energy(_untold(model, records)).double().numpy()
         sizes = np.zeros(len(entries))
     else:
         given_size, sizes = _given_size(model, records, seed, options)
@@ -273,17 +252,17 @@ def _given_size(
     model.trained.eval()
     found, sizes, step = [], [], model.option("batch_size", 64)
     for start in range(0, len(records), step):
-        chunk = records[start : start + step]
-        batch = model.modality.encode_all(chunk, model._view, _unknown(model, len(chunk))).trimmed()
+        batch = model.encode(_untold(model, records[start : start + step])).trimmed()
         noise = SampleNoise(seed, range(start, start + len(batch)))
         found.append(model.log_density(batch, noise, **options).double())
         sizes += [model.modality.log_size(size) for size in batch.sizes.tolist()]
     return torch.cat(found).numpy(), np.array(sizes)
 
 
-def _unknown(model: Any, n: int) -> dict[str, np.ndarray]:
-    """Labels withheld: an anomaly has none, and a normal record may not profit from its own."""
-    return {c.name: np.full(n, c.missing(), np.float32) for c in model.conditions}
+def _untold(model: Any, records: Sequence[Any]) -> Records:
+    """Records with labels withheld: an anomaly has none, and a normal one may not profit from its own."""
+    hidden = {c.name: np.full(len(records), c.missing(), np.float32) for c in model.conditions}
+    return Records(list(records), hidden)
 
 
 def _unnormalised(model: Any) -> bool:
@@ -329,19 +308,20 @@ def _mean(values: np.ndarray) -> float | None:
 # ---------------------------------------------------------------------- the table
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """The result as Markdown: the trap is an AUROC under 0.5, where anomalies pass for likelier than data."""
+def table(cells: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown: the trap is an AUROC under 0.5, where anomalies pass for likelier than data."""
     lines = [
         "| normal | weights | anomaly | n | log p: normal, anomaly | " + " | ".join(RULES) + " |",
         "|---|---|---|---|---|" + "---|" * len(RULES),
     ]
     notes = []
-    for name, cell in result["cells"].items():
+    for cell in cells:
+        name = cell["cell"]
         head = f"| {cell['task']} | `{name}` |"
-        if "rows" not in cell:
+        if "anomalies" not in cell:
             lines.append(f"{head} {cell.get('missing') or cell.get('error')} |" + " |" * (2 + len(RULES)))
             continue
-        for kind, row in cell["rows"].items():
+        for kind, row in cell["anomalies"].items():
             if "readable" in row:
                 notes.append(f"- `{name}` can read {row['readable']:,} of {row['of']:,} records of {kind}")
             scores = row.get("auroc", {})

@@ -1,21 +1,22 @@
-"""The cells we ship: which family on which data, with which options; nothing here is tuned by seed."""
+"""The cells: which family on which data, with which options; nothing here is tuned by seed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import molgen
+from molgen.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One trained model: a shipped one, or a variant that is measured beside it.
+    """One row of the tables: a shipped model, a variant that is measured beside it, or a baseline.
 
     Arguments:
-        family, modality: registered names.
+        family, modality: registered names, or a name of `BASELINES`.
         data: name of the data set.
         model: options of the family.
         fit: options of `fit`.
@@ -48,10 +49,36 @@ class Cell:
         return "-".join(part for part in (self.family, self.modality, self.variant) if part)
 
     @property
+    def baseline(self) -> bool:
+        """Whether there is nothing to train; see `benchmarks.baselines`."""
+        return self.family in BASELINES
+
+    @property
     def weights(self) -> Path:
         """Where training writes the weights and scoring finds them."""
-        folder = Path(molgen.__file__).parent / "weights" if self.shipped else Path("runs")
+        folder = Path(molgen.__file__).parent / "weights" if self.shipped else RUNS
         return folder / f"{self.name}.safetensors"
+
+
+RUNS = Path("runs")
+"""Training states and weights that do not ship."""
+
+BASELINES = {
+    "data": "held-out records",
+    "copies": "training records drawn again",
+    "marginals": "every entry of a field drawn by itself",
+    "bayes": "the same, given the digit: naive Bayes",
+    "logistic": "logistic regression, which only tells digits",
+}
+"""What stands beside the families so that every score shows whether it can tell."""
+
+BENCHMARKS = {
+    "mnist": ("mnist", "binarized_mnist"),
+    "qm9": ("qm9",),
+    "zinc250k": ("zinc250k",),
+    "proteins": ("pdb_chains_128",),
+}
+"""The benchmarks by name, with their data sets."""
 
 
 _SMALL: Mapping[str, Any] = {"batch_size": 32}
@@ -84,6 +111,9 @@ _DIFFUSION = (
     ),
 )
 
+_LATENT = Cell("diffusion", "image", "mnist", model={"latent": "vae-image"}, variant="latent")
+"""Diffusion in the latent space of the shipped VAE."""
+
 _DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "protein": "pdb_chains_128"}
 
 
@@ -91,24 +121,36 @@ _SAMPLE: dict[tuple[str, str], dict[str, Any]] = {
     ("autoregressive", "smiles"): {"top_p": 0.97},
     ("autoregressive", "graph"): {"top_p": 0.95},
     ("vae", "smiles"): {"temperature": 0.7},
+    ("gan", "graph"): {"temperature": 0.6},
+    ("flow", "smiles"): {"temperature": 0.6},
+    ("flow", "graph"): {"temperature": 0.75},
+    ("flow", "molecule"): {"temperature": 0.7},
 }
 """How a cell is sampled, where not by default; chosen on a seed that is not scored."""
 
 
-def _cells(family: str, variant: str = "", fit: Mapping[str, Any] = _SMALL, **models: Any) -> list[Cell]:
+def _cells(
+    family: str,
+    variant: str = "",
+    fit: Mapping[str, Any] = _SMALL,
+    data: Mapping[str, str] = _DATA,
+    shipped: bool = True,
+    **models: Any,
+) -> list[Cell]:
     """A family on every kind of data, each with the options of its model."""
     return [
         Cell(
             family,
             modality,
-            data,
+            name,
             model=models.get(modality, {}) | models.get("all", {}),
             fit={**fit, **({"batch_size": 8} if modality == "protein" else {})},
             sample=_SAMPLE.get((family, modality), {}),
             variant=variant,
+            shipped=shipped,
             **(_PROTEINS if modality == "protein" else {}),
         )
-        for modality, data in _DATA.items()
+        for modality, name in data.items()
     ]
 
 
@@ -118,50 +160,60 @@ def _trunk(**options: Any) -> dict[str, Any]:
 
 _CAUSAL = {"decoder_options": {"width": 128, "depth": 3, "heads": 4}}
 
-_OTHERS = (
-    *_cells("autoregressive", molecule=_trunk(width=64, depth=3, heads=4)),
-    *_cells(
-        "vae",
-        image=_trunk(width=32),
-        smiles=_trunk(width=128, depth=3, heads=4) | _CAUSAL,
-        graph=_trunk(width=64, pair_width=24, depth=3, heads=4) | _CAUSAL,
-        molecule=_trunk(width=96, depth=3, heads=4) | _CAUSAL,
-        protein=_trunk(width=96, depth=3, heads=4) | _CAUSAL,
-    ),
-    # An adversary costs about six times what a denoiser does, and an energy three times: small networks.
-    *_cells(
-        "gan",
-        fit={**_SMALL, "lr": 5e-4},
-        image=_trunk(width=48, patch=4, multipliers=[1], attention=[True]),
-        smiles=_trunk(width=96, depth=3, heads=4),
-        graph=_trunk(width=64, pair_width=24, depth=3, heads=4),
-        molecule=_trunk(width=64, pair_width=24, depth=3, heads=4),
-        protein=_trunk(width=48, pair_width=16, depth=2, heads=4),
-    ),
-    *_cells(
-        "energy",
-        image=_trunk(width=32),
-        smiles=_trunk(width=128, depth=3, heads=4),
-        graph=_trunk(width=64, pair_width=24, depth=4, heads=4),
-        molecule=_trunk(width=64, pair_width=24, depth=4, heads=4),
-        protein=_trunk(width=64, pair_width=16, depth=3, heads=4),
-    ),
-    *_cells("flow", all={"kind": "continuous"}, image=_trunk(width=32)),
-    *_cells("flow", "coupling", fit={"batch_size": 16, "lr": 4e-3}, all={"kind": "coupling"}),
-)
 
-_CONSISTENCY = tuple(
-    Cell(
-        "consistency",
-        teacher.modality,
-        teacher.data,
-        fit=_SMALL,
-        n=teacher.n,
-        evaluate=teacher.evaluate,
-        teacher=teacher.name,
-    )
-    for teacher in _DIFFUSION
-)
+def _others(**where: Any) -> list[Cell]:
+    """The families beside diffusion and consistency; `where` goes to `_cells`."""
+    coupling = {**where, "variant": "-".join(["coupling", *filter(None, [where.get("variant")])])}
+    return [
+        *_cells("autoregressive", **where, molecule=_trunk(width=64, depth=3, heads=4)),
+        *_cells(
+            "vae",
+            **where,
+            image=_trunk(width=48, patch=2, multipliers=[1, 2], attention=[False, True]),
+            smiles=_trunk(width=128, depth=3, heads=4) | _CAUSAL,
+            graph=_trunk(width=64, pair_width=24, depth=3, heads=4) | _CAUSAL,
+            molecule=_trunk(width=96, depth=3, heads=4) | _CAUSAL,
+            protein=_trunk(width=96, depth=3, heads=4) | _CAUSAL,
+        ),
+        # An adversary costs about six times what a denoiser does, and an energy three times: small networks.
+        *_cells(
+            "gan",
+            **where,
+            fit={**_SMALL, "lr": 5e-4},
+            image=_trunk(width=48, patch=4, multipliers=[1], attention=[True]),
+            smiles=_trunk(width=96, depth=3, heads=4),
+            graph=_trunk(width=64, pair_width=24, depth=3, heads=4),
+            molecule=_trunk(width=64, pair_width=24, depth=3, heads=4),
+            protein=_trunk(width=48, pair_width=16, depth=2, heads=4),
+        ),
+        *_cells(
+            "energy",
+            **where,
+            image=_trunk(width=32),
+            smiles=_trunk(width=128, depth=3, heads=4),
+            graph=_trunk(width=64, pair_width=24, depth=4, heads=4),
+            molecule=_trunk(width=64, pair_width=24, depth=4, heads=4),
+            protein=_trunk(width=64, pair_width=16, depth=3, heads=4),
+        ),
+        *_cells("flow", **where, all={"kind": "continuous"}, image=_trunk(width=32)),
+        *_cells("flow", **coupling, fit={"batch_size": 16, "lr": 4e-3}, all={"kind": "coupling"}),
+    ]
+
+
+def _consistency(teachers: Iterable[Cell]) -> list[Cell]:
+    """A consistency model for each teacher, distilled from it."""
+    return [
+        replace(teacher, family="consistency", model={}, fit=_SMALL, sample={}, teacher=teacher.name)
+        for teacher in teachers
+    ]
+
+
+_ZINC: Mapping[str, Any] = {
+    "data": {"smiles": "zinc250k", "graph": "zinc250k"},
+    "variant": "zinc250k",
+    "shipped": False,
+}
+_ZINC_DIFFUSION = _cells("diffusion", **_ZINC)
 
 _BINARY = (  # likelihoods of statically binarised digits
     Cell(
@@ -222,5 +274,75 @@ _VARIANTS = (  # each trained as long as the row it stands beside
 )
 
 CELLS: dict[str, Cell] = {
-    cell.name: cell for cell in (*_DIFFUSION, *_OTHERS, *_CONSISTENCY, *_BINARY, *_VARIANTS)
+    cell.name: cell
+    for cell in (
+        *_DIFFUSION,
+        _LATENT,
+        *_others(),
+        *_consistency(_DIFFUSION),
+        *_BINARY,
+        *_VARIANTS,
+        *_ZINC_DIFFUSION,
+        *_others(**_ZINC),
+        *_consistency(_ZINC_DIFFUSION),
+    )
 }
+"""All models; a teacher stands before those that are distilled from it."""
+
+
+def chosen(
+    benchmark: str,
+    families: Sequence[str] = (),
+    modalities: Sequence[str] = (),
+    variants: bool = False,
+) -> list[Cell]:
+    """The cells of a benchmark, its baselines first.
+
+    Arguments:
+        benchmark: a key of `BENCHMARKS`.
+        families: names of families and baselines; none stand for all.
+        modalities: names; none stand for all.
+        variants: also those that only compare a variant with the cell beside it.
+
+    Errors: `ConfigError` for a name that no cell has.
+
+    Example:
+        >>> [cell.name for cell in chosen("qm9", ["copies", "gan"], ["graph"])]
+        ['copies-graph', 'gan-graph']
+    """
+    if benchmark not in BENCHMARKS:
+        raise ConfigError.unknown("benchmark", benchmark, BENCHMARKS)
+    left_out = set() if variants else {cell.name for cell in _VARIANTS}
+    models = [
+        cell for cell in CELLS.values() if cell.data in BENCHMARKS[benchmark] and cell.name not in left_out
+    ]
+    cells = [*_baselines(models), *models]
+    for option, names in (("family", families), ("modality", modalities)):
+        known = {getattr(cell, option) for cell in cells}
+        for name in names:
+            if name not in known:
+                raise ConfigError.unknown(f"{option} of benchmark {benchmark}", name, known)
+        cells = [cell for cell in cells if not names or getattr(cell, option) in names]
+    return cells
+
+
+def _baselines(models: Iterable[Cell]) -> list[Cell]:
+    """The baselines of every kind of data that the models are of, scored as these are."""
+    first = {(cell.modality, cell.data): cell for cell in reversed(list(models))}
+    out = []
+    for (modality, data), cell in reversed(first.items()):
+        variant = {"binarized_mnist": "binary", "zinc250k": "zinc250k"}.get(data, "")
+        for family in BASELINES:
+            if family not in ("bayes", "logistic") or data == "mnist":  # of the others no labels are known
+                out.append(
+                    Cell(
+                        family,
+                        modality,
+                        data,
+                        n=cell.n,
+                        evaluate=cell.evaluate,
+                        variant=variant,
+                        shipped=False,
+                    )
+                )
+    return out

@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cells import CELLS
+from benchmarks.store import RESULTS, write_json
 from molgen.core.conditions import Label
-from molgen.core.files import atomic
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main(argv: list[str]) -> int:
@@ -47,8 +44,7 @@ def main(argv: list[str]) -> int:
         "scores": scores,
         "date": time.strftime("%Y-%m-%d"),
     }
-    with atomic(RESULTS / f"conditions-{args.cell}.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(RESULTS / f"conditions-{args.cell}.json", result)
     print(json.dumps(result, indent=1))
     return 0
 

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import time
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from benchmarks.cells import CELLS, Cell
-from molgen.core.files import atomic
-
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.cells import CELLS
+from benchmarks.measure import about, draw, provenance, score
+from benchmarks.store import RESULTS, write_json
 
 
 def main(argv: list[str]) -> int:
@@ -29,48 +22,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--weights", type=Path, help="another checkpoint; the header is then left alone")
     parser.add_argument("--name", help="name of the result; by default the cell's")
     args = parser.parse_args(argv)
+
+    import molgen
+
     cell = CELLS[args.cell]
     given = {"steps": args.steps, "solver": args.solver, "noise_scale": args.noise_scale}
     options = dict(cell.sample) | {k: v for k, v in given.items() if v is not None}
-    result = score(cell, args.weights, args.n or cell.n, args.seed, options)
-    path = RESULTS / f"{args.name or cell.name}.json"
-    path.parent.mkdir(exist_ok=True)
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-    for key, value in result["scores"].items():
-        print(f"{key:32} {value}")
-    print(f"{path}: {result['samples_per_second']} samples a second")
-    return 0
-
-
-def score(cell: Cell, weights: Path | None, n: int, seed: int, options: dict[str, Any]) -> dict[str, Any]:
-    """Samples and scores a cell's weights; ships the scores in the header unless `weights` is given."""
-    import torch
-
-    import molgen
-    from molgen.core.header import finite
-
-    model = molgen.load(str(weights or cell.weights))
-    model.sample(2, seed=seed, **options)  # warm-up, so that imports do not count as sampling
-    begun = time.perf_counter()
-    samples = model.sample(n, seed=seed, progress=True, **options)
-    seconds = time.perf_counter() - begun
-    scores = finite(model.evaluate(samples, reference=cell.data, **cell.evaluate))
-    if weights is None:
-        model.metrics = {**scores, "seed": seed}
+    model = molgen.load(str(args.weights or cell.weights))
+    samples, drawn = draw(model, args.n or cell.n, args.seed, options)
+    scores = score(model, cell, samples)
+    if args.weights is None:
+        model.metrics = {**scores, "seed": args.seed}
         model.save(cell.weights, half=True)
-    return {
-        "cell": cell.name,
-        "data": cell.data,
-        "n": n,
-        "seed": seed,
-        "options": {"steps": model.option("steps", None), "solver": model.option("solver", None), **options},
-        "scores": scores,
-        "seconds": round(seconds, 2),
-        "samples_per_second": round(n / seconds, 2),
-        "parameters": model.parameters,
-        "training": model.training,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "date": time.strftime("%Y-%m-%d"),
-        "versions": {name: version(name) for name in ("molgen", "torch", "rdkit")},
-    }
+    path = RESULTS / f"{args.name or cell.name}.json"
+    named = {"cell": cell.name, "data": cell.data}
+    write_json(path, {**named, **drawn, "scores": scores, **about(model), **provenance()})
+    for key, value in scores.items():
+        print(f"{key:32} {value}")
+    print(f"{path}: {drawn['samples_per_second']} samples a second")
+    return 0

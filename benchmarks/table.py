@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import CELLS, Cell
+from benchmarks.report import made, table
+from benchmarks.store import RESULTS, read_json
 from molgen.core.errors import DataError
 from molgen.core.files import atomic
 
-RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- table: python -m benchmarks table --readme -->", "<!-- end of table -->"
-
-SHOWN: dict[str, tuple[tuple[str, str], ...]] = {
-    "image": (
-        ("frechet", "Frechet distance"),
-        ("coverage", "coverage"),
-        ("class_min_share", "rarest digit over an even share"),
-    ),
-    "smiles": (("valid_x_unique", "valid x unique"), ("fcd", "FCD"), ("novelty", "novelty")),
-    "graph": (("valid_x_unique", "valid x unique"), ("fcd", "FCD"), ("novelty", "novelty")),
-    "molecule": (
-        ("atom_stable", "atoms stable"),
-        ("molecule_stable", "molecules stable"),
-        ("valid_x_unique", "valid x unique"),
-    ),
-    "protein": (
-        ("frechet", "Frechet distance"),
-        ("ca_ca", "CA-CA within 3.8 +- .1 A"),
-        ("helix", "helix"),
-        ("strand", "strand"),
-        ("clashes", "clashes per 100"),
-    ),
-}
-"""The scores in the table per modality; all scores stand in the JSON files."""
-
 
 HEADLINE: dict[str, tuple[str, tuple[str, ...]]] = {
     "image": ("MNIST: Frechet distance / floor", ("frechet",)),
@@ -59,12 +35,12 @@ def main(argv: list[str]) -> int:
         "--readme", action="store_true", help="write README.md and benchmarks/results/README.md"
     )
     args = parser.parse_args(argv)
-    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     of: dict[str, list[dict[str, Any]]] = {"scores": [], "conditions": [], "likelihood": []}
-    for r in results:
-        of.setdefault(r.get("kind", "scores"), []).append(r)
+    for path in sorted(RESULTS.glob("*.json")):
+        result = read_json(path)
+        of.setdefault(result.get("kind", "scores"), []).append(result)
     short = overview(of["scores"]) + conditions(of["conditions"]) + likelihoods(of["likelihood"])
-    full = table(of["scores"])
+    full = f"{table(of['scores'])}\n\n{made(of['scores'])} Each row by `python -m benchmarks score CELL`."
     if not args.readme:
         print(short, full, sep="\n\n")
         return 0
@@ -134,47 +110,6 @@ def likelihoods(results: list[dict[str, Any]]) -> str:
     ]
     head = "\n\nlog p of test records (`python -m benchmarks likelihood CELL`):\n\n"
     return head + "\n".join(lines) if lines else ""
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """Results as a Markdown table, floors beside their distances."""
-    rows = [
-        "| weights | data | figures (floor: training against test records) | n | seed | steps | samples/s "
-        "| parameters | trained |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        modality = r["cell"].split("-")[1]
-        figures = "; ".join(
-            _figure(r["scores"], key, label) for key, label in SHOWN[modality] if key in r["scores"]
-        )
-        training = r["training"]
-        budget = (
-            f"{training['seconds'] / 60:.0f} min of {_threads(training)}, {training['samples']:,} samples"
-        )
-        rows.append(
-            f"| `{r['cell']}` | {r['data']} | {figures} | {r['n']:,} | {r['seed']} "
-            f"| {r['options']['steps'] or '-'} | {r['samples_per_second']:g} | {r['parameters']:,} "
-            f"| {budget} |"
-        )
-    dates = ", ".join(sorted({r["date"] for r in results}))
-    machines = ", ".join(sorted({r["machine"] for r in results}))
-    return "\n".join([*rows, "", f"Measured {dates} on {machines} (`python -m benchmarks score CELL`)."])
-
-
-def _threads(training: dict[str, Any]) -> str:
-    machine = training["runs"][-1]["machine"] if training["runs"] else ""
-    return "1 CPU core" if "1 thread" in machine else machine.split(", ")[-1]
-
-
-def _figure(scores: dict[str, Any], key: str, label: str) -> str:
-    value, shown = scores[key], "-"
-    if value is not None:
-        shown = f"{value:.3g}"
-    for prefix, word in (("floor/", "floor"), ("data/", "data")):
-        if scores.get(prefix + key) is not None:
-            shown += f" ({word} {scores[prefix + key]:.3g})"
-    return f"{label} {shown}"
 
 
 def conditions(results: list[dict[str, Any]]) -> str:

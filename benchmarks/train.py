@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from benchmarks.cells import CELLS
+from benchmarks.cells import CELLS, RUNS
+from benchmarks.measure import unfitted
 
 
 def main(argv: list[str]) -> int:
@@ -31,21 +31,15 @@ def main(argv: list[str]) -> int:
     import torch
 
     import molgen
-    from molgen.core.registry import get_modality
 
     if args.threads:
         torch.set_num_threads(args.threads)
     cell = CELLS[args.cell]
-    runs = Path("runs") / cell.name
-    family: Any = molgen.list_families()[cell.family]
+    runs = RUNS / cell.name
     if args.start:
         model = molgen.load(str(args.start))
-    elif cell.teacher:
-        model = family.distill(molgen.load(cell.teacher), **cell.model)
     else:
-        options = dict(cell.model) | ({"trunk": args.trunk} if args.trunk else {})
-        modality = type(get_modality(cell.modality))(**cell.options)
-        model = family(modality, **options)
+        model = unfitted(cell, **({"trunk": args.trunk} if args.trunk else {}))
     asked = {"lr": args.lr, "batch_size": args.batch_size}
     model.fit(
         cell.data,

@@ -12,6 +12,7 @@ import argparse
 import numpy as np
 import torch
 
+from molgen.core.data import Records
 from molgen.core.registry import get_modality
 from molgen.models.energy.dbm import BoltzmannMachine
 
@@ -26,18 +27,26 @@ def main() -> None:
 
     source = get_modality("image").datasets["digits"]
     train, test = source.load("train"), source.load("test")
-    known, truth = np.asarray(train.labels["digit"]), torch.as_tensor(np.asarray(test.labels["digit"]))
     machine = BoltzmannMachine("image", view="binary", hidden=options.hidden, sweeps=3, iterations=5)
     machine.fit("digits", max_time=options.max_time, lr=1e-2, seed=0)
 
+    known = np.asarray(train.labels["digit"])
     print("labels  pretrained  from scratch   (accuracy on the test digits)")
     for count in options.labels:
         few = np.sort(np.concatenate([np.flatnonzero(known == digit)[:count] for digit in range(10)]))
-        scores = []
-        for pretrained in (True, False):
-            made = machine.classifier(train[few], known[few], pretrained=pretrained, steps=options.steps)
-            scores.append(float((made.predict(test) == truth).float().mean()))
+        scores = compare(machine, train[few], test, options.steps)
         print(f"{len(few):6}  {scores[0]:10.3f}  {scores[1]:12.3f}")
+
+
+def compare(machine: BoltzmannMachine, few: Records, test: Records, steps: int, seed: int = 0) -> list[float]:
+    """Accuracy on test digits of the pretrained classifier, and of the one from scratch."""
+    truth = torch.as_tensor(np.asarray(test.labels["digit"]))
+    scores = []
+    for pretrained in (True, False):
+        labels = np.asarray(few.labels["digit"]).tolist()
+        made = machine.classifier(few, labels, pretrained=pretrained, steps=steps, seed=seed)
+        scores.append(float((made.predict(test) == truth).float().mean()))
+    return scores
 
 
 if __name__ == "__main__":

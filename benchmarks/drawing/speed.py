@@ -10,10 +10,8 @@ from typing import Any
 from benchmarks.cells import CELLS
 from benchmarks.drawing.shelf import Shelf
 from benchmarks.drawing.style import FAMILIES, INK, MODALITIES, SOFT, Sheet
+from benchmarks.store import RESULTS
 from molgen.core.errors import DataError
-
-RESULTS = Path(__file__).parent.parent / "results"
-
 
 Measured = Mapping[str, Any]
 

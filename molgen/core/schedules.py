@@ -92,18 +92,19 @@ class StraightSchedule:
     .. math:: z_t = (1 - t) z_0 + t \varepsilon, \quad z_t / (1 - t) = z_0 + \sigma(t) \varepsilon,
               \quad \sigma(t) = s \frac{t}{1 - t}
 
-    so that the path of flow matching is the noising process seen in other coordinates.
+    so that the path of flow matching is the noising process seen in other coordinates. It ends at the
+    largest noise, a little before there is nothing but noise.
 
     Arguments:
-        scale: s, the standard deviation of the data.
-        high: largest noise, where time 1 is cut off, in the unit of the data.
+        scale: s, the standard deviation of the noise at the path's far end, in the unit of the data.
+        high: largest noise in data coordinates, at time 1.
         window: where in global time the field changes.
 
     Source: Lipman et al., Flow Matching for Generative Modeling (2023).
 
     Example:
-        >>> StraightSchedule(1.0, 99.0).sigma(torch.tensor([0.0, 0.5, 1.0])).tolist()
-        [0.0, 1.0, 99.0]
+        >>> StraightSchedule(1.0, 9.0).sigma(torch.tensor([0.0, 5 / 9, 1.0])).round(decimals=4).tolist()
+        [0.0, 1.0, 9.0]
     """
 
     scale: float
@@ -117,12 +118,16 @@ class StraightSchedule:
 
     def sigma(self, t: Tensor) -> Tensor:
         """The standard deviation at time `t`."""
-        u = self.window.local(t)
-        return (self.scale * u / (1 - u).clamp_min(1e-6)).clamp_max(self.high)
+        u = self.window.local(t) * self._end
+        return self.scale * u / (1 - u)
 
     def local(self, sigma: float) -> float:
         """The time within the window at which the noise has this standard deviation."""
-        return sigma / (sigma + self.scale)
+        return min(sigma / (sigma + self.scale) / self._end, 1.0)
+
+    @property
+    def _end(self) -> float:
+        return self.high / (self.high + self.scale)
 
 
 @final

@@ -39,18 +39,24 @@ class Adversaries(nn.Module):
         make_critic: MakeTrunk,
         conditions: Sequence[Any],
         width: int,
+        code: int,
+        extent: tuple[int, ...] | None,
     ) -> None:
         super().__init__()
-        self.generator = Denoiser(fields, make_trunk, conditions, width=width)
+        self.generator = Denoiser(fields, make_trunk, conditions, width=width, code=code, extent=extent)
         # A generator that begins with one sample for all noise would have to leave its collapse first.
         self.generator.add_heads({k: f.outputs for k, f in fields.items()}, silent=False)
         self.critic = Encoder(fields, make_critic, conditions, width=width)
-        self.fields = fields
+        self.fields, self.code = fields, code
 
-    def generate(self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise) -> State:
-        """Relaxed values from noise on every site, through which gradients flow."""
-        start = {k: f.prior(mask, noise) for k, f in self.fields.items()}
-        params = self.generator(start, torch.ones(len(mask), device=mask.device), mask, labels)
+    def generate(
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, temperature: float = 1.0
+    ) -> State:
+        """Relaxed values from noise on every site and a code for the whole; gradients flow through them."""
+        start = {k: f.tempered(mask, noise, temperature) for k, f in self.fields.items()}
+        code = temperature * noise.normal(mask, (self.code,)) if self.code else None
+        t = torch.ones(len(mask), device=mask.device)
+        params = self.generator(start, t, mask, labels, code=code)
         return {k: f.rsample(params[k], mask, noise) for k, f in self.fields.items()}
 
     def judge(self, x: State, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
@@ -69,10 +75,10 @@ class GANModel(GenerativeModel):
                     + \frac{\gamma}{2} E|\nabla C(G(z))|^2 \\
               L_G &= E[f(C(G(z)) - C(x))], \qquad f(u) = \log(1 + e^{-u})
 
-    for which training converges locally. The generator maps noise on every site to the parameters of
-    p(x | .) in one step; classes are drawn hard forwards and soft backwards. What the critic sees has noise
-    on it, of a strength of its own for each pair of datum and sample: else it would tell one-hot vectors and
-    reals apart at a glance, and be flat where the generator needs a slope.
+    for which training converges locally. The generator maps noise on every site, and a code for the whole,
+    to the parameters of p(x | .) in one step; classes are drawn hard forwards and soft backwards. What the
+    critic sees has noise on it, of a strength of its own for each pair of datum and sample: else it would
+    tell one-hot vectors and reals apart at a glance, and be flat where the generator needs a slope.
 
     Arguments:
         modality: a registered name or a `Modality`.
@@ -80,6 +86,7 @@ class GANModel(GenerativeModel):
         critic_options: for the critic's trunk; by default those of the generator.
         penalty: :math:`\gamma`, on gradients per standard deviation of the data; with much of it samples
             swing from one mode to another.
+        latent: dimensions of the code for the whole sample; 0 for noise on the sites alone.
         blur: the strongest noise, in standard deviations of the data; little is more frequent.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
@@ -101,6 +108,7 @@ class GANModel(GenerativeModel):
 
     family: ClassVar[str] = "gan"
     needs: Mapping[str, bool] = {"denoisable": True}
+    sampling: tuple[str, ...] = ("temperature",)
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
 
     def __init__(
@@ -111,11 +119,14 @@ class GANModel(GenerativeModel):
         trunk: str | None = None,
         trunk_options: Mapping[str, Any] | None = None,
         critic_options: Mapping[str, Any] | None = None,
+        latent: int = 32,
         penalty: float = 0.3,
         blur: float = 1.0,
         label_dropout: float = 0.1,
         width: int = 128,
     ) -> None:
+        if latent < 0:
+            raise ConfigError(f"latent is {latent}, expected 0 or more")
         if penalty < 0 or blur < 0:
             raise ConfigError(f"penalty={penalty}, blur={blur}: expected 0 or more")
         super().__init__(
@@ -124,6 +135,7 @@ class GANModel(GenerativeModel):
             trunk,
             trunk_options,
             critic_options=None if critic_options is None else dict(critic_options),
+            latent=latent,
             penalty=penalty,
             blur=blur,
             label_dropout=label_dropout,
@@ -138,6 +150,8 @@ class GANModel(GenerativeModel):
             lambda spec: self.make_trunk(spec, options),
             self.conditions,
             self.hyper["width"],
+            self.hyper["latent"],
+            self.modality.extent,
         )
 
     # ------------------------------------------------------------------ training
@@ -211,7 +225,7 @@ class GANModel(GenerativeModel):
     # ------------------------------------------------------------------ sampling
 
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *args: Any, **options: Any
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *, temperature: float = 1.0
     ) -> State:
         """From noise to data in one step of the generator.
 
@@ -219,8 +233,13 @@ class GANModel(GenerativeModel):
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
             noise: the source of randomness.
+            temperature: factor on the spread of the noise; below 1, samples are better and more alike.
+
+        Source: Brock et al., Large Scale GAN Training for High Fidelity Natural Image Synthesis (2019).
         """
-        made = cast(Adversaries, self.trained).generate(mask, labels, noise)
+        if temperature < 0:
+            raise ConfigError(f"temperature is {temperature}, expected 0 or more")
+        made = cast(Adversaries, self.trained).generate(mask, labels, noise, temperature)
         return {k: f.harden(made[k], mask) for k, f in self.view.fields.items()}
 
 

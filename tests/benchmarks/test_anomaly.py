@@ -46,12 +46,12 @@ def test_rows_say_what_cannot_be_read_and_what_is_missing(
     ask = ["--n", "4", "--weights", str(folder), "--out", str(out)]
     anomaly.main(ask)
     result = json.loads(out.read_text())
-    cells = result["cells"]
+    cells = {row["cell"]: row for row in result["rows"]}
     assert "vae-smiles" in cells["vae-smiles"]["missing"]
-    row = cells["autoregressive-smiles"]["rows"]["half"]
+    row = cells["autoregressive-smiles"]["anomalies"]["half"]
     assert (row["readable"], row["of"]) == (2, 3)
     assert row["log_p"] is None and row["per_entry"] is not None  # a length that the data never have
-    assert cells["autoregressive-smiles"]["rows"]["sulphur"] == {"n": 0, "readable": 0, "of": 3}
+    assert cells["autoregressive-smiles"]["anomalies"]["sulphur"] == {"n": 0, "readable": 0, "of": 3}
     assert set(row["auroc"]) == set(anomaly.RULES)
     assert cells["energy-smiles"]["measure"] == "energy, unnormalised"
     assert "can read 2 of 3 records of half" in capsys.readouterr().out

@@ -141,6 +141,14 @@ def test_gradients_reach_the_generator_through_classes(name: str) -> None:
     gan.zero_grad()
 
 
+def test_noise_of_temperature_zero_is_one_sample() -> None:
+    model = fitted("image", "gan")
+    first, second = model.sample(2, temperature=0.0)
+    assert (first == second).all()
+    with pytest.raises(ConfigError, match="temperature is -1"):
+        model.sample(1, temperature=-1.0)
+
+
 def test_collapse_is_warned_about() -> None:
     points, _ = ring(16)
     model = GANModel(Plane())

@@ -71,8 +71,9 @@ class Field(ABC):
         r"""The same field over reals under Gaussian noise; classes become one-hot vectors.
 
         Arguments:
-            straight: let the noise follow :math:`\sigma(t) = t / (1 - t)` in units of the data's standard
-                deviation, the straight paths of flow matching, instead of the field's own schedule.
+            straight: let the noise follow :math:`\sigma(t) = t / (1 - t)` in the unit of the field, for
+                reals the data's standard deviation, the straight paths of flow matching, instead of the
+                field's own schedule.
         """
 
     @abstractmethod

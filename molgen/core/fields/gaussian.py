@@ -78,8 +78,13 @@ class GaussianField(Field):
     def straightened(self) -> Self:
         """The field with the noise schedule of flow matching's straight paths."""
         field = copy.copy(self)
-        field.schedule = StraightSchedule(self.sd, self.schedule.high, self.window)
+        field.schedule = StraightSchedule(self.unit, self.schedule.high, self.window)
         return field
+
+    @property
+    def unit(self) -> float:
+        """The noise that blurs the data by half: at half the time of a straight path."""
+        return self.sd
 
     def _sigma(self, t: Tensor, x: Tensor) -> Tensor:
         return per_sample(self.schedule.sigma(t), x)
@@ -88,6 +93,10 @@ class GaussianField(Field):
 
     def prior(self, mask: Tensor, noise: Noise) -> Tensor:
         return self.project(self.mean + self.schedule.high * self.white(mask, noise), mask)
+
+    def tempered(self, mask: Tensor, noise: Noise, temperature: float) -> Tensor:
+        """A draw at time 1 whose spread is multiplied by a temperature."""
+        return self.project(self.mean + temperature * (self.prior(mask, noise) - self.mean), mask)
 
     def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
         added = (self._sigma(t, x) ** 2 - self._sigma(s, x) ** 2).clamp_min(0).sqrt()

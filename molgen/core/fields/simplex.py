@@ -16,6 +16,7 @@ from molgen.core.fields.gaussian import STILL, GaussianField
 from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, Window
 
+_DISTANCE = 8**0.5  # of two vertices, for any number of classes
 _CERTAIN = 100.0  # more than a network says against it, and far from overflow
 _GROUND = 0.6  # noise under which chains walk on the vertices, which are 2.8 apart
 _LEAP = 3.2  # so that a step of 0.3 tries about one jump a molecule
@@ -37,7 +38,8 @@ class Simplex(GaussianField):
         classes: number of classes K.
         pairs: values on symmetric pairs `(B, N, N, K)` with a zero diagonal.
         frequencies: of the classes in the data; uniform if None.
-        noise: smallest and largest noise.
+        noise: smallest and largest noise: below the first no class is in doubt, above the second none is
+            known.
         window, weight: as for `Continuous`.
 
     Chains that follow an energy walk on the vertices once little noise is left (`grounded`): relaxed
@@ -60,7 +62,7 @@ class Simplex(GaussianField):
         *,
         pairs: bool = False,
         frequencies: Sequence[float] | None = None,
-        noise: tuple[float, float] = (0.05, 40.0),
+        noise: tuple[float, float] = (0.2, 10.0),
         window: tuple[float, float] = (0.0, 1.0),
         weight: float = 1.0,
     ) -> None:
@@ -76,8 +78,14 @@ class Simplex(GaussianField):
     exact = False
 
     @property
+    def unit(self) -> float:
+        # Half the distance of two vertices. The standard deviation is less and says nothing here: noise
+        # as small as that leaves no doubt about a class.
+        return _DISTANCE / 2
+
+    @property
     def bottom(self) -> float:
-        return 0.3  # one-hot vectors are 2.8 apart
+        return 0.3  # a ninth of the distance of two vertices
 
     def valid(self, mask: Tensor) -> Tensor:
         if self.rank == "site":

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
-from molgen.core.roles.role import MakeTrunk, Role
+from molgen.core.roles.role import MakeTrunk, Role, Spread
 from molgen.core.trunk import Streams, TrunkSpec
 
 
@@ -40,8 +39,7 @@ class Decoder(Role):
         spec = TrunkSpec(site=site, context=width, pair_out=any(f.stream == "pair" for f in fields.values()))
         # The number of sites is known before any of them: sizes are drawn first.
         super().__init__(fields, make_trunk, spec, conditions, width, levels=1, code=code)
-        self.extent, self.site = extent, site
-        self.spread = nn.Linear(code, site * math.prod(extent or (1,)))
+        self.spread = Spread(code, site, extent)
         # Silent heads would hand no gradient to the code in the first steps, and it would be given up.
         outputs = {name: f.entries * f.density_outputs for name, f in fields.items()}
         self.add_heads(outputs, silent=False)
@@ -50,12 +48,9 @@ class Decoder(Role):
         self, code: Tensor, mask: Tensor, labels: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Outputs for the densities per field, `(B, ..., entries, density_outputs)`, from `(B, code)`."""
-        spread = self.spread(code.to(self.dtype))
-        shape = self.extent or (1,) * (mask.dim() - 1)
-        site = spread.reshape(len(mask), *shape, self.site).expand(*mask.shape, self.site)
         size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
         context = self.embed(size[:, None], labels, code, count=len(mask))
-        out = self.trunk(Streams(site=site * mask[..., None]), mask, context)
+        out = self.trunk(Streams(site=self.spread(code, mask)), mask, context)
         raw = {k: self.read_out(out, k) for k in self.fields}
         return {
             k: raw[k].reshape(*raw[k].shape[:-1], f.entries, f.density_outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
-from molgen.core.roles.role import MakeTrunk, Role, channels, gather
+from molgen.core.roles.role import MakeTrunk, Role, Spread, channels, gather
 from molgen.core.trunk import Streams, TrunkSpec
+
+_VIEW = 16
+"""Channels that a code has on each site."""
 
 
 @final
@@ -22,6 +26,9 @@ class Denoiser(Role):
         fields, make_trunk, conditions, width: as for `Role`.
         self_condition: whether it also takes its previous estimate of x0 (Chen et al., Analog Bits,
             2023).
+        code: channels of a vector for the whole sample that it is told besides, at each site and in its
+            context; 0 for none.
+        extent: the grid of all samples, see `Spread`.
     """
 
     def __init__(
@@ -31,18 +38,21 @@ class Denoiser(Role):
         conditions: Sequence[Condition] = (),
         self_condition: bool = False,
         width: int = 128,
+        code: int = 0,
+        extent: tuple[int, ...] | None = None,
     ) -> None:
         wide = channels(fields, lambda f: f.inputs + self_condition * f.estimates)
         points = sum(f.stream == "point" for f in fields.values())
         spec = TrunkSpec(
-            site=wide["site"],
+            site=wide["site"] + (_VIEW if code else 0),
             pair=wide["pair"],
             point=points * (1 + self_condition),
             context=width,
             pair_out=any(f.stream == "pair" for f in fields.values()),
             point_out=points > 0,
         )
-        super().__init__(fields, make_trunk, spec, conditions, width, levels=len(fields))
+        super().__init__(fields, make_trunk, spec, conditions, width, levels=len(fields), code=code)
+        self.spread = Spread(code, _VIEW, extent) if code else None
         self.self_condition = self_condition
         self.add_heads({name: f.outputs for name, f in fields.items()})
 
@@ -53,6 +63,7 @@ class Denoiser(Role):
         mask: Tensor,
         labels: Mapping[str, Tensor] | None = None,
         previous: Mapping[str, Tensor] | None = None,
+        code: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The parameters of p(x0 | x_t) per field.
 
@@ -62,10 +73,17 @@ class Denoiser(Role):
             mask: real sites.
             labels: conditions `(B,)` by name; absent ones count as not given.
             previous: the estimate of an earlier step, for self-conditioning.
+            code: `(B, code)`, where the network has one.
         """
         levels = torch.stack([f.level(t) for f in self.fields.values()], 1)
-        context = self.embed(levels, labels, count=len(mask))
-        out = self.trunk(self._streams(x, t, mask, previous), mask, context)
+        context = self.embed(levels, labels, code, count=len(mask))
+        streams = self._streams(x, t, mask, previous)
+        if self.spread is not None and code is not None:
+            parts = (
+                [self.spread(code, mask)] if streams.site is None else [streams.site, self.spread(code, mask)]
+            )
+            streams = replace(streams, site=torch.cat(parts, -1))
+        out = self.trunk(streams, mask, context)
         return {k: f.predict(self.read_out(out, k), x[k], t, mask) for k, f in self.fields.items()}
 
     def _streams(

@@ -139,6 +139,29 @@ class Role(nn.Module, ABC):
         return raw
 
 
+class Spread(nn.Module):
+    """A code `(B, code)` told at every site: alike at each, or by a view of its own at each of a grid.
+
+    Arguments:
+        code: channels of the code.
+        site: channels that it has on each site.
+        extent: the grid of all samples; None where samples have sizes of their own.
+    """
+
+    def __init__(self, code: int, site: int, extent: tuple[int, ...] | None) -> None:
+        super().__init__()
+        self.site, self.extent = site, extent
+        self.views = nn.Linear(code, site * math.prod(extent or (1,)))
+
+    def forward(self, code: Tensor, mask: Tensor) -> Tensor:
+        """`(B, *extent, site)`, zero on padding."""
+        views = self.views(code.to(self.views.weight.dtype))
+        shape = self.extent or (1,) * (mask.dim() - 1)
+        wide = views.reshape(len(mask), *shape, self.site).expand(*mask.shape, self.site)
+        out: Tensor = wide * mask[..., None]
+        return out
+
+
 def channels(fields: Mapping[str, Field], width: Callable[[Field], int]) -> dict[str, int]:
     """Channels of the site and pair streams if each field brings `width(field)`."""
     total = {"site": 0, "pair": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar, final
@@ -44,13 +45,19 @@ class ContinuousKind(Kind):
     """
 
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
-    defaults: ClassVar[Mapping[str, Any]] = {"pairing": True, "solver": "euler", "steps": 50}
-    sampling: ClassVar[tuple[str, ...]] = ("steps", "solver")
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "pairing": True,
+        "solver": "euler",
+        "steps": 50,
+        "temperature": 1.0,
+    }
+    sampling: ClassVar[tuple[str, ...]] = ("steps", "solver", "temperature")
     scoring: ClassVar[tuple[str, ...]] = ("steps", "probes", "exact")
 
     def check(self, given: Mapping[str, Any]) -> None:
         if given.get("solver", "euler") not in _ODE:
             raise ConfigError.unknown("solver", given["solver"], _ODE)
+        self.heat(None)
 
     @property
     def likelihood(self) -> str:
@@ -91,6 +98,7 @@ class ContinuousKind(Kind):
         *,
         steps: int | None = None,
         solver: str | None = None,
+        temperature: float | None = None,
     ) -> State:
         """Follows the flow from noise to data.
 
@@ -100,6 +108,7 @@ class ContinuousKind(Kind):
             noise: the source of randomness.
             steps: number of steps, 1 to 1000.
             solver: ``euler``, ``heun`` or ``dpm_2m``.
+            temperature: factor on the spread of the noise that it starts from.
         """
         steps = checked(self.model.hyper["steps"] if steps is None else steps)
         name = solver or self.model.hyper["solver"]
@@ -111,7 +120,8 @@ class ContinuousKind(Kind):
             params: State = network(x, t, mask, labels)
             return params
 
-        start = {k: f.prior(mask, noise) for k, f in fields.items()}
+        heat = self.heat(temperature)
+        start = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
         end = SOLVERS[name](Reverse(denoise, fields, mask, noise), start, time_grid(steps, fields, mask))
         return {k: self.model.view.fields[k].harden(end[k], mask) for k in fields}
 
@@ -184,11 +194,10 @@ def _levels(fields: Mapping[str, GaussianField], steps: int) -> list[float]:
     """Times from data to noise, even in the logarithm of the noise within each stage."""
     times: set[float] = set()
     for window in {f.window for f in fields.values()}:
-        low = min(f.time(f.bottom) for f in fields.values() if f.window == window)
-        u = torch.tensor(float(window.local(torch.tensor(low, dtype=torch.float64))), dtype=torch.float64)
-        logits = torch.linspace(float(u.logit()), 6.0, steps, dtype=torch.float64)
-        local = [*logits.sigmoid().tolist(), 1.0]
-        times |= {window.start + (window.end - window.start) * x for x in local}
+        first = min((f for f in fields.values() if f.window == window), key=lambda f: f.time(f.bottom))
+        low, high = math.log(first.bottom), math.log(first.schedule.high)
+        times |= {first.time(math.exp(low + i / steps * (high - low))) for i in range(steps)}
+        times.add(window.end)
     return sorted(times)
 
 

@@ -55,8 +55,7 @@ class Invertible(Kind):
                     f"flow of kind {hyper['kind']!r} needs reals of full dimension; field {name!r} of view "
                     f"{view.name!r} of {self.model.modality.name!r} has none"
                 )
-        if hyper["temperature"] < 0:
-            raise ConfigError(f"temperature is {hyper['temperature']}, expected 0 or more")
+        self.heat(None)
         for name in ("layers", "bins", "scales", "hidden"):
             if hyper.get(name, 1) < 1:
                 raise ConfigError(f"{name} is {hyper[name]}, expected 1 or more")
@@ -138,9 +137,7 @@ class Invertible(Kind):
             noise: the source of randomness.
             temperature: factor on the spread of the noise; 0 takes its mode.
         """
-        spread = self.model.hyper["temperature"] if temperature is None else temperature
-        if spread < 0:
-            raise ConfigError(f"temperature is {spread}, expected 0 or more")
+        spread = self.heat(temperature)
         fields = self.model.view.fields
         z = {k: spread * _symmetric(f, self.white(mask, _own(f, mask), noise)) for k, f in fields.items()}
         return self.decode(self.model.trained, z, mask, labels)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.errors import ConfigError
 from molgen.core.noise import Noise
 from molgen.models.base import GenerativeModel
 
@@ -39,6 +40,13 @@ class Kind(ABC):
         Arguments:
             given: the options that the user named.
         """
+
+    def heat(self, temperature: float | None) -> float:
+        """The factor on the spread of the noise that samples are made from, by default the model's."""
+        value = self.model.hyper["temperature"] if temperature is None else temperature
+        if value < 0:
+            raise ConfigError(f"temperature is {value}, expected 0 or more")
+        return float(value)
 
     @property
     @abstractmethod

@@ -51,7 +51,7 @@ class FlowModel(GenerativeModel):
         dequantization: where in its cell a discrete value lies: ``"uniform"``, or learned with the rest,
             ``"variational"`` (coupling).
         hidden: units of each hidden layer where samples fill one grid, 128 (nice; 1000 as published).
-        temperature: factor on the spread of the noise that samples are made from (coupling, nice).
+        temperature: factor on the spread of the noise that samples are made from.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
@@ -147,7 +147,7 @@ class FlowModel(GenerativeModel):
     def generate(
         self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, **options: Any
     ) -> dict[str, Tensor]:
-        """Noise carried to values; `steps` and `solver` (continuous), or `temperature`."""
+        """Noise carried to values; `temperature`, and `steps` and `solver` of the continuous kind."""
         self._known(options, self._kind.sampling, "sampling option")
         return self._kind.generate(mask, labels, noise, **options)
 

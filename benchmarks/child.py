@@ -1,0 +1,103 @@
+"""Work in a process of its own, whose peak memory is that of the work, and whose end is not ours."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Say = Callable[..., None]
+"""`say(phase, **found)`: what the child is at, and what it has found so far."""
+
+
+class ChildError(Exception):
+    """The child's error as one line, or how its process ended."""
+
+
+def isolated(
+    work: Callable[..., None], *args: Any, log: Path, heard: Callable[[str, dict[str, Any]], None]
+) -> None:
+    """Runs `work(*args, say)` in a new process and hears what it says.
+
+    Whatever the child prints goes to `log`. The child ends with the caller, however that ends.
+
+    Arguments:
+        work: a function of a module, which says what it finds.
+        args: anything that can be pickled.
+        log: the file that takes the place of the child's output.
+        heard: called with every phase and what was found.
+
+    Errors: `ChildError` if the work raised, or the process died.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(work, args, sender, log))
+    process.start()
+    sender.close()
+    error: str | None = "no answer"
+    try:
+        while True:
+            try:
+                phase, found, error = receiver.recv()
+            except EOFError:
+                break
+            if phase is None:
+                break
+            heard(phase, found)
+            error = "no answer"
+        process.join()
+    finally:
+        if process.is_alive():
+            process.kill()
+            process.join()
+        receiver.close()
+    if error == "no answer":
+        killed = " (out of memory?)" if process.exitcode == -9 else ""
+        error = f"the process ended with exit code {process.exitcode}{killed}"
+    if error is not None:
+        raise ChildError(error)
+
+
+def _run(work: Callable[..., None], args: tuple[Any, ...], sender: Any, log: Path) -> None:
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    threading.Thread(target=_with_parent, daemon=True).start()
+    error = None
+    try:
+        work(*args, lambda phase, **found: sender.send((phase, found, None)))
+    except Exception as problem:  # whatever it is, it belongs into the row
+        traceback.print_exc()
+        error = f"{type(problem).__name__}: {problem}".splitlines()[0]
+    sender.send((None, {}, error))
+    sender.close()
+
+
+def _with_parent() -> None:
+    """Ends this process when the one that started it has ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def memory() -> float:
+    """The most memory that this process has held so far, in MB.
+
+    Where the system tells it (Linux), that of this program alone; what `getrusage` gives there has been
+    inherited from the process that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

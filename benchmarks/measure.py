@@ -1,0 +1,260 @@
+"""The measurements of one cell: training, sampling, scores, likelihood, memory, and where they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import platform
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import CELLS, RUNS, Cell
+from benchmarks.child import Say, memory
+from benchmarks.store import write_json
+from molgen.core.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row to be measured.
+
+    Arguments:
+        cell: what is measured.
+        seed: of training, where the cell is trained, and of sampling.
+        n: number of samples; at most so many test records for the likelihood, too.
+        weights: the checkpoint; None for a baseline.
+        folder: the training state, and weights of its own, if the cell is trained; else None.
+        budget: of training, e.g. ``"10m"``.
+        device: of training and sampling.
+        teacher: the checkpoint to distill from, if the cell has a teacher.
+    """
+
+    cell: Cell
+    seed: int
+    n: int
+    weights: Path | None
+    folder: Path | None = None
+    budget: str | None = None
+    device: str = "cpu"
+    teacher: Path | None = None
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What a row answers; one with another request is out of date."""
+        own = self.weights if self.folder is None else None
+        return {
+            "n": self.n,
+            "budget": self.budget,
+            "device": self.device,
+            "file": None if own is None or not own.is_file() else _digest(own),
+        }
+
+
+LIKELIHOOD_N = 1000
+"""Test records whose log p is evaluated."""
+
+
+# ---------------------------------------------------------------------- models
+
+
+def unfitted(cell: Cell, teacher: Path | None = None, **options: Any) -> Any:
+    """A cell's model before training, distilled from a teacher where the cell has one."""
+    import molgen
+    from molgen.core.registry import get_modality
+
+    family: Any = molgen.list_families()[cell.family]
+    options = dict(cell.model) | options
+    if cell.teacher:
+        return family.distill(molgen.load(teacher or CELLS[cell.teacher].weights), **options)
+    return family(type(get_modality(cell.modality))(**cell.options), **options)
+
+
+def train(job: Job, say: Say) -> None:
+    """Trains a job's model, going on where it was cut off, and writes weights and costs to its folder."""
+    assert job.folder is not None and job.weights is not None
+    from molgen.core.errors import MolgenWarning
+
+    if job.weights.is_file():
+        return
+    say("building")
+    model = unfitted(job.cell, job.teacher)
+    state = job.folder / "state.safetensors"
+    say(f"training {job.budget}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MolgenWarning)
+        model.fit(
+            job.cell.data,
+            max_time=job.budget,
+            seed=job.seed,
+            root_dir=job.folder,
+            ckpt_path=state if state.is_file() else None,
+            trainer={"accelerator": "cpu" if job.device == "cpu" else "gpu", "devices": 1},
+            **job.cell.fit,
+        )
+    own = [str(w.message) for w in caught if issubclass(w.category, MolgenWarning)]
+    write_json(costs(job), {"memory": peaks(job.device), "warnings": own})
+    model.save(job.weights)
+
+
+def costs(job: Job) -> Path:
+    """Where a job's training writes what it cost."""
+    assert job.folder is not None
+    return job.folder / "costs.json"
+
+
+# ---------------------------------------------------------------------- measurements
+
+
+def measure(job: Job, say: Say) -> None:
+    """Samples, scores and evaluates the likelihood of a job's model, telling each as it is found."""
+    cell = job.cell
+    say("loading")
+    if cell.baseline:
+        from benchmarks.baselines import learned
+
+        model = learned(cell)
+    else:
+        import molgen
+
+        if job.weights is None or not job.weights.is_file():
+            raise CheckpointError(f"no weights of {cell.name} ship; train them with --weights train")
+        model = molgen.load(job.weights).to(job.device)
+    say("sampling", **about(model), **provenance(job.device))
+    if hasattr(model, "sample"):
+        before = memory()
+        samples, drawn = draw(model, job.n, job.seed, cell.sample)
+        say("scoring", **drawn, memory={"loaded": round(before), **peaks(job.device)})
+        scores = score(model, cell, samples)
+    else:
+        scores = {}
+    if hasattr(model, "predict"):
+        scores |= tell(model, cell)
+    say("likelihood", scores=scores)
+    if model.likelihood != "none":
+        say("likelihood", likelihood=log_p(model, cell, min(job.n, LIKELIHOOD_N), job.seed))
+
+
+def draw(model: Any, n: int, seed: int, options: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Samples, and what they cost."""
+    model.sample(2, seed=seed, **options)  # warm-up, so that imports do not count as sampling
+    begun = time.perf_counter()
+    samples = model.sample(n, seed=seed, progress=True, **options)
+    seconds = time.perf_counter() - begun
+    taken = {name: model.option(name, None) for name in ("steps", "solver") if name in model.sampling}
+    return samples, {
+        "n": len(samples),
+        "seed": seed,
+        "options": {"steps": None, "solver": None, **taken, **options},
+        "seconds": round(seconds, 2),
+        "samples_per_second": round(len(samples) / max(seconds, 1e-9), 2),
+    }
+
+
+def score(model: Any, cell: Cell, samples: Sequence[Any]) -> dict[str, float | None]:
+    """The modality's scores as JSON, NaN as None."""
+    from molgen.core.header import finite
+
+    return finite(model.modality.evaluate(samples, reference=reference(cell), **cell.evaluate))
+
+
+def tell(model: Any, cell: Cell) -> dict[str, float | None]:
+    """How well p(y | x) tells the labels of test records."""
+    import numpy as np
+
+    test = model.modality.datasets[cell.data].load("test")
+    truth = np.asarray(test.labels["digit"])
+    log_p = model.predict(test)
+    return {
+        "accuracy": float((log_p.argmax(1) == truth).mean()),
+        "cross_entropy": float(-log_p[np.arange(len(truth)), truth].mean()),
+    }
+
+
+def log_p(model: Any, cell: Cell, n: int, seed: int) -> dict[str, Any]:
+    """log p of the first n test records, in nats and for images in bits; labels are withheld from a model."""
+    import numpy as np
+
+    from molgen.core.data import Records
+    from molgen.core.resolve import resolve
+
+    records = resolve(model.modality, cell.data, "test")[:n]
+    # With the labels told it would be log p(x | y), which is not to be compared with log p(x).
+    hidden = {c.name: np.full(len(records), c.missing()) for c in getattr(model, "conditions", ())}
+    records = Records(records.items, hidden, records.name)
+    begun = time.perf_counter()
+    values = model.log_prob(records, seed=seed, **cell.likelihood)
+    mean, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
+    result = {
+        "likelihood": model.likelihood,
+        "options": dict(cell.likelihood),
+        "n": len(values),
+        "nats": mean if math.isfinite(mean) else None,
+        "error": error if math.isfinite(error) else None,
+        "impossible": float((~values.isfinite()).double().mean()),
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
+    if model.modality.extent is not None and math.isfinite(mean):
+        result["bits_per_dim"] = -mean / math.log(2) / math.prod(model.modality.extent)
+    return result
+
+
+def about(model: Any) -> dict[str, Any]:
+    """What a result says of the model behind it."""
+    return {"parameters": model.parameters, "training": model.training, "access": model.likelihood}
+
+
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    """Where, when and with what a result was measured."""
+    import torch
+
+    threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    gpu = "" if device == "cpu" else f", {torch.cuda.get_device_name(device)}"
+    return {
+        "machine": f"{platform.machine()}, {threads}{gpu}",
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": {name: version(name) for name in ("molgen", "torch", "rdkit")},
+    }
+
+
+def peaks(device: str) -> dict[str, int]:
+    """The most memory held so far, in MB."""
+    found = {"peak": round(memory())}
+    if device != "cpu":
+        import torch
+
+        found["gpu"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return found
+
+
+@lru_cache(maxsize=2)
+def _reference(data: str) -> Any:
+    from benchmarks.references import build
+    from molgen.core.files import load_arrays
+    from molgen.modalities.chemistry.reference import ASSETS, Reference
+
+    if (ASSETS / f"{data}.npz").is_file():
+        return data
+    path = RUNS / "references" / f"{data}.npz"
+    if not path.is_file():
+        build("smiles", data, path.parent)
+    return Reference.of(load_arrays(path))
+
+
+def reference(cell: Cell) -> Any:
+    """What samples are compared with: a data set's name, or statistics made once from the user's copy.
+
+    Those of ZINC250k may not ship, and take minutes to make.
+    """
+    return _reference(cell.data) if cell.modality in ("smiles", "graph") else cell.data
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
