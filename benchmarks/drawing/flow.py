@@ -157,7 +157,7 @@ def _coupling(sheet: Sheet, model: Any, reals: Tensor, y: float, colour: str, no
     sheet.arrow((156, b), (196, b), SOFT)
     sheet.text(204, a, "$x_A$", 15, INK, "left")
     sheet.text(204, b, "$y_B$", 15, INK, "left")
-    axes = sheet.axes(276, y + 26, 110, 110)
+    axes = sheet.axes(276, y + 36, 110, 108)
     for k, (xs, ys) in enumerate(splines(model, reals)):
         axes.plot(xs, ys, color=CLASSES[k], linewidth=1.4)
     axes.plot([-5, 5], [-5, 5], color=SOFT, linewidth=0.7, linestyle=(0, (3, 3)))

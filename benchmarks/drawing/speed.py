@@ -51,7 +51,7 @@ def draw(shelf: Shelf, seed: int, results: Path = RESULTS) -> Sheet:
     sheet = Sheet(
         640,
         "How good a sample is, and how long it takes",
-        "better is up, faster is left; the models that ship, one CPU thread, a batch at a time",
+        "better is up, faster is left; the models of the tables, on the machine that they name",
     )
     width, height = 226, 178
     for place, (kind, (data, label, value, less)) in enumerate(_PLOTS.items()):
