@@ -41,7 +41,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
                 found += 1
             else:
                 sheet.rectangle(x + 4, y + 4, _WIDE - 8, _HIGH - 8, GROUND)
-                sheet.text(x + _WIDE / 2, y + _HIGH / 2, "no weights yet", 12, SOFT)
+                sheet.text(x + _WIDE / 2, y + _HIGH / 2, "no weights here", 12, SOFT)
     if not found:
         raise MissingWeights("diffusion-image")
     return sheet
