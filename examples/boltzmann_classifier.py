@@ -12,8 +12,8 @@ import argparse
 import numpy as np
 import torch
 
+from molgen import EnergyModel
 from molgen.core.registry import get_modality
-from molgen.models.energy.dbm import BoltzmannMachine
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     source = get_modality("image").datasets["digits"]
     train, test = source.load("train"), source.load("test")
     known, truth = np.asarray(train.labels["digit"]), torch.as_tensor(np.asarray(test.labels["digit"]))
-    machine = BoltzmannMachine("image", view="binary", hidden=options.hidden, sweeps=3, iterations=5)
+    machine = EnergyModel("image", kind="dbm", view="binary", hidden=options.hidden, sweeps=3, iterations=5)
     machine.fit("digits", max_time=options.max_time, lr=1e-2, seed=0)
 
     print("labels  pretrained  from scratch   (accuracy on the test digits)")

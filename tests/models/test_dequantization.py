@@ -14,7 +14,6 @@ from molgen.core.batch import Batch
 from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.noise import BatchNoise, Noise, generator
 from molgen.models.flow.bijections import Coupling, Dequantized, Sites, Spline, beside
-from molgen.models.flow.invertible import Invertible
 from tests.models.cells import records, tiny
 from tests.models.test_flow_kinds import Local, Points, shaken
 
@@ -53,8 +52,8 @@ def test_the_bound_lies_below_the_exact_probability_and_tightens(name: str) -> N
     """
     field = FIELDS[name]
     model = FlowModel(Points(field, sites=1), kind="coupling", layers=2, bins=4, dequantization="variational")
-    network, kind = model._built(0), model._kind
-    assert isinstance(network, Dequantized) and isinstance(kind, Invertible)
+    network = model._built(0)
+    assert isinstance(network, Dequantized)
     source = generator(1)
     with torch.no_grad():
         for p in network.inner.parameters():
@@ -68,21 +67,21 @@ def test_the_bound_lies_below_the_exact_probability_and_tightens(name: str) -> N
     line, weight = even**2 * (3 - 2 * even), 6 * even * (1 - even)  # denser at the ends, which are tails
     square = torch.cartesian_prod(line, line)[:, None].repeat(len(every), 1, 1)
     with torch.no_grad():
-        inside = kind._score(network.inner, repeated(every, n * n), {}, Fixed(square))
+        inside = model._score(network.inner, repeated(every, n * n), {}, Fixed(square))
     log_weight = (weight[:, None] * weight).log().flatten() - 2 * math.log(n)
     exact = (inside.reshape(len(every), -1) + log_weight).logsumexp(1)
     assert exact.exp().sum() < 1.01
 
     def bound(flow: torch.nn.Module) -> Tensor:
         with torch.no_grad():
-            scores = kind._score(flow, repeated(every, 500), {}, BatchNoise(generator(2)))
+            scores = model._score(flow, repeated(every, 500), {}, BatchNoise(generator(2)))
         return scores.reshape(len(every), -1).mean(1)
 
     uniform = bound(network.inner)
     assert torch.allclose(bound(network), uniform, atol=1e-4)  # silent at the start
     optimizer = torch.optim.Adam(network.within.parameters(), lr=1e-2)
     for step in range(60):
-        loss = -kind._score(network, repeated(every, 32), {}, BatchNoise(generator(3, step))).mean()
+        loss = -model._score(network, repeated(every, 32), {}, BatchNoise(generator(3, step))).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast, final
+from typing import Any, Literal, cast, final
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
-from molgen.models.base import GenerativeModel
+from molgen.models.energy.model import EnergyModel
 from molgen.nn.boltzmann import DeepBoltzmann, State, Visible
 
 _FAR = 0.5
@@ -26,7 +26,7 @@ _ANNEAL, _START, _ORDER, _WEIGHTS = 0xA15, 0x57A, 0x0DE, 0x3E1  # what a key of 
 
 
 @final
-class BoltzmannMachine(GenerativeModel):
+class BoltzmannMachine(EnergyModel):
     r"""A deep Boltzmann machine over any view whose values are classes.
 
     .. math:: p(v) = \frac{1}{Z} \sum_h e^{-E(v, h)}, \quad
@@ -61,7 +61,6 @@ class BoltzmannMachine(GenerativeModel):
         (3, torch.Size([1, 12]))
     """
 
-    family: ClassVar[str] = "energy"
     needs: Mapping[str, bool] = {"discrete": True}
     likelihood = "estimate"
     sampling: tuple[str, ...] = ("sweeps",)
@@ -80,8 +79,6 @@ class BoltzmannMachine(GenerativeModel):
         sweeps: int = 5,
         iterations: int = 10,
     ) -> None:
-        if kind != "dbm":
-            raise ConfigError.unknown("kind of a Boltzmann machine", kind, ["dbm"])
         if trunk is not None or trunk_options:
             raise ConfigError("a Boltzmann machine has no trunk; its size is hidden=")
         if not hidden or min(hidden) < 1:
