@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pkgutil import resolve_name
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from torch import Tensor, nn
+
+from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
+from molgen.core.noise import Noise
 from molgen.models.base import GenerativeModel
 
 
@@ -32,6 +36,14 @@ class FamilyOfKinds(GenerativeModel):
             if name not in taken:
                 raise ConfigError.unknown(f"option of {cls.family} of kind {kind!r}", name, taken)
         return super().__new__(classes[kind])
+
+    if TYPE_CHECKING:
+        # The family is called and never made itself, so that to type checkers it is not abstract.
+        def build(self) -> nn.Module: ...
+        def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]: ...
+        def generate(
+            self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *args: Any, **options: Any
+        ) -> dict[str, Tensor]: ...
 
     @classmethod
     def classes(cls) -> dict[str, type[Self]]:

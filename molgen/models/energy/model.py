@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
-from torch import Tensor
-
-from molgen.core.annealing import Partition
 from molgen.models.kinds import FamilyOfKinds
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from molgen.core.annealing import Partition
     from molgen.models.energy.dbm import BoltzmannMachine
     from molgen.models.energy.neural import NeuralEnergy
 
@@ -20,6 +19,9 @@ class EnergyModel(FamilyOfKinds):
     r"""An energy, low where data are, whose Markov chains make samples.
 
     .. math:: p(x) = e^{-E(x)} / Z
+
+    Models of every kind have `energy(records)`, `sample_from(records)`, and `log_partition()`, an estimate
+    of log Z.
 
     Kinds: ``"neural"`` is a network's energy of data under noise, for every kind of data; ``"dbm"`` a deep
     Boltzmann machine over any view of classes.
@@ -57,14 +59,8 @@ class EnergyModel(FamilyOfKinds):
         """A model of the kind."""
         return super().__new__(cls, *args, **options)
 
-    @abstractmethod
-    def energy(self, records: Sequence[Any], *args: Any, **options: Any) -> Tensor:
-        """E of records in nats, `(n,)`; low where data are."""
+    if TYPE_CHECKING:
 
-    @abstractmethod
-    def log_partition(self, *args: Any, **options: Any) -> Partition:
-        """log Z in nats by annealed importance sampling, with three standard errors."""
-
-    @abstractmethod
-    def sample_from(self, records: Sequence[Any], *args: Any, **options: Any) -> list[Any]:
-        """Chains that begin at given records instead of noise."""
+        def energy(self, records: Sequence[Any], *args: Any, **options: Any) -> Tensor: ...
+        def log_partition(self, *args: Any, **options: Any) -> Partition: ...
+        def sample_from(self, records: Sequence[Any], *args: Any, **options: Any) -> list[Any]: ...
