@@ -106,10 +106,19 @@ def likelihoods(results: list[dict[str, Any]]) -> str:
         f"- `{r['cell']}` on {r['data']}: {r['nats']:.2f} +- {r['error']:.2f} nats"
         + (f", {r['bits_per_dim']:.3f} bits per dimension" if "bits_per_dim" in r else "")
         + f" ({r['likelihood']}; n {r['n']:,}, seed {r['seed']})"
+        + "".join(_log_z(end, found) for end, found in r.get("log_z", {}).items())
         for r in results
     ]
     head = "\n\nlog p of test records (`python -m benchmarks likelihood CELL`):\n\n"
     return head + "\n".join(lines) if lines else ""
+
+
+def _log_z(end: str, found: dict[str, float | None]) -> str:
+    """log Z from one end, with three standard errors."""
+    value, low, high = (
+        "-" if x is None else f"{x:.2f}" for x in (found[k] for k in ("value", "low", "high"))
+    )
+    return f"; log Z {end} {value} ({low} to {high})"
 
 
 def conditions(results: list[dict[str, Any]]) -> str:
