@@ -10,10 +10,12 @@ from molgen.core.errors import ConfigError, MolgenError
 
 
 def commands() -> dict[str, str]:
-    """The subcommands, modules of this folder, with the first line of their docstrings."""
-    files = [p for p in sorted(Path(__file__).parent.glob("*.py")) if p.stem[0] != "_"]
-    first = {p.stem: (p.read_text(encoding="utf-8").splitlines() or [""])[0] for p in files}
-    return {name: line.strip('"') for name, line in first.items()}
+    """The subcommands, modules and packages of this folder, with the first line of their docstrings."""
+    here = Path(__file__).parent
+    files = {p.stem: p for p in here.glob("*.py") if p.stem[0] != "_"}
+    files |= {p.parent.name: p for p in here.glob("*/__init__.py")}
+    first = {name: (p.read_text(encoding="utf-8").splitlines() or [""])[0] for name, p in files.items()}
+    return {name: line.strip('"') for name, line in sorted(first.items())}
 
 
 def main(argv: list[str]) -> int:

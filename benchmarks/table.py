@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks import costs, peers
 from benchmarks.cells import CELLS, Cell
 from molgen.core.errors import DataError
 from molgen.core.files import atomic
@@ -60,11 +62,11 @@ def main(argv: list[str]) -> int:
     )
     args = parser.parse_args(argv)
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    of: dict[str, list[dict[str, Any]]] = {"scores": [], "conditions": [], "likelihood": []}
+    of: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for r in results:
         of[r.get("kind", "scores")].append(r)
     short = overview(of["scores"]) + conditions(of["conditions"]) + likelihoods(of["likelihood"])
-    full = table(of["scores"])
+    full = table(of["scores"]) + peers.table(of["peers"]) + costs.table(of["costs"])
     if not args.readme:
         print(short, full, sep="\n\n")
         return 0
