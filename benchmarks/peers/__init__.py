@@ -35,7 +35,7 @@ PEERS: Mapping[str, str] = {
 
 
 def main(argv: list[str]) -> int:
-    """Times the named peers, or all that have no result yet; writes benchmarks/results/peers.json."""
+    """Times the named peers, or all that lack a result; writes benchmarks/results/peers.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks peers", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"anew: {', '.join(PEERS)}")
     parser.add_argument("--repeats", type=int, default=7, help="runs of each, in turn")
@@ -52,10 +52,10 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(args.threads)
     clock = args.clock or ("cpu" if args.threads == 1 else "wall")
     found = _read()
-    for name in args.names or [name for name in PEERS if name not in found]:
+    done = [name for name, peer in found.items() if not any("error" in task for task in peer["tasks"])]
+    for name in args.names or [name for name in PEERS if name not in done]:
         if (result := _measured(name, args.repeats, clock, args.threads)) is not None:
-            found[name] = result
-            _write(found)
+            _write(_read() | {name: result})  # another run may have written meanwhile
     return 0
 
 
@@ -89,23 +89,31 @@ def _measured(name: str, repeats: int, clock: str, threads: int) -> dict[str, An
 
 
 def run(contests: Iterable[Contest], repeats: int, clock: str) -> list[dict[str, Any]]:
-    """The results of contests; one that fails is a row with its error."""
+    """The results of contests; one that fails, or cannot be set up, is a row with its error."""
     rows = []
-    for contest in contests:
-        try:
-            row = contest.result(repeats, CLOCKS[clock])
-            spread = f"{row['ratio_least']:.2f} to {row['ratio_most']:.2f}"
-            told = f"{row['ratio']:.2f} times as fast as the peer ({spread})"
-        except Exception as error:  # the others go on
-            row = {
-                "task": contest.task,
-                "inputs": contest.inputs,
-                "error": f"{type(error).__name__}: {error}",
-            }
-            told = row["error"]
-        print(f"{contest.task}, {contest.inputs}: {told}", file=sys.stderr, flush=True)
-        rows.append(row)
+    try:
+        for contest in contests:
+            try:
+                rows.append(contest.result(repeats, CLOCKS[clock]))
+            except Exception as error:  # the others go on
+                rows.append(_failure(contest.task, contest.inputs, error))
+            print(_told(rows[-1]), file=sys.stderr, flush=True)
+    except Exception as error:
+        rows.append(_failure("setting up", "-", error))
+        print(_told(rows[-1]), file=sys.stderr, flush=True)
     return rows
+
+
+def _failure(task: str, inputs: str, error: Exception) -> dict[str, Any]:
+    return {"task": task, "inputs": inputs, "error": " ".join(f"{type(error).__name__}: {error}".split())}
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    what = f"{row['task']}, {row['inputs']}: "
+    if "error" in row:
+        return what + str(row["error"])
+    spread = f"{row['ratio_least']:.2f} to {row['ratio_most']:.2f}"
+    return f"{what}{row['ratio']:.2f} times as fast as the peer ({spread})"
 
 
 # ---------------------------------------------------------------------- the table

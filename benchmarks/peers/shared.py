@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -42,22 +43,19 @@ def size(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def nearest(target: int, make: Callable[[int], nn.Module], widths: Iterable[int]) -> nn.Module:
-    """The network whose size is nearest to `target`, over widths.
+def nearest(target: int, make: Callable[[int], nn.Module], widths: Sequence[int]) -> nn.Module:
+    """The network whose size is nearest to `target`, over rising widths.
 
     Example:
         >>> nearest(100, lambda width: nn.Linear(width, width, bias=False), range(1, 20)).weight.shape
         torch.Size([10, 10])
     """
-
-    def miss(width: int) -> int:
-        with torch.device("meta"):
-            return abs(size(make(width)) - target)
-
-    return make(min(widths, key=miss))
+    above = bisect_left(widths, target, key=lambda width: size(make(width)))
+    around = [make(width) for width in widths[max(above - 1, 0) : above + 1]]
+    return min(around, key=lambda network: abs(size(network) - target))
 
 
 def digits(count: int) -> Records:
     """The first training images of MNIST."""
-    found: Records = get_modality("image").datasets["mnist"].load("train")
-    return found[:count]
+    found: Records = get_modality("image").datasets["mnist"].load("train")[:count]
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -69,7 +70,8 @@ class Splines(nn.Module):
     def sample(self, count: int) -> Tensor:
         """Rows, `(n, features)`."""
         z = torch.randn(count, 1, FEATURES)
-        return self.coupling.inverse({"x": z}, self._sites(count))["x"][:, 0]
+        x: Tensor = self.coupling.inverse({"x": z}, self._sites(count))["x"][:, 0]
+        return x
 
 
 def contests(name: str, theirs: nn.Module, log_prob: Any, sample: Any) -> Iterator[Contest]:
@@ -93,8 +95,8 @@ def contests(name: str, theirs: nn.Module, log_prob: Any, sample: Any) -> Iterat
         yield Contest(
             f"spline flow, {task}",
             inputs,
-            lambda mine=mine, given=given: mine(*given),
-            lambda other=other, given=given: other(*given),
+            partial(mine, *given),
+            partial(other, *given),
             sizes,
             _COUNT,
             "rows",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ _LENGTH = 16
 
 def contests() -> Iterator[Contest]:
     """Strings of one length in large and small batches, and strings as long as QM9's."""
-    model = molgen.load("autoregressive-smiles")
-    modality: Any = model.modality
+    model: Any = molgen.load("autoregressive-smiles")
+    modality = model.modality
     letters = modality.vocabulary
-    trunk: Any = model.trained.get_submodule("trunk")
+    trunk = model.trained.trunk
     config = GPT2Config(
         vocab_size=len(letters) + 1,
         n_positions=64,
@@ -29,7 +30,7 @@ def contests() -> Iterator[Contest]:
         n_head=trunk.heads,
         bos_token_id=len(letters),
         eos_token_id=None,
-        pad_token_id=len(letters),
+        pad_token_id=0,
     )
     gpt = GPT2LMHeadModel(config).eval()
     sizes = (model.parameters, size(gpt))
@@ -45,8 +46,8 @@ def contests() -> Iterator[Contest]:
         yield Contest(
             "cached sampling of strings",
             f"{batch} strings of {_LENGTH} characters at once",
-            lambda batch=batch: model.sample(batch, batch_size=batch, condition={"size": _LENGTH}),
-            lambda batch=batch: write(batch, _LENGTH),
+            partial(model.complete, "C", n=batch, size=_LENGTH),
+            partial(write, batch, _LENGTH),
             sizes,
             batch,
             "strings",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Tensor, nn
@@ -150,10 +150,15 @@ class Transformer(CausalTrunk):
         h = self.site_in(streams.site, mask)
         turn = self._turn(mask, h)
         keep = self._keep(mask)
+        *modulations, last = self._modulations(context)
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            h = block(h, keep, self.causal, turn, modulation)
+        return Streams(modulate(h, *last) * mask[..., None])
+
+    def _modulations(self, context: Tensor | None) -> list[tuple[Tensor, ...]]:
+        """What the context says to every block, and to the output."""
         c = self.context_in(context)
-        for block in self.blocks:
-            h = block(h, keep, self.causal, turn, block.modulation(c))
-        return Streams(modulate(h, *self.site_out(c)) * mask[..., None])
+        return [cast(_Block, block).modulation(c) for block in self.blocks] + [self.site_out(c)]
 
     def begin(self, mask: Tensor, context: Tensor | None) -> Memory:
         if not (self.causal and self.rotary):
@@ -162,9 +167,7 @@ class Transformer(CausalTrunk):
         like = self.site_in.start
         empty = like.new_zeros(2, len(self.blocks), b, self.heads, n, self.width // self.heads)
         past = list(zip(empty[0], empty[1], strict=True))
-        c = self.context_in(context)
-        modulations = [block.modulation(c) for block in self.blocks] + [self.site_out(c)]
-        return Memory(mask, modulations, past, self._turn(mask, like), _holes(mask))
+        return Memory(mask, self._modulations(context), past, self._turn(mask, like), _holes(mask))
 
     def extend(self, site: Tensor, memory: Memory) -> Tensor:
         now, holes = memory.now, memory.holes

@@ -77,6 +77,15 @@ def test_a_contest_that_fails_is_a_row_with_its_error() -> None:
     assert "failed: IndexError" in peers.table([{"peers": {"other": _peer(rows)}}])
 
 
+def test_contests_that_cannot_be_set_up_are_a_row_too() -> None:
+    def contests() -> Any:
+        yield Work([1] * 2, [1] * 2).contest()
+        raise RuntimeError("no data\nhere")
+
+    first, second = peers.run(contests(), 1, "cpu")
+    assert "ratio" in first and second["error"] == "RuntimeError: no data here"
+
+
 def test_what_is_missing_is_told_in_a_line_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +105,7 @@ def test_what_is_missing_is_told_in_a_line_and_the_rest_goes_on(
     assert peers.main(["--repeats", "1"]) == 0
     found = json.loads(peers.RESULTS.read_text())["peers"]
     assert list(found) == [name for name in peers.PEERS if name != "zuko"]
+    assert "zuko" in capsys.readouterr().err  # which is tried again
 
 
 def test_unknown_peers_are_refused() -> None:
