@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast, final
+from typing import ClassVar, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +52,9 @@ class _Block(nn.Module):
         b, n, width = h.shape
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation
         qkv = self.inputs(modulate(h, shift_a, scale_a)).reshape(b, n, 3, self.heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        if turn is not None:
-            q, k = rotate(q, *turn), rotate(k, *turn)
+        qkv = qkv.permute(2, 0, 3, 1, 4)
+        q, k = qkv[:2] if turn is None else rotate(qkv[:2], *turn)
+        v = qkv[2]
         if past is None:
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal and keep is None)
         else:
@@ -123,6 +123,8 @@ class Transformer(CausalTrunk):
         torch.Size([2, 5, 16])
     """
 
+    shares: ClassVar[bool] = True
+
     def __init__(
         self,
         spec: TrunkSpec,
@@ -185,6 +187,22 @@ class Transformer(CausalTrunk):
             h = block(h, keep, False, turn, modulation, past, now)
         memory.now += 1
         return modulate(h, *last)[:, 0]
+
+    def pick(self, memory: Memory, index: Tensor) -> Memory:
+        def copied(held: Tensor) -> Tensor:
+            out = held.new_zeros(len(index), *held.shape[1:])
+            out[:, :, : memory.now] = held[:, :, : memory.now][index]
+            return out
+
+        def picked(x: Tensor) -> Tensor:
+            return x if len(x) == 1 else x[index]  # one for all stays one
+
+        turn = memory.turn
+        if turn is not None and turn[0].dim() > 2:
+            turn = (picked(turn[0]), picked(turn[1]))
+        modulations = [tuple(picked(part) for part in parts) for parts in memory.modulations]
+        past = [(copied(k), copied(v)) for k, v in memory.past]
+        return Memory(memory.mask[index], modulations, past, turn, memory.holes, memory.now)
 
     def _turn(self, mask: Tensor, like: Tensor) -> tuple[Tensor, Tensor] | None:
         """Rotary angles; padding before a real site does not count as a place."""
