@@ -11,9 +11,11 @@ from molgen.core.errors import ConfigError, MolgenError
 
 
 def commands() -> dict[str, str]:
-    """The subcommands, modules of this folder that have a `main`, with the first line of their docstrings."""
-    files = [p for p in sorted(Path(__file__).parent.glob("*.py")) if p.stem[0] != "_"]
-    texts = {p.stem: p.read_text(encoding="utf-8") for p in files}
+    """The subcommands, modules and packages that have a `main`, with the first line of their docstrings."""
+    here = Path(__file__).parent
+    files = {p.stem: p for p in here.glob("*.py") if p.stem[0] != "_"}
+    files |= {p.parent.name: p for p in here.glob("*/__init__.py")}
+    texts = {name: p.read_text(encoding="utf-8") for name, p in sorted(files.items())}
     return {name: text.splitlines()[0].strip('"') for name, text in texts.items() if "def main(" in text}
 
 

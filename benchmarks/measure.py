@@ -178,7 +178,10 @@ def tell(model: Any, cell: Cell) -> dict[str, float | None]:
 
 
 def log_p(model: Any, cell: Cell, n: int, seed: int) -> dict[str, Any]:
-    """log p of the first n test records, in nats and for images in bits; labels are withheld from a model."""
+    """log p of the first n test records in nats, for images in bits as well; log Z where a model bounds it.
+
+    Labels are withheld from the model.
+    """
     import numpy as np
 
     from molgen.core.data import Records
@@ -188,18 +191,36 @@ def log_p(model: Any, cell: Cell, n: int, seed: int) -> dict[str, Any]:
     # With the labels told it would be log p(x | y), which is not to be compared with log p(x).
     hidden = {c.name: np.full(len(records), c.missing()) for c in getattr(model, "conditions", ())}
     records = Records(records.items, hidden, records.name)
+    return log_p_of(model, records, cell.likelihood, seed)
+
+
+def log_p_of(model: Any, records: Sequence[Any], options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The mean of log p with its standard error; and log Z from both ends, where a model has bounds of it.
+
+    Arguments:
+        model: whose log p.
+        records: domain objects.
+        options: of `log_prob`, and of `log_partition_bounds`.
+        seed: of the estimates.
+    """
+    from molgen.core.annealing import Bounded
+    from molgen.core.header import finite
+
     begun = time.perf_counter()
-    values = model.log_prob(records, seed=seed, **cell.likelihood)
+    values = model.log_prob(records, seed=seed, **options)
     mean, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
-    result = {
+    result: dict[str, Any] = {
         "likelihood": model.likelihood,
-        "options": dict(cell.likelihood),
+        "options": dict(options),
         "n": len(values),
         "nats": mean if math.isfinite(mean) else None,
         "error": error if math.isfinite(error) else None,
         "impossible": float((~values.isfinite()).double().mean()),
-        "seconds": round(time.perf_counter() - begun, 2),
     }
+    if isinstance(model, Bounded):
+        bounds = model.log_partition_bounds(**options)
+        result["log_z"] = {end: finite(found._asdict()) for end, found in bounds._asdict().items()}
+    result["seconds"] = round(time.perf_counter() - begun, 2)
     if model.modality.extent is not None and math.isfinite(mean):
         result["bits_per_dim"] = -mean / math.log(2) / math.prod(model.modality.extent)
     return result

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks import costs, peers
 from benchmarks.cells import CELLS, Cell
 from benchmarks.report import made, table
 from benchmarks.store import RESULTS, read_json
@@ -35,12 +37,13 @@ def main(argv: list[str]) -> int:
         "--readme", action="store_true", help="write README.md and benchmarks/results/README.md"
     )
     args = parser.parse_args(argv)
-    of: dict[str, list[dict[str, Any]]] = {"scores": [], "conditions": [], "likelihood": []}
+    of: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(RESULTS.glob("*.json")):
         result = read_json(path)
-        of.setdefault(result.get("kind", "scores"), []).append(result)
+        of[result.get("kind", "scores")].append(result)
     short = overview(of["scores"]) + conditions(of["conditions"]) + likelihoods(of["likelihood"])
     full = f"{table(of['scores'])}\n\n{made(of['scores'])} Each row by `python -m benchmarks score CELL`."
+    full += peers.table(of["peers"]) + costs.table(of["costs"])
     if not args.readme:
         print(short, full, sep="\n\n")
         return 0
@@ -106,10 +109,19 @@ def likelihoods(results: list[dict[str, Any]]) -> str:
         f"- `{r['cell']}` on {r['data']}: {r['nats']:.2f} +- {r['error']:.2f} nats"
         + (f", {r['bits_per_dim']:.3f} bits per dimension" if "bits_per_dim" in r else "")
         + f" ({r['likelihood']}; n {r['n']:,}, seed {r['seed']})"
+        + "".join(_log_z(end, found) for end, found in r.get("log_z", {}).items())
         for r in results
     ]
     head = "\n\nlog p of test records (`python -m benchmarks likelihood CELL`):\n\n"
     return head + "\n".join(lines) if lines else ""
+
+
+def _log_z(end: str, found: dict[str, float | None]) -> str:
+    """log Z from one end, with three standard errors."""
+    value, low, high = (
+        "-" if x is None else f"{x:.2f}" for x in (found[k] for k in ("value", "low", "high"))
+    )
+    return f"; log Z {end} {value} ({low} to {high})"
 
 
 def conditions(results: list[dict[str, Any]]) -> str:

@@ -272,12 +272,12 @@ def main(arguments: list[str] | None = None) -> int:
 # ---------------------------------------------------------------------- parts
 
 
-def parse_options(texts: list[str], owner: Any = None) -> dict[str, Any]:
+def parse_options(texts: list[str], owner: type[GenerativeModel] | None = None) -> dict[str, Any]:
     """Options from `key=value`: values are JSON where they can be, dots in keys nest.
 
     Arguments:
         texts: what the user gave.
-        owner: a class whose constructor must take them; None where somebody else checks.
+        owner: a family whose constructor must take them; None where somebody else checks.
 
     Errors: `ConfigError` for a text without a key, or a name that the owner does not take.
 
@@ -302,12 +302,10 @@ def parse_options(texts: list[str], owner: Any = None) -> dict[str, Any]:
                 raise ConfigError(f"--option {text}: {parent} has been given a value already")
         inner[last] = value
     if owner is not None:
-        import inspect
-
-        taken = set(inspect.signature(owner).parameters) - {"modality", "view", "trunk"}
+        taken = set(owner.arguments()) - {"modality", "view", "trunk"}
         for name in out:
             if name not in taken:
-                raise ConfigError.unknown(f"option of {getattr(owner, 'family', owner)}", name, taken)
+                raise ConfigError.unknown(f"option of {owner.family}", name, taken)
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -80,8 +80,12 @@ class Trunk(nn.Module, ABC):
 class CausalTrunk(Trunk):
     """A trunk over a sequence of sites, each of which sees only sites up to itself.
 
-    It can be run site by site: `extend` gives what `forward` gives, at the cost of one site.
+    It can be run site by site: `extend` gives what `forward` gives, at the cost of one site. If `shares`,
+    sequences that begin alike can be run as one until they part.
     """
+
+    shares: ClassVar[bool] = False
+    """Whether `pick` is there, and worth its copies."""
 
     @abstractmethod
     def begin(self, mask: Tensor, context: Tensor | None) -> Any:
@@ -90,3 +94,7 @@ class CausalTrunk(Trunk):
     @abstractmethod
     def extend(self, site: Tensor, memory: Any) -> Tensor:
         """The features `(B, width)` of the next site, given its channels `(B, C)`; updates the memory."""
+
+    def pick(self, memory: Any, index: Tensor) -> Any:
+        """The memory of the sequences `(R,)` that an index names, each as often as it is named."""
+        raise NotImplementedError(f"{type(self).__name__} does not share: its `shares` must stay False")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import platform
 import time
@@ -81,6 +82,11 @@ class GenerativeModel(ABC):
         """Share of the training budget that is spent, for losses that change on the way."""
         self.logged: dict[str, Tensor] = {}
         """What `losses` found that belongs in the log but not in the loss."""
+
+    @classmethod
+    def arguments(cls) -> tuple[str, ...]:
+        """Names of the arguments that the constructor takes, whatever the kind."""
+        return tuple(inspect.signature(cls.__init__).parameters)[1:]
 
     # ------------------------------------------------------------------ what a family gives
 
@@ -442,12 +448,18 @@ class GenerativeModel(ABC):
             batch_size: records at a time.
             options: the family's.
 
-        Errors: `UnsupportedError` where the family has no likelihood.
+        Errors: `UnsupportedError` where the family has no likelihood; `ConfigError` for an option that it
+            does not take.
 
         Returns: `(n,)` in float64.
         """
         network = self.trained.eval()
         device = next(network.parameters()).device
+        if self.likelihood != "none":
+            taken = list(inspect.signature(self.log_density).parameters)[2:]  # beside batch and noise
+            for name in options:
+                if name not in taken:
+                    raise ConfigError.unknown(f"scoring option of {self.family}", name, taken)
         out = []
         with torch.no_grad():
             size = batch_size or self.option("batch_size", 64)

@@ -1,4 +1,4 @@
-"""The deep Boltzmann machine: its units, energy, conditionals, Gibbs sweeps, mean field and annealing."""
+"""The deep Boltzmann machine: its units, energy, conditionals, Gibbs sweeps and mean field."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molgen.core.annealing import Partition
 from molgen.core.densities import pick
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
@@ -139,15 +138,14 @@ class DeepBoltzmann(nn.Module):
 
     # ------------------------------------------------------------------ conditionals
 
-    def field(self, state: State, layer: int, beta: float = 1.0) -> Tensor:
-        r"""What units feel, `(B, units)`; :math:`\beta` leads from the base-rate model, 0, to this one."""
-        total = self.biases[layer]
+    def field(self, state: State, layer: int) -> Tensor:
+        """What units feel, `(B, units)`."""
+        total: Tensor = self.biases[layer] + (self.rates if layer == 0 else 0)
         if layer > 0:
             total = total + linear(state[layer - 1], self.weights[layer - 1].t())
         if layer + 1 < len(self.sizes):
             total = total + linear(state[layer + 1], self.weights[layer])
-        felt: Tensor = beta * total + (self.rates if layer == 0 else 0)
-        return felt
+        return total
 
     def mean(self, layer: int, field: Tensor, real: Tensor) -> Tensor:
         """The probability that a unit is on."""
@@ -192,12 +190,12 @@ class DeepBoltzmann(nn.Module):
         zeros = [u.new_zeros(len(u), n) for n in self.sizes]
         return [self.draw(layer, field, real, u) for layer, field in enumerate(zeros)]
 
-    def sweep(self, state: State, real: Tensor, u: Tensor, beta: float = 1.0) -> State:
+    def sweep(self, state: State, real: Tensor, u: Tensor) -> State:
         """A sweep of block Gibbs sampling: the even layers given the odd ones, then the odd ones."""
         state = list(state)
         for first in (0, 1):
             for layer in range(first, len(state), 2):
-                state[layer] = self.draw(layer, self.field(state, layer, beta), real, u)
+                state[layer] = self.draw(layer, self.field(state, layer), real, u)
         return state
 
     @torch.no_grad()
@@ -272,41 +270,3 @@ class DeepBoltzmann(nn.Module):
             return -total
 
         return energy(below, above) - energy(below_, above_)
-
-    # ------------------------------------------------------------------ partition function
-
-    def log_odd(self, state: State, real: Tensor, beta: float) -> Tensor:
-        """The unnormalised log p of the odd layers, the even ones summed out, `(B,)`."""
-        total = torch.zeros(len(real), dtype=torch.float64, device=real.device)
-        for layer in range(len(state)):
-            if layer % 2:
-                total = total + beta * (state[layer] @ self.biases[layer])
-            else:
-                total = total + self.log_sum(layer, self.field(state, layer, beta), real)
-        return total
-
-    @torch.no_grad()
-    def anneal(self, state: State, real: Tensor, betas: Sequence[float], noise: Noise) -> Partition:
-        r"""log Z by annealed importance sampling along :math:`\beta`.
-
-        .. math:: \frac{Z_{end}}{Z_{start}} = E[\prod_k
-                  \frac{p^*_{\beta_k}(x_{k-1})}{p^*_{\beta_{k-1}}(x_{k-1})}]
-
-        Arguments:
-            state: samples of the machine at the first of `betas`.
-            real: their entries, the same for all.
-            betas: from 0, the base-rate model whose Z is known, to 1, or from 1 to 0.
-            noise: the source of randomness.
-
-        Source: Neal, Annealed Importance Sampling (2001); Salakhutdinov and Murray, On the Quantitative
-        Analysis of Deep Belief Networks (2008).
-        """
-        log_w = torch.zeros(len(real), dtype=torch.float64, device=real.device)
-        odd = sum(self.sizes[1::2])
-        base = float(self.log_odd(state, real, 0.0)[0]) + odd * math.log(2)
-        for now, then in pairwise(betas):
-            log_w += self.log_odd(state, real, then) - self.log_odd(state, real, now)
-            state = self.sweep(state, real, noise.uniform(real, (self.draws,)), then)
-        if betas[-1] > betas[0]:
-            return Partition.of(log_w, base)
-        return Partition.of(log_w, -base).inverse()

@@ -143,7 +143,7 @@ def require_points(points: int, wanted: bool) -> None:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """`norm(x) * (1 + scale) + shift` with a layer norm without parameters."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-5) * (1 + scale) + shift
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-5), 1 + scale)
 
 
 def softmax(x: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from molgen.nn.layers import (
     require_divisible,
     rotary,
     rotate,
+    softmax,
     zeroed,
 )
 from molgen.nn.linear import Linear
@@ -42,24 +44,38 @@ class _Block(nn.Module):
         keep: Tensor | None,
         causal: bool,
         turn: tuple[Tensor, Tensor] | None,
-        context: Tensor | None,
+        modulation: tuple[Tensor, ...],
         past: tuple[Tensor, Tensor] | None = None,
         now: int = 0,
     ) -> Tensor:
         """Features `(B, N, width)`; with `past`, keys and values of sites before `now`, of one more site."""
         b, n, width = h.shape
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(context)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation
         qkv = self.inputs(modulate(h, shift_a, scale_a)).reshape(b, n, 3, self.heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        if turn is not None:
-            q, k = rotate(q, *turn), rotate(k, *turn)
-        if past is not None:
+        qkv = qkv.permute(2, 0, 3, 1, 4)
+        q, k = qkv[:2] if turn is None else rotate(qkv[:2], *turn)
+        v = qkv[2]
+        if past is None:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal and keep is None)
+        else:
             past[0][:, :, now], past[1][:, :, now] = k[:, :, 0], v[:, :, 0]
-            k, v = past[0][:, :, : now + 1], past[1][:, :, : now + 1]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, is_causal=causal and keep is None)
-        h = h + self.output(mixed.transpose(1, 2).reshape(b, n, width)) * (1 + gate_a)
-        out: Tensor = h + self.mlp(modulate(h, shift_m, scale_m)) * (1 + gate_m)
-        return out
+            mixed = _look_back(q, past[0][:, :, : now + 1], past[1][:, :, : now + 1], keep)
+        h = torch.addcmul(h, self.output(mixed.transpose(1, 2).reshape(b, n, width)), 1 + gate_a)
+        return torch.addcmul(h, self.mlp(modulate(h, shift_m, scale_m)), 1 + gate_m)
+
+
+_SHORT = 16
+"""Keys up to which products with one query are faster number by number than as matrices."""
+
+
+def _look_back(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+    """Attention of one query `(B, heads, 1, C)` to keys and values `(B, heads, N, C)`."""
+    if k.shape[2] > _SHORT:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+    score = (q * k).sum(-1) / math.sqrt(q.shape[-1])
+    if keep is not None:
+        score = score.masked_fill(~keep[:, :, 0], -math.inf)
+    return (softmax(score)[..., None] * v).sum(2, keepdim=True)
 
 
 @dataclass
@@ -68,7 +84,7 @@ class Memory:
 
     Arguments:
         mask: real sites of the whole sequence, `(B, N)`.
-        context: the embedded context.
+        modulations: of every block and of the output, by the context.
         past: keys and values of every block, `(B, heads, N, C)`.
         turn: the rotary angles of the whole sequence.
         holes: whether padding stands before real sites.
@@ -76,7 +92,7 @@ class Memory:
     """
 
     mask: Tensor
-    context: Tensor | None
+    modulations: list[tuple[Tensor, ...]]
     past: list[tuple[Tensor, Tensor]]
     turn: tuple[Tensor, Tensor] | None
     holes: bool
@@ -107,6 +123,8 @@ class Transformer(CausalTrunk):
         torch.Size([2, 5, 16])
     """
 
+    shares: ClassVar[bool] = True
+
     def __init__(
         self,
         spec: TrunkSpec,
@@ -134,10 +152,15 @@ class Transformer(CausalTrunk):
         h = self.site_in(streams.site, mask)
         turn = self._turn(mask, h)
         keep = self._keep(mask)
+        *modulations, last = self._modulations(context)
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            h = block(h, keep, self.causal, turn, modulation)
+        return Streams(modulate(h, *last) * mask[..., None])
+
+    def _modulations(self, context: Tensor | None) -> list[tuple[Tensor, ...]]:
+        """What the context says to every block, and to the output."""
         c = self.context_in(context)
-        for block in self.blocks:
-            h = block(h, keep, self.causal, turn, c)
-        return Streams(modulate(h, *self.site_out(c)) * mask[..., None])
+        return [cast(_Block, block).modulation(c) for block in self.blocks] + [self.site_out(c)]
 
     def begin(self, mask: Tensor, context: Tensor | None) -> Memory:
         if not (self.causal and self.rotary):
@@ -146,7 +169,7 @@ class Transformer(CausalTrunk):
         like = self.site_in.start
         empty = like.new_zeros(2, len(self.blocks), b, self.heads, n, self.width // self.heads)
         past = list(zip(empty[0], empty[1], strict=True))
-        return Memory(mask, self.context_in(context), past, self._turn(mask, like), _holes(mask))
+        return Memory(mask, self._modulations(context), past, self._turn(mask, like), _holes(mask))
 
     def extend(self, site: Tensor, memory: Memory) -> Tensor:
         now, holes = memory.now, memory.holes
@@ -159,10 +182,27 @@ class Transformer(CausalTrunk):
             keep = memory.mask[:, : now + 1].clone()
             keep[:, now] = True  # padding sees itself, or its softmax would be empty
             keep = keep[:, None, None]
-        for block, past in zip(self.blocks, memory.past, strict=True):
-            h = block(h, keep, False, turn, memory.context, past, now)
+        *modulations, last = memory.modulations
+        for block, modulation, past in zip(self.blocks, modulations, memory.past, strict=True):
+            h = block(h, keep, False, turn, modulation, past, now)
         memory.now += 1
-        return modulate(h, *self.site_out(memory.context))[:, 0]
+        return modulate(h, *last)[:, 0]
+
+    def pick(self, memory: Memory, index: Tensor) -> Memory:
+        def copied(held: Tensor) -> Tensor:
+            out = held.new_zeros(len(index), *held.shape[1:])
+            out[:, :, : memory.now] = held[:, :, : memory.now][index]
+            return out
+
+        def picked(x: Tensor) -> Tensor:
+            return x if len(x) == 1 else x[index]  # one for all stays one
+
+        turn = memory.turn
+        if turn is not None and turn[0].dim() > 2:
+            turn = (picked(turn[0]), picked(turn[1]))
+        modulations = [tuple(picked(part) for part in parts) for parts in memory.modulations]
+        past = [(copied(k), copied(v)) for k, v in memory.past]
+        return Memory(memory.mask[index], modulations, past, turn, memory.holes, memory.now)
 
     def _turn(self, mask: Tensor, like: Tensor) -> tuple[Tensor, Tensor] | None:
         """Rotary angles; padding before a real site does not count as a place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from molgen.core.roles import Layout, Predictor
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.modalities.image import ImageModality
 from molgen.nn.transformer import Transformer
+from tests.models.cells import draw, fitted
 
 SMALL = {"width": 24, "depth": 2, "heads": 2}
 MIXED: dict[str, Field] = {
@@ -196,6 +198,28 @@ def test_completion_keeps_what_is_given() -> None:
     for image in completed:
         assert (image[:, :2] == images[0][:, :2]).all()
     assert any((image[:, 2:] != images[0][:, 2:]).any() for image in completed)
+
+
+@pytest.mark.parametrize("name", ["smiles", "graph"])
+def test_samples_share_rows_until_they_part(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted(name, "autoregressive")
+    counts: list[int] = []
+    extend = Transformer.extend
+
+    def counting(self: Transformer, site: Tensor, memory: Any) -> Tensor:
+        counts.append(len(site))
+        return extend(self, site, memory)
+
+    monkeypatch.setattr(Transformer, "extend", counting)
+    values = []
+    for shares in (True, False):
+        monkeypatch.setattr(Transformer, "shares", shares)
+        values.append(draw(model, 60))
+    for ours, plain in zip(*values, strict=True):
+        assert all((ours[k] == plain[k]).all() for k in plain)
+    shared, apart = counts[: len(counts) // 2], counts[len(counts) // 2 :]
+    sizes = set(model.modality.draw_sizes(0, range(60)))
+    assert shared[0] == len(sizes) < apart[0] == 60 and shared == sorted(shared) and sum(shared) < sum(apart)
 
 
 def test_bad_options_are_refused() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from molgen import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core import checkpoint
+from molgen.core.annealing import Bounded
 from molgen.core.batch import Batch
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.modalities.image import ImageModality
@@ -71,16 +72,24 @@ def test_annealing_finds_log_z_from_both_ends(hidden: tuple[int, ...]) -> None:
     with torch.no_grad():
         exact = float(enumerated(model)[1].logsumexp(0))
     for reverse in (False, True):
-        found = model.log_partition(500, 50, seed=0, reverse=reverse)
+        found = model.log_partition(chains=500, temperatures=50, reverse=reverse, burn_in=100)
         assert abs(found.value - exact) < 0.05
         assert found.low < exact < found.high
+
+
+def test_both_ends_enclose_log_z_and_agree() -> None:
+    model, _, _, exact = truth()
+    bounds = model.log_partition_bounds(chains=500, temperatures=30)
+    assert isinstance(model, Bounded)
+    assert bounds.agree and bounds.forward.low < exact < bounds.reverse.high
+    assert bounds.forward == model.log_partition(chains=500, temperatures=30)
 
 
 def test_annealing_of_a_machine_without_weights_is_exact() -> None:
     model = machine(scale=0.0)
     with torch.no_grad():
         exact = float(enumerated(model)[1].logsumexp(0))
-    assert model.log_partition(2, 3).value == pytest.approx(exact, abs=1e-5)
+    assert model.log_partition(chains=2, temperatures=3).value == pytest.approx(exact, abs=1e-5)
     assert exact == pytest.approx(5 * math.log(2), abs=1e-5)  # the base-rate model is normalised
 
 
@@ -232,13 +241,14 @@ def test_seeds_and_files_fix_samples(tmp_path: Path) -> None:
     first, again, other = (np.stack(model.sample(8, seed=s, sweeps=5)) for s in (0, 0, 1))
     assert (first == again).all() and (first != other).any()
     assert (np.stack(model.sample(8, seed=0, sweeps=5, batch_size=3)) == first).all()
+    few = {"chains": 20, "temperatures": 20}
     model.save(tmp_path / "model.safetensors")
     tensors, header = checkpoint.read(tmp_path / "model.safetensors")
     loaded = BoltzmannMachine.from_header(header)
     loaded.load_weights(tensors)
     assert loaded.header() == model.header() and header["hyper"]["kind"] == "dbm"
     assert (np.stack(loaded.sample(8, seed=0, sweeps=5)) == first).all()
-    assert loaded.log_partition(20, 20) == model.log_partition(20, 20)
+    assert loaded.log_partition(**few) == model.log_partition(**few)
 
 
 class Cut(Callback):

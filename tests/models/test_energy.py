@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from itertools import product
@@ -16,10 +17,12 @@ from torch.nn import functional as F
 
 import molgen
 from molgen import EnergyModel
+from molgen.cli import parse_options
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Categorical, Continuous, GaussianField
 from molgen.core.noise import BatchNoise, SampleNoise, generator
-from molgen.models.energy.neural import Energy, langevin
+from molgen.models.energy.dbm import BoltzmannMachine
+from molgen.models.energy.neural import Energy, NeuralEnergy, langevin
 from tests.models.cells import fitted, records, tiny
 from tests.models.test_flow import Toy
 
@@ -31,7 +34,7 @@ class Silent(nn.Module):
         return sum((v.flatten(1).sum(1) for v in x.values()), torch.zeros(len(mask)))[:, None] * 0.0
 
 
-def independent(field: Any, n: int) -> tuple[EnergyModel, Energy, Tensor]:
+def independent(field: Any, n: int) -> tuple[NeuralEnergy, Energy, Tensor]:
     """The energy of data whose entries are independent."""
     model = EnergyModel(Toy(field, sites=1), chains=2)
     net = Energy.__new__(Energy)
@@ -330,8 +333,22 @@ def test_chains_from_a_record_with_little_noise_stay_near_it() -> None:
 
 def test_the_kind_decides_the_class_and_is_kept_by_checkpoints(tmp_path: Any) -> None:
     machine = EnergyModel("smiles", kind="dbm", hidden=(6, 4), chains=4)
+    assert type(machine) is BoltzmannMachine and isinstance(machine, EnergyModel)
     machine.fit(records("smiles"), max_steps=3, batch_size=8, seed=0)
     machine.save(tmp_path / "dbm.safetensors")
     loaded = molgen.load(tmp_path / "dbm.safetensors")
-    assert loaded.header() == machine.header()
+    assert type(loaded) is BoltzmannMachine and loaded.header() == machine.header()
     assert loaded.sample(3, seed=0, sweeps=3) == machine.sample(3, seed=0, sweeps=3)
+    assert type(copy.deepcopy(loaded)) is BoltzmannMachine
+    assert type(EnergyModel("smiles")) is type(NeuralEnergy("smiles", kind="neural")) is NeuralEnergy
+
+
+def test_options_are_those_of_the_kind() -> None:
+    assert {"warmup", "hidden", "kind"} <= set(EnergyModel.arguments())
+    assert "warmup" not in BoltzmannMachine.arguments()
+    assert set(EnergyModel.offered()) == {"steps", "corrections", "sweeps"}
+    assert parse_options(["warmup=0.5"], EnergyModel) == {"warmup": 0.5}
+    with pytest.raises(ConfigError, match="energy of kind 'dbm' 'warmup'"):
+        EnergyModel("smiles", kind="dbm", warmup=0.5)
+    with pytest.raises(ConfigError, match="kind of energy 'neural'"):
+        BoltzmannMachine("smiles", kind="neural")  # type: ignore[arg-type]

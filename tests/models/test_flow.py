@@ -18,7 +18,7 @@ from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Modality, View
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.core.trunk import Trunk, TrunkSpec
-from molgen.models.flow.continuous import ContinuousKind, _slope, paired
+from molgen.models.flow.continuous import ContinuousFlow, _slope, paired
 from tests.models.cells import fitted, records
 
 
@@ -57,17 +57,12 @@ class Toy(Modality):
         raise AssertionError("the network is given")
 
 
-def fields_of(model: Any) -> Mapping[str, Any]:
-    """The fields over reals of a continuous flow."""
-    return ContinuousKind(model).fields
-
-
 class Known(nn.Module):
     """A denoiser given by a function of values and of the noise's standard deviation."""
 
-    def __init__(self, model: FlowModel, law: Any) -> None:
+    def __init__(self, model: ContinuousFlow, law: Any) -> None:
         super().__init__()
-        self.field, self.law = fields_of(model)["x"], law
+        self.field, self.law = model.fields["x"], law
         self.unused = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Mapping[str, Tensor], t: Tensor, mask: Tensor, *rest: Any) -> dict[str, Tensor]:
@@ -75,7 +70,7 @@ class Known(nn.Module):
         return {"x": self.law(x["x"], sigma)}
 
 
-def gaussian(mean: float, sd: float) -> tuple[FlowModel, Any]:
+def gaussian(mean: float, sd: float) -> tuple[ContinuousFlow, Any]:
     model = FlowModel(Toy(Continuous(2, mean=mean, sd=sd)))
     model.network = Known(model, lambda x, sigma: mean + sd**2 / (sd**2 + sigma**2) * (x - mean))
     return model, torch.distributions.Normal(mean, sd)
@@ -97,7 +92,7 @@ def test_the_density_of_a_gaussian_is_exact() -> None:
 
 def test_probes_estimate_the_divergence_without_bias() -> None:
     model, _ = gaussian(0.0, 0.5)
-    field, mask = fields_of(model), torch.ones(4000, 2, dtype=torch.bool)
+    field, mask = model.fields, torch.ones(4000, 2, dtype=torch.bool)
     x, t = {"x": torch.randn(4000, 2, 2, generator=generator(1))}, torch.full((4000,), 0.5)
     noise = BatchNoise(generator(2))
     _, whole = _slope(model.trained, field, x, t, mask, {}, noise, 1, exact=True)
@@ -200,7 +195,7 @@ def test_the_density_does_not_turn_with_the_object() -> None:
     turned = batch.replace(values={name: batch.values[name] @ turn})
     both = []
     for b, spin in ((batch, torch.eye(3)), (turned, turn)):
-        fields, t = fields_of(model), torch.full((2,), 0.3)
+        fields, t = model.fields, torch.full((2,), 0.3)
         x = {name: b.values[name]}
 
         class Spun(BatchNoise):

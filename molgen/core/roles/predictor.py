@@ -17,6 +17,7 @@ from molgen.core.fields import Field
 from molgen.core.noise import Noise
 from molgen.core.roles.layout import Layout, Order
 from molgen.core.roles.role import MakeTrunk, Role, preserving
+from molgen.core.roles.rows import Rows
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.core.waves import waves
 
@@ -183,6 +184,9 @@ class Predictor(Role):
     ) -> dict[str, Tensor]:
         """Draws all entries in order, each from its density, with what was computed before cached.
 
+        Nothing is computed twice: samples that have written the same so far share a row of the network,
+        where the trunk can, until most of them have parted.
+
         Arguments:
             mask: real sites.
             noise: the source of randomness.
@@ -193,9 +197,10 @@ class Predictor(Role):
         trunk = self.trunk
         assert isinstance(trunk, CausalTrunk)
         layout, told = self.layout(mask.flatten(1).shape[1])
-        b, told = len(mask), told.to(mask.device, self.dtype)
-        valid = layout.valid(mask)
+        told, valid = told.to(mask.device, self.dtype), layout.valid(mask)
         kept = layout.valid(keep) if keep is not None else torch.zeros_like(valid)
+        labels = labels or {}
+        rows = Rows.of([mask, *labels.values(), code]) if trunk.shares else Rows.own(mask)
         u = self._uniforms(layout, mask, noise)
         fields = list(self.fields.items())
         place = {name: 0 for name in self.fields}
@@ -208,25 +213,35 @@ class Predictor(Role):
         )
         fixed = {n: layout.read(n, f, given[n]) for n, f in fields} if given is not None else {}
         drawn: dict[str, list[Tensor]] = {name: [] for name in self.fields}
-        before = torch.zeros(b, self._held + self._told + 1, dtype=self.dtype, device=mask.device)
-        holding = torch.zeros(b, layout.sites, self._held, dtype=self.dtype, device=mask.device)
-        memory = trunk.begin(valid, self._context(mask, labels, code))
+        before = told.new_zeros(len(rows), self._held + self._told + 1)
+        holding = told.new_zeros(len(rows), layout.sites, self._held)
+        one, here = rows.first, valid[rows.first]
+        told_once = {k: v[one] for k, v in labels.items()}, None if code is None else code[one]
+        memory = trunk.begin(here, self._context(mask[one], *told_once))
         for slot, k in enumerate(layout.field.tolist()):
             name, f = fields[k]
             ends = [int(layout.site[slot]), int(layout.other[slot])]
             recalled = [_damped(holding[:, end]) for end in ends if self.recall]
-            h = trunk.extend(torch.cat([told[slot].expand(b, -1), before, *recalled], 1), memory)
-            x = f.density(self.heads[f"field_{name}"](h)).draw(u[:, slot], how)
+            h = trunk.extend(torch.cat([told[slot].expand(len(rows), -1), before, *recalled], 1), memory)
+            raw = self.heads[f"field_{name}"](h)
+            x = f.density(raw if rows.single else raw[rows.row]).draw(u[:, slot], how)
             if fixed:
                 x = torch.where(kept[:, slot], fixed[name][:, place[name]].to(x.dtype), x)
             drawn[name].append(x)
             place[name] += 1
+            if not rows.single:
+                parted, came = rows.parted(torch.where(valid[:, slot], x, torch.zeros_like(x)))
+                if len(parted) > len(rows):
+                    memory, before, holding = trunk.pick(memory, came), before[came], holding[came]
+                    here = here[came]
+                    rows = parted
             now = torch.zeros_like(before)
-            now[:, at[name] : at[name] + f.entry_inputs] = f.observe(x).to(self.dtype)
+            entries = x if rows.single else x[rows.first]
+            now[:, at[name] : at[name] + f.entry_inputs] = f.observe(entries).to(self.dtype)
             now[:, self._held : -1], now[:, -1] = told[slot], 1.0
-            before = torch.where(valid[:, slot, None], now, before)
+            before = torch.where(here[:, slot, None], now, before)
             for end in set(ends):
-                holding[:, end] += now[:, : self._held] * valid[:, slot, None]
+                holding[:, end] += now[:, : self._held] * here[:, slot, None]
         return {n: layout.write(n, f, torch.stack(drawn[n], 1), mask) for n, f in fields if drawn[n]} | {
             n: f.project(_empty(f, mask), mask) for n, f in fields if not drawn[n]
         }

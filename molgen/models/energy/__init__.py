@@ -1,5 +1,5 @@
-"""Energy-based models: a neural energy under noise, and the deep Boltzmann machine."""
+"""EnergyModel and its kinds: a neural energy under noise, and the deep Boltzmann machine."""
 
-from molgen.models.energy.neural import EnergyModel
+from molgen.models.energy.model import EnergyModel
 
 __all__ = ["EnergyModel"]

@@ -5,28 +5,29 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast, final
+from typing import Any, Literal, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molgen.core.annealing import Partition
+from molgen.core.annealing import Bounds, Partition
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
-from molgen.models.base import GenerativeModel
+from molgen.models.energy.model import EnergyModel
+from molgen.nn.annealer import Annealer
 from molgen.nn.boltzmann import DeepBoltzmann, State, Visible
 
 _FAR = 0.5
 """Nats per entry between the mean energies of data and chains at which training has diverged."""
-_ANNEAL, _START, _ORDER, _WEIGHTS = 0xA15, 0x57A, 0x0DE, 0x3E1  # what a key of randomness is for
+_ANNEAL, _ORDER, _WEIGHTS = 0xA15, 0x0DE, 0x3E1  # what a key of randomness is for
 
 
 @final
-class BoltzmannMachine(GenerativeModel):
+class BoltzmannMachine(EnergyModel):
     r"""A deep Boltzmann machine over any view whose values are classes.
 
     .. math:: p(v) = \frac{1}{Z} \sum_h e^{-E(v, h)}, \quad
@@ -61,7 +62,6 @@ class BoltzmannMachine(GenerativeModel):
         (3, torch.Size([1, 12]))
     """
 
-    family: ClassVar[str] = "energy"
     needs: Mapping[str, bool] = {"discrete": True}
     likelihood = "estimate"
     sampling: tuple[str, ...] = ("sweeps",)
@@ -80,8 +80,6 @@ class BoltzmannMachine(GenerativeModel):
         sweeps: int = 5,
         iterations: int = 10,
     ) -> None:
-        if kind != "dbm":
-            raise ConfigError.unknown("kind of a Boltzmann machine", kind, ["dbm"])
         if trunk is not None or trunk_options:
             raise ConfigError("a Boltzmann machine has no trunk; its size is hidden=")
         if not hidden or min(hidden) < 1:
@@ -102,7 +100,7 @@ class BoltzmannMachine(GenerativeModel):
             sweeps=sweeps,
             iterations=iterations,
         )
-        self._partitions: dict[tuple[int, int, int], Partition] = {}
+        self._partitions: dict[tuple[int | None, ...], Partition] = {}
 
     def build(self) -> nn.Module:
         sizes = [math.prod(self.modality.extent or (self.modality.largest,))]
@@ -224,10 +222,12 @@ class BoltzmannMachine(GenerativeModel):
     @torch.no_grad()
     def log_partition(
         self,
+        *,
         chains: int = 100,
         temperatures: int = 1000,
         seed: int = 0,
         reverse: bool = False,
+        burn_in: int = 1000,
         size: int | None = None,
     ) -> Partition:
         """log Z in nats by annealed importance sampling, and log (Z -+ 3 standard errors).
@@ -236,8 +236,9 @@ class BoltzmannMachine(GenerativeModel):
             chains: independent runs.
             temperatures: steps from the base-rate model to this one.
             seed: of the runs.
-            reverse: anneal from this model, starting at the persistent chains, to the base-rate model:
-                errs upwards where the other way errs downwards, so that the two enclose log Z.
+            reverse: anneal from this model to the base-rate model, which errs upwards where the other way
+                errs downwards. Runs that begin at the same persistent chain count as one for the error.
+            burn_in: Gibbs sweeps from the persistent chains to where reverse runs begin.
             size: sites; by default the largest number.
         """
         _positive("chains", chains)
@@ -246,21 +247,37 @@ class BoltzmannMachine(GenerativeModel):
         sites = net.visible.template[0].numel() if size is None else size
         mask = self.modality.template([sites]).to(net.real.device)
         self._known(mask)
-        real = net.visible.real(mask).expand(chains, -1)
-        noise = BatchNoise(generator(seed, _ANNEAL, reverse))
+        key = (chains, temperatures, seed, burn_in if reverse else None, sites)
+        if key in self._partitions:
+            return self._partitions[key]
+        annealer, noise = (
+            Annealer(net, net.visible.real(mask)[0]),
+            BatchNoise(generator(seed, _ANNEAL, reverse)),
+        )
         betas = [k / temperatures for k in range(temperatures + 1)]
-        u = noise.uniform(real, (net.draws,))
-        if not reverse:
-            return net.anneal(net.random(real, u), real, betas, noise)
-        return net.anneal(self._equilibrium(net, real, noise), real, betas[::-1], noise)
+        if reverse:
+            which = torch.arange(chains) % len(net.chains)
+            chained = list(torch.split(net.chains[which].to(net.biases[0]), net.sizes, 1))
+            start, _ = annealer.run(chained, [1.0] * (burn_in + 1), noise)
+            log_w = annealer.run(start, betas[::-1], noise)[1]
+            found = Partition.of(log_w, -annealer.base, which).inverse()
+        else:
+            log_w = annealer.run(annealer.start(chains, noise), betas, noise)[1]
+            found = Partition.of(log_w, annealer.base)
+        return self._partitions.setdefault(key, found)
 
-    def _equilibrium(self, net: DeepBoltzmann, real: Tensor, noise: Noise) -> State:
-        """Samples of the model: persistent chains moved on, at these entries."""
-        which = torch.arange(len(real)) % len(net.chains)
-        state: State = list(torch.split(net.chains[which].to(net.biases[0]), net.sizes, 1))
-        for _ in range(100):
-            state = net.sweep(state, real, noise.uniform(real, (net.draws,)))
-        return state
+    def log_partition_bounds(
+        self, *, chains: int = 100, temperatures: int = 1000, seed: int = 0, size: int | None = None
+    ) -> Bounds:
+        """log Z from both ends, each with its spread; arguments as of `log_partition`."""
+        return Bounds(
+            *(
+                self.log_partition(
+                    chains=chains, temperatures=temperatures, seed=seed, reverse=reverse, size=size
+                )
+                for reverse in (False, True)
+            )
+        )
 
     def log_density(
         self, batch: Batch, noise: Noise, *, chains: int = 100, temperatures: int = 1000
@@ -277,16 +294,12 @@ class BoltzmannMachine(GenerativeModel):
             return out
         v, real = net.visible.encode(part.values, part.mask), net.visible.real(part.mask)
         free = net.free_energy(net.mean_field(v, real, self.hyper["iterations"])).double()
-        log_z = {n: self._partition(chains, temperatures, n) for n in set(part.sizes.tolist())}
+        log_z = {
+            n: self.log_partition(chains=chains, temperatures=temperatures, size=n).value
+            for n in set(part.sizes.tolist())
+        }
         out[known] = -free - torch.tensor([log_z[n] for n in part.sizes.tolist()]).to(free)
         return out
-
-    def _partition(self, chains: int, temperatures: int, size: int) -> float:
-        """log Z of a size, estimated once for all records."""
-        key = (chains, temperatures, size)
-        if key not in self._partitions:
-            self._partitions[key] = self.log_partition(chains, temperatures, size=size)
-        return self._partitions[key].value
 
     # ------------------------------------------------------------------ features
 

@@ -1,4 +1,4 @@
-"""EnergyModel: a scalar energy of samples and their noise, trained by its slope and by contrast."""
+"""A scalar energy of samples and their noise, trained by its slope and by contrast."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, cast, final
+from typing import Any, Literal, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise, stratified
 from molgen.core.roles import Encoder, MakeTrunk
 from molgen.core.solvers import State, checked, time_grid
-from molgen.models.base import GenerativeModel
+from molgen.models.energy.model import EnergyModel
 
 _FAR = 100.0
 """Gap between the energies of chains and data per site, weighted by the noise, at which training diverges."""
@@ -98,7 +98,7 @@ class Energy(nn.Module):
 
 
 @final
-class EnergyModel(GenerativeModel):
+class NeuralEnergy(EnergyModel):
     r"""An unnormalised density :math:`e^{-E_\theta(x, t)}` of data at every level of noise.
 
     Training begins by the slope of the energy, which is known for noisy data, and goes on by contrast:
@@ -113,7 +113,7 @@ class EnergyModel(GenerativeModel):
 
     Arguments:
         modality: a registered name or a `Modality`.
-        kind: ``"neural"``, or ``"dbm"`` for `BoltzmannMachine`, which has options of its own.
+        kind: ``"neural"``.
         view, trunk, trunk_options: see `GenerativeModel`.
         warmup: share of the budget before the contrast sets in, in [0, 1].
         contrast: c.
@@ -130,28 +130,10 @@ class EnergyModel(GenerativeModel):
     Zhang et al., A Langevin-like Sampler for Discrete Distributions (2022) for jumps of classes;
     Du et al., Reduce, Reuse, Recycle (2023); Balcerak et al., Energy Matching (2025) for contrast after
     warm-up; Neal, Annealed Importance Sampling (2001).
-
-    Example:
-        >>> from molgen import EnergyModel
-        >>> model = EnergyModel("smiles", chains=4, trunk_options={"width": 32, "depth": 1, "heads": 2})
-        >>> _ = model.fit(["CCO", "CCN", "CCC", "CO"], max_steps=2, batch_size=4, seed=0)
-        >>> len(model.sample(3, seed=0, steps=2)), model.energy(["CCO"]).shape
-        (3, torch.Size([1]))
     """
 
-    family: ClassVar[str] = "energy"
     needs: Mapping[str, bool] = {"denoisable": True}
     sampling: tuple[str, ...] = ("steps", "corrections")
-
-    def __new__(cls, modality: str | Modality, *, kind: str = "neural", **options: Any) -> Any:  # type: ignore[misc]
-        """The class of the kind."""
-        if kind == "dbm":
-            from molgen.models.energy.dbm import BoltzmannMachine
-
-            return BoltzmannMachine(modality, **options)
-        if kind != "neural":
-            raise ConfigError.unknown("kind of energy", kind, ["neural", "dbm"])
-        return super().__new__(cls)
 
     def __init__(
         self,
@@ -360,6 +342,7 @@ class EnergyModel(GenerativeModel):
     @torch.no_grad()
     def log_partition(
         self,
+        *,
         size: int | None = None,
         level: float = 0.05,
         chains: int = 100,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
+from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
 from molgen.core.solvers import SOLVERS, Reverse, State, checked, time_grid
-from molgen.models.flow.kind import Kind
+from molgen.models.flow.model import FlowModel
 
 _ODE = ("euler", "heun", "dpm_2m")
 
 
 @final
-class ContinuousKind(Kind):
+class ContinuousFlow(FlowModel):
     r"""Flow matching: straight paths between noise and data, and the equation that follows their mean.
 
     A network predicts :math:`z_0` from :math:`z_t = (1 - t) z_0 + t \varepsilon`, which is the velocity
@@ -38,54 +39,80 @@ class ContinuousKind(Kind):
     with the divergence in full or estimated without bias; where data are discrete, it is the density of
     slightly noisy data, from which follows a variational bound.
 
+    Arguments:
+        modality, view, trunk, trunk_options: see `GenerativeModel`.
+        kind: ``"continuous"``.
+        pairing: whether noise is paired with data by optimal transport.
+        solver: default solver, one of ``euler, heun, dpm_2m``.
+        steps: default number of steps, 1 to 1000.
+        temperature: factor on the spread of the noise that samples start from.
+        label_dropout: share of training samples whose label is withheld.
+        width: channels of the context vector.
+
+    Errors: `ConfigError` for an unknown solver; `UnsupportedError` if no view is denoisable.
+
     Source: Lipman et al., Flow Matching for Generative Modeling (2023); Tong et al., Improving and
     Generalizing Flow-Based Generative Models with Minibatch Optimal Transport (2024); Klein et al.,
     Equivariant Flow Matching (2023); Eijkelboom et al., Variational Flow Matching (2024); Grathwohl et al.,
     FFJORD (2019).
     """
 
-    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "pairing": True,
-        "solver": "euler",
-        "steps": 50,
-        "temperature": 1.0,
-    }
-    sampling: ClassVar[tuple[str, ...]] = ("steps", "solver", "temperature")
-    scoring: ClassVar[tuple[str, ...]] = ("steps", "probes", "exact")
+    needs: Mapping[str, bool] = {"denoisable": True}
+    sampling: tuple[str, ...] = ("steps", "solver", "temperature")
 
-    def check(self, given: Mapping[str, Any]) -> None:
-        if given.get("solver", "euler") not in _ODE:
-            raise ConfigError.unknown("solver", given["solver"], _ODE)
+    def __init__(
+        self,
+        modality: str | Modality,
+        *,
+        kind: Literal["continuous"] = "continuous",
+        view: str | None = None,
+        trunk: str | None = None,
+        trunk_options: Mapping[str, Any] | None = None,
+        pairing: bool = True,
+        solver: str = "euler",
+        steps: int = 50,
+        temperature: float = 1.0,
+        label_dropout: float = 0.1,
+        width: int = 128,
+    ) -> None:
+        if solver not in _ODE:
+            raise ConfigError.unknown("solver", solver, _ODE)
+        super().__init__(
+            modality,
+            view,
+            trunk,
+            trunk_options,
+            kind=kind,
+            pairing=pairing,
+            solver=solver,
+            steps=steps,
+            temperature=temperature,
+            label_dropout=label_dropout,
+            width=width,
+        )
         self.heat(None)
-
-    @property
-    def likelihood(self) -> str:
-        """``"exact"`` where every value is real and stands for one object, else ``"lower bound"``."""
-        whole = self.model.view.bijective and all(f.exact for f in self.fields.values())
-        return "exact" if whole else "lower bound"
+        whole = self.view.bijective and all(f.exact for f in self.fields.values())
+        self.likelihood = "exact" if whole else "lower bound"
 
     @property
     def fields(self) -> dict[str, GaussianField]:
         """The fields over reals, under the noise of straight paths."""
-        return {name: f.relaxed(straight=True) for name, f in self.model.view.fields.items()}
+        return {name: f.relaxed(straight=True) for name, f in self.view.fields.items()}
 
     def build(self) -> nn.Module:
-        return Denoiser(
-            self.fields, self.model.make_trunk, self.model.conditions, width=self.model.hyper["width"]
-        )
+        return Denoiser(self.fields, self.make_trunk, self.conditions, width=self.hyper["width"])
 
     # ------------------------------------------------------------------ training
 
     def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
         fields, mask = self.fields, batch.mask
         t = stratified(mask, noise).clamp_min(1e-3)
-        x0 = self.model.relaxed(batch)
+        x0 = self.relaxed(batch)
         white = {k: f.white(mask, noise) for k, f in fields.items()}
-        if self.model.hyper["pairing"]:
+        if self.hyper["pairing"]:
             white = paired(fields, x0, white, mask)
         x = {k: f.perturb(x0[k], white[k], t, mask) for k, f in fields.items()}
-        params = network(x, t, mask, self.model.withheld(batch, noise, self.model.hyper["label_dropout"]))
+        params = network(x, t, mask, self.withheld(batch, noise, self.hyper["label_dropout"]))
         return {k: f.weight * f.loss(params[k], x0[k], x[k], t, mask).mean() for k, f in fields.items()}
 
     # ------------------------------------------------------------------ sampling
@@ -110,11 +137,11 @@ class ContinuousKind(Kind):
             solver: ``euler``, ``heun`` or ``dpm_2m``.
             temperature: factor on the spread of the noise that it starts from.
         """
-        steps = checked(self.model.hyper["steps"] if steps is None else steps)
-        name = solver or self.model.hyper["solver"]
+        steps = checked(self.hyper["steps"] if steps is None else steps)
+        name = solver or self.hyper["solver"]
         if name not in _ODE:
             raise ConfigError.unknown("solver", name, _ODE)
-        fields, network = self.fields, self.model.trained
+        fields, network = self.fields, self.trained
 
         def denoise(x: State, t: Tensor) -> State:
             params: State = network(x, t, mask, labels)
@@ -123,7 +150,7 @@ class ContinuousKind(Kind):
         heat = self.heat(temperature)
         start = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
         end = SOLVERS[name](Reverse(denoise, fields, mask, noise), start, time_grid(steps, fields, mask))
-        return {k: self.model.view.fields[k].harden(end[k], mask) for k in fields}
+        return {k: self.view.fields[k].harden(end[k], mask) for k in fields}
 
     # ------------------------------------------------------------------ likelihood
 
@@ -143,9 +170,9 @@ class ContinuousKind(Kind):
             probes: vectors that the divergence is estimated from.
             exact: the whole divergence instead, at one derivative for every real number.
         """
-        fields, mask, network = self.fields, batch.mask, self.model.trained
-        labels = self.model.told(batch)
-        x0, ones = self.model.relaxed(batch), torch.ones(len(mask), device=mask.device)
+        fields, mask, network = self.fields, batch.mask, self.trained
+        labels = self.told(batch)
+        x0, ones = self.relaxed(batch), torch.ones(len(mask), device=mask.device)
         levels = _levels(fields, steps)
         total = torch.zeros(len(mask), device=mask.device)
         x = dict(x0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from typing import Any, Literal, final
 
 from torch import Tensor, nn
 
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
+from molgen.core.modality import Modality
 from molgen.core.noise import Noise
 from molgen.core.roles import Conditioner
 from molgen.models.flow.bijections import (
@@ -28,7 +29,7 @@ from molgen.models.flow.invertible import Invertible
 
 
 @final
-class CouplingKind(Invertible):
+class CouplingFlow(Invertible):
     """Rational-quadratic spline couplings with linear tails, and invertible mixings of channels.
 
     In each layer one half of the reals goes through splines that the trunk says from the other half:
@@ -37,32 +38,68 @@ class CouplingKind(Invertible):
     resolution half of the channels is done, and the other half goes on at the next. One trunk serves all
     layers of a resolution.
 
+    Arguments:
+        modality, view, trunk, trunk_options: see `GenerativeModel`.
+        kind: ``"coupling"``.
+        layers: number of couplings, on a grid at each resolution.
+        bins: bins of a spline, 2 to 100.
+        bound: splines are the identity beyond so many standard deviations.
+        scales: resolutions of a grid at most.
+        dequantization: where in its cell a discrete value lies: ``"uniform"``, or learned with the rest,
+            ``"variational"``.
+        temperature: factor on the spread of the noise that samples are made from.
+        label_dropout: share of training samples whose label is withheld.
+        width: channels of the context vector.
+
+    Errors: `ConfigError` for an option out of its range; `UnsupportedError` if no view suits.
+
     Source: Durkan et al., Neural Spline Flows (2019); Kingma and Dhariwal, Glow (2018); Dinh et al.,
     Density Estimation using Real NVP (2017).
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "layers": 4,
-        "bins": 8,
-        "bound": 5.0,
-        "scales": 2,
-        "dequantization": "uniform",
-        "temperature": 1.0,
-    }
-
-    def check(self, given: Mapping[str, Any]) -> None:
-        super().check(given)
-        if (how := self.model.hyper["dequantization"]) not in ("uniform", "variational"):
-            raise ConfigError.unknown("dequantization", how, ["uniform", "variational"])
-        if how == "variational" and not self._discrete:
+    def __init__(
+        self,
+        modality: str | Modality,
+        *,
+        kind: Literal["coupling"] = "coupling",
+        view: str | None = None,
+        trunk: str | None = None,
+        trunk_options: Mapping[str, Any] | None = None,
+        layers: int = 4,
+        bins: int = 8,
+        bound: float = 5.0,
+        scales: int = 2,
+        dequantization: Literal["uniform", "variational"] = "uniform",
+        temperature: float = 1.0,
+        label_dropout: float = 0.1,
+        width: int = 128,
+    ) -> None:
+        if dequantization not in (known := ("uniform", "variational")):
+            raise ConfigError.unknown("dequantization", dequantization, known)
+        if not 0 < bound < math.inf:
+            raise ConfigError(f"bound is {bound}, expected a positive number")
+        if not 2 <= bins <= 100:
+            raise ConfigError(f"bins is {bins}, expected 2 to 100")
+        super().__init__(
+            modality,
+            view,
+            trunk,
+            trunk_options,
+            kind=kind,
+            layers=layers,
+            bins=bins,
+            bound=bound,
+            scales=scales,
+            dequantization=dequantization,
+            temperature=temperature,
+            label_dropout=label_dropout,
+            width=width,
+        )
+        if dequantization == "variational" and not self._discrete:
             raise ConfigError(
-                f"dequantization={how!r}: view {self.model.view.name!r} of {self.model.modality.name!r} has "
-                "no discrete values; leave it out"
+                f"dequantization={dequantization!r}: view {self._view!r} of {self.modality.name!r} has no "
+                "discrete values; leave it out"
             )
-        if not 0 < self.model.hyper["bound"] < math.inf:
-            raise ConfigError(f"bound is {self.model.hyper['bound']}, expected a positive number")
-        if not 2 <= self.model.hyper["bins"] <= 100:
-            raise ConfigError(f"bins is {self.model.hyper['bins']}, expected 2 to 100")
 
     def log_prior(self, z: Tensor) -> Tensor:
         return -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
@@ -71,10 +108,10 @@ class CouplingKind(Invertible):
         return noise.normal(mask, own)
 
     def build(self) -> nn.Module:
-        channels = {k: f.cells for k, f in self.model.view.fields.items()}
-        extent = self.model.modality.extent or ()
-        flow = self._resolution(channels, extent, self.model.hyper["scales"])
-        if self.model.hyper["dequantization"] == "uniform":
+        channels = {k: f.cells for k, f in self.view.fields.items()}
+        extent = self.modality.extent or ()
+        flow = self._resolution(channels, extent, self.hyper["scales"])
+        if self.hyper["dequantization"] == "uniform":
             return flow
         coarse = _divisible(extent)
         beside_each = {k: 2 * f.cells * (4 if coarse else 1) for k, f in self._discrete.items()}
@@ -83,7 +120,7 @@ class CouplingKind(Invertible):
 
     @property
     def _discrete(self) -> Mapping[str, Field]:
-        return {k: f for k, f in self.model.view.fields.items() if f.discrete}
+        return {k: f for k, f in self.view.fields.items() if f.discrete}
 
     def _resolution(self, channels: Mapping[str, int], extent: tuple[int, ...], scales: int) -> Bijection:
         """The layers of one resolution and, on half of their channels, of the coarser ones."""
@@ -98,18 +135,18 @@ class CouplingKind(Invertible):
         return Coarse(layers)
 
     def _layers(self, channels: Mapping[str, int]) -> Bijection:
-        count = self.model.hyper["layers"]
-        bound = self.model.hyper["bound"]
-        conditioner, spline = self._conditioner(self.model.view.fields, channels, count, bound)
+        count = self.hyper["layers"]
+        bound = self.hyper["bound"]
+        conditioner, spline = self._conditioner(self.view.fields, channels, count, bound)
         mixings = [Mixing(channels) for _ in range(count)]
         return Coupling(conditioner, count, spline, halving, mixings)
 
     def _conditioner(
         self, fields: Mapping[str, Field], channels: Mapping[str, int], layers: int, bound: float
     ) -> tuple[Conditioner, Spline]:
-        model, spline = self.model, Spline(self.model.hyper["bins"], bound)
-        said, width = spline.outputs, model.hyper["width"]
-        return Conditioner(fields, model.make_trunk, model.conditions, channels, layers, said, width), spline
+        spline = Spline(self.hyper["bins"], bound)
+        said, width = spline.outputs, self.hyper["width"]
+        return Conditioner(fields, self.make_trunk, self.conditions, channels, layers, said, width), spline
 
 
 def _divisible(extent: tuple[int, ...]) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,14 @@ from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.fields.field import own_shape
-from molgen.core.noise import Noise
+from molgen.core.modality import Modality
+from molgen.core.noise import Noise, SampleNoise
 from molgen.core.solvers import State
 from molgen.models.flow.bijections import Bijection, Sites
-from molgen.models.flow.kind import Kind
+from molgen.models.flow.model import FlowModel
 
 
-class Invertible(Kind):
+class Invertible(FlowModel):
     r"""A bijection g from the reals of all fields to noise of the same shape.
 
     Values x enter as reals r, which are drawn in the cell of x with density :math:`e^{-v}`, or are x itself
@@ -35,9 +36,30 @@ class Invertible(Kind):
     Burda et al., Importance Weighted Autoencoders (2016).
     """
 
-    needs: ClassVar[Mapping[str, bool]] = {"invariant": True}
-    sampling: ClassVar[tuple[str, ...]] = ("temperature",)
-    scoring: ClassVar[tuple[str, ...]] = ("draws",)
+    needs: Mapping[str, bool] = {"invariant": True}
+    sampling: tuple[str, ...] = ("temperature",)
+
+    def __init__(
+        self,
+        modality: str | Modality,
+        view: str | None,
+        trunk: str | None,
+        trunk_options: Mapping[str, Any] | None,
+        **hyper: Any,
+    ) -> None:
+        super().__init__(modality, view, trunk, trunk_options, **hyper)
+        for name, f in self.view.fields.items():
+            if f.cells == 0:
+                raise UnsupportedError(
+                    f"flow of kind {hyper['kind']!r} needs reals of full dimension; field {name!r} of view "
+                    f"{self._view!r} of {self.modality.name!r} has none"
+                )
+        self.heat(None)
+        for name in ("layers", "bins", "scales", "hidden"):
+            if hyper.get(name, 1) < 1:
+                raise ConfigError(f"{name} is {hyper[name]}, expected 1 or more")
+        whole = self.view.bijective and all(f.tight for f in self.view.fields.values())
+        self.likelihood = "exact" if whole else "lower bound"
 
     @abstractmethod
     def log_prior(self, z: Tensor) -> Tensor:
@@ -47,35 +69,16 @@ class Invertible(Kind):
     def white(self, mask: Tensor, own: tuple[int, ...], noise: Noise) -> Tensor:
         """Noise of the shape `own` for each sample."""
 
-    def check(self, given: Mapping[str, Any]) -> None:
-        hyper, view = self.model.hyper, self.model.view
-        for name, f in view.fields.items():
-            if f.cells == 0:
-                raise UnsupportedError(
-                    f"flow of kind {hyper['kind']!r} needs reals of full dimension; field {name!r} of view "
-                    f"{view.name!r} of {self.model.modality.name!r} has none"
-                )
-        self.heat(None)
-        for name in ("layers", "bins", "scales", "hidden"):
-            if hyper.get(name, 1) < 1:
-                raise ConfigError(f"{name} is {hyper[name]}, expected 1 or more")
-
-    @property
-    def likelihood(self) -> str:
-        view = self.model.view
-        whole = view.bijective and all(f.tight for f in view.fields.values())
-        return "exact" if whole else "lower bound"
-
     # ------------------------------------------------------------------ both ways
 
     def _sites(self, mask: Tensor, labels: Mapping[str, Tensor]) -> Sites:
-        return Sites(mask, {k: _weight(f, mask) for k, f in self.model.view.fields.items()}, labels)
+        return Sites(mask, {k: _weight(f, mask) for k, f in self.view.fields.items()}, labels)
 
-    def encode(
+    def to_noise(
         self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], noise: Noise
     ) -> tuple[State, Tensor]:
         """Noise z of every field, and the log-volume of a value in units of it, `(B,)`."""
-        mask, fields = batch.mask, self.model.view.fields
+        mask, fields = batch.mask, self.view.fields
         sites = self._sites(mask, labels)
         flow = cast(Bijection, network)
         u = {k: _symmetric(f, noise.uniform(mask, _own(f, mask))) for k, f in fields.items()}
@@ -93,11 +96,11 @@ class Invertible(Kind):
         z, log_det = flow(r, sites)
         return z, log_det + torch.stack(volumes).sum(0) - log_q
 
-    def decode(
+    def from_noise(
         self, network: nn.Module, z: Mapping[str, Tensor], mask: Tensor, labels: Mapping[str, Tensor]
     ) -> State:
         """Values of every field from noise."""
-        fields = self.model.view.fields
+        fields = self.view.fields
         for k, f in fields.items():
             shape = (*mask.shape, *mask.shape[1:] * (f.rank == "pair"), f.cells)
             if k not in z or z[k].shape != shape:
@@ -109,15 +112,31 @@ class Invertible(Kind):
 
     def _score(self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], noise: Noise) -> Tensor:
         """The bound at one draw of the dequantisation, `(B,)`."""
-        z, volume = self.encode(network, batch, labels, noise)
+        z, volume = self.to_noise(network, batch, labels, noise)
         sites = self._sites(batch.mask, labels)
         return volume + torch.stack([sites.total(k, self.log_prior(z[k])) for k in z]).sum(0)
+
+    @torch.no_grad()
+    def forward(self, records: Sequence[Any], seed: int = 0) -> tuple[State, Tensor]:
+        batch = self.encode(records)
+        noise = SampleNoise(seed, range(len(batch)))
+        return self.to_noise(self.trained.eval(), batch, self.told(batch), noise)
+
+    @torch.no_grad()
+    def inverse(
+        self, z: Mapping[str, Tensor], sizes: Sequence[int], condition: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        mask = self.modality.template(sizes)
+        given, _ = self._wanted(condition or {})
+        labels = {k: torch.full((len(mask),), v) for k, v in given.items()}
+        values = self.from_noise(self.trained.eval(), z, mask, labels)
+        return self.modality.decode_all(Batch(values, mask, {}, self.view.pairs), self._view)
 
     # ------------------------------------------------------------------ the family's verbs
 
     def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
         """The negative bound per site."""
-        labels = self.model.withheld(batch, noise, self.model.hyper["label_dropout"])
+        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
         sites = batch.sizes.sum().clamp_min(1)
         return {"nll": -self._score(network, batch, labels, noise).sum() / sites}
 
@@ -138,16 +157,16 @@ class Invertible(Kind):
             temperature: factor on the spread of the noise; 0 takes its mode.
         """
         spread = self.heat(temperature)
-        fields = self.model.view.fields
+        fields = self.view.fields
         z = {k: spread * _symmetric(f, self.white(mask, _own(f, mask), noise)) for k, f in fields.items()}
-        return self.decode(self.model.trained, z, mask, labels)
+        return self.from_noise(self.trained, z, mask, labels)
 
     def log_density(self, batch: Batch, noise: Noise, *, draws: int = 1) -> Tensor:
         """log p where values are reals, else the bound from so many draws of the dequantisation."""
         if draws < 1:
             raise ConfigError(f"draws is {draws}, expected 1 or more")
-        labels = self.model.told(batch)
-        scores = [self._score(self.model.trained, batch, labels, noise) for _ in range(draws)]
+        labels = self.told(batch)
+        scores = [self._score(self.trained, batch, labels, noise) for _ in range(draws)]
         return torch.stack(scores).logsumexp(0) - math.log(draws)
 
 

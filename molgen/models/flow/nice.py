@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError
+from molgen.core.modality import Modality
 from molgen.core.noise import Noise
 from molgen.core.roles import Conditioner
 from molgen.models.flow.bijections import Chain, Coupling, Scaling, Shift, alternating
@@ -19,6 +20,8 @@ from molgen.models.flow.invertible import Invertible
 
 _DEPTH = 5
 """Hidden layers of each coupling's network."""
+_HIDDEN = 128
+"""Units of each, if not told."""
 
 
 class Perceptrons(nn.Module):
@@ -75,7 +78,7 @@ class Perceptrons(nn.Module):
 
 
 @final
-class NiceKind(Invertible):
+class NiceFlow(Invertible):
     r"""Additive couplings in which even and odd places take turns, then one factor for each real.
 
     .. math:: y_A = x_A, \quad y_B = x_B + m(x_A), \qquad \log p(z) = -\log(1 + e^z) - \log(1 + e^{-z})
@@ -84,23 +87,54 @@ class NiceKind(Invertible):
     place has its own factor, as published. Where samples have sizes of their own, m is the modality's
     trunk, and a factor belongs to a channel.
 
+    Arguments:
+        modality, view, trunk, trunk_options: see `GenerativeModel`.
+        kind: ``"nice"``.
+        layers: number of couplings.
+        hidden: units of each hidden layer where samples fill one grid; 1000 as published.
+        temperature: factor on the spread of the noise that samples are made from.
+        label_dropout: share of training samples whose label is withheld.
+        width: channels of the context vector.
+
+    Errors: `ConfigError` for an option that has no use here; `UnsupportedError` if no view suits.
+
     Source: Dinh et al., NICE: Non-linear Independent Components Estimation (2014).
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {"layers": 4, "hidden": 128, "temperature": 1.0}
-
-    def check(self, given: Mapping[str, Any]) -> None:
-        super().check(given)
-        model = self.model
-        default = self.defaults["hidden"]  # what a checkpoint says again
-        if model.modality.extent is None and given.get("hidden", default) != default:
+    def __init__(
+        self,
+        modality: str | Modality,
+        *,
+        kind: Literal["nice"] = "nice",
+        view: str | None = None,
+        trunk: str | None = None,
+        trunk_options: Mapping[str, Any] | None = None,
+        layers: int = 4,
+        hidden: int = _HIDDEN,
+        temperature: float = 1.0,
+        label_dropout: float = 0.1,
+        width: int = 128,
+    ) -> None:
+        super().__init__(
+            modality,
+            view,
+            trunk,
+            trunk_options,
+            kind=kind,
+            layers=layers,
+            hidden=hidden,
+            temperature=temperature,
+            label_dropout=label_dropout,
+            width=width,
+        )
+        if self.modality.extent is None and hidden != _HIDDEN:  # which a checkpoint says again
             raise ConfigError(
-                f"hidden={given['hidden']}: samples of {model.modality.name!r} have sizes of their own, for "
-                "which kind 'nice' uses the trunk; give trunk_options"
+                f"hidden={hidden}: samples of {self.modality.name!r} have sizes of their own, for which kind "
+                "'nice' uses the trunk; give trunk_options"
             )
-        if model.modality.extent is not None and (model.trunk is not None or model.trunk_options):
+        if self.modality.extent is not None and (trunk is not None or trunk_options):
             raise ConfigError(
-                f"trunk_options: samples of {model.modality.name!r} fill one grid, for which kind 'nice' "
+                f"trunk_options: samples of {self.modality.name!r} fill one grid, for which kind 'nice' "
                 "uses no trunk; give hidden"
             )
 
@@ -111,13 +145,13 @@ class NiceKind(Invertible):
         return noise.uniform(mask, own).clamp(1e-6, 1 - 1e-6).logit()
 
     def build(self) -> nn.Module:
-        model, extent, count = self.model, self.model.modality.extent, self.model.hyper["layers"]
-        fields, channels = model.view.fields, {k: f.cells for k, f in model.view.fields.items()}
+        extent, count, fields = self.modality.extent, self.hyper["layers"], self.view.fields
+        channels = {k: f.cells for k, f in fields.items()}
         shapes = {k: (*(extent or ()), c) for k, c in channels.items()}
         conditioner: nn.Module
         if extent is not None:
-            conditioner = Perceptrons(shapes, model.conditions, count, model.hyper["hidden"])
+            conditioner = Perceptrons(shapes, self.conditions, count, self.hyper["hidden"])
         else:
-            width = model.hyper["width"]
-            conditioner = Conditioner(fields, model.make_trunk, model.conditions, channels, count, 1, width)
+            width = self.hyper["width"]
+            conditioner = Conditioner(fields, self.make_trunk, self.conditions, channels, count, 1, width)
         return Chain(Coupling(conditioner, count, Shift(), alternating), Scaling(shapes))

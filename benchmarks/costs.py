@@ -1,0 +1,213 @@
+"""`python -m benchmarks costs [NAME ...]`: how time and memory grow with what is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from molgen.core.files import atomic
+
+RESULTS = Path(__file__).parent / "results" / "costs.json"
+
+_COUNTS = (512, 2048, 4096)
+_BATCHES = (16, 32, 64, 128)
+_RECORDS = 10_000
+
+
+def main(argv: list[str]) -> int:
+    """Measures the named costs, or all; writes benchmarks/results/costs.json."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks costs", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"by default all: {', '.join(COSTS)}")
+    args = parser.parse_args(argv)
+    if unknown := set(args.names) - set(COSTS):
+        parser.error(f"unknown cost {', '.join(sorted(unknown))}; there are {', '.join(COSTS)}")
+    for name in args.names or COSTS:
+        result = COSTS[name]() | {
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "date": time.strftime("%Y-%m-%d"),
+            "versions": {package: version(package) for package in ("molgen", "torch")},
+        }
+        print(f"{name}: {json.dumps(result)}", file=sys.stderr, flush=True)
+        found = json.loads(RESULTS.read_text())["costs"] if RESULTS.is_file() else {}
+        with atomic(RESULTS) as temporary:
+            temporary.write_text(
+                json.dumps({"kind": "costs", "costs": {**found, name: result}}, indent=1) + "\n"
+            )
+    return 0
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    r"""The b of :math:`c \propto n^b`, by least squares in logarithms; 1 is linear, 0 is flat.
+
+    Example:
+        >>> exponent([1, 2, 4], [3, 12, 48])
+        2.0
+    """
+    x, y = ([math.log(v) for v in values] for values in (sizes, costs))
+    mx, my = sum(x) / len(x), sum(y) / len(y)
+    return sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
+
+
+# ---------------------------------------------------------------------- sampling
+
+
+def sampling(cell: str, suffix: str) -> dict[str, Any]:
+    """CPU seconds and largest memory of child processes that sample to a file, by number of samples.
+
+    What a child needs before it draws is told by one that draws hardly anything.
+    """
+    start, least = _child(cell, suffix, 1)
+    rows = [(n, *_child(cell, suffix, n)) for n in _COUNTS]
+    return {
+        "of": f"molgen sample {cell} -n N, to a {suffix} file",
+        "n": [n for n, _, _ in rows],
+        "cpu_seconds": [round(seconds - start, 3) for _, seconds, _ in rows],
+        "megabytes": [round(memory - least, 1) for _, _, memory in rows],
+        "exponent": exponent(_COUNTS, [seconds - start for _, seconds, _ in rows]),
+        "megabytes_per_1000": 1000 * (rows[-1][2] - rows[-2][2]) / (rows[-1][0] - rows[-2][0]),
+    }
+
+
+def _child(cell: str, suffix: str, n: int) -> tuple[float, float]:
+    """CPU seconds and megabytes at most of one child."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / f"out{suffix}")
+        command = [sys.executable, "-m", "molgen", "sample", cell, "-n", str(n), "-o", out]
+        child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / unit
+
+
+# ---------------------------------------------------------------------- training
+
+
+def training() -> dict[str, Any]:
+    """CPU seconds of a training step by batch size, and what the trainer adds to a bare step."""
+    import torch
+
+    from benchmarks.peers.shared import Step
+    from benchmarks.peers.timing import alternated
+    from molgen import DiffusionModel
+    from molgen.core.noise import BatchNoise, generator
+    from molgen.core.registry import get_modality
+
+    torch.set_num_threads(1)
+    records = get_modality("graph").datasets["gdb6"].load("train")
+    model = DiffusionModel("graph")
+    model.fit(records[:16], validation=records[:1], max_steps=1, batch_size=16)
+    data = model.encode(records)
+
+    def step(size: int) -> Callable[[], object]:
+        batch = data[torch.arange(size) % len(data)].trimmed()
+        terms = partial(model.losses, model.trained, batch, BatchNoise(generator(0)))
+        return Step(model.trained, lambda: torch.stack(list(terms().values())).sum())
+
+    seconds = {n: min(_seconds(step(n), 5)) for n in _BATCHES}
+    # What fit adds, from two runs that differ in their steps alone.
+    size, few, many = 32, 10, 60
+    bare = step(size)
+    fit = {
+        n: partial(model.fit, records, validation=records[:1], max_steps=n, batch_size=size)
+        for n in (few, many)
+    }
+    short, long = alternated(fit[few], fit[many], 3, time.process_time)
+    each = (min(long) - min(short)) / (many - few)
+    return {
+        "of": "diffusion on graphs, a step on one thread",
+        "batch": list(_BATCHES),
+        "cpu_seconds": [seconds[n] for n in _BATCHES],
+        "exponent": exponent(_BATCHES, [seconds[n] for n in _BATCHES]),
+        "fit_seconds_per_step": each,
+        "bare_seconds_per_step": min(_seconds(bare, 5)),
+        "fit_batch": size,
+    }
+
+
+def _seconds(run: Callable[[], object], repeats: int) -> list[float]:
+    run()
+    found = []
+    for _ in range(repeats):
+        begun = time.process_time()
+        run()
+        found.append(time.process_time() - begun)
+    return found
+
+
+# ---------------------------------------------------------------------- evaluation
+
+
+def evaluation(modality: str) -> dict[str, Any]:
+    """Seconds that 10,000 molecules take to be scored, without PoseBusters, over all cores."""
+    from molgen.core.registry import get_modality
+
+    kind = get_modality(modality)
+    records = list(kind.datasets["qm9"].load("test")[:_RECORDS])
+    options = {"n_posebusters": 0} if modality == "molecule" else {}
+    kind.evaluate(records[:50], "qm9", **options)  # reads the reference
+    used, begun = os.times(), time.perf_counter()
+    kind.evaluate(records, "qm9", **options)
+    now = os.times()
+    cpu = sum(now[:4]) - sum(used[:4])
+    return {
+        "of": f"{len(records):,} molecules of QM9 as {modality}, all scores but PoseBusters",
+        "n": len(records),
+        "seconds": round(time.perf_counter() - begun, 2),
+        "cpu_seconds": round(cpu, 2),
+    }
+
+
+COSTS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "sampling-smiles": partial(sampling, "autoregressive-smiles", ".smi"),
+    "sampling-graph": partial(sampling, "gan-graph", ".sdf"),
+    "training": training,
+    "evaluation-smiles": partial(evaluation, "smiles"),
+    "evaluation-molecule": partial(evaluation, "molecule"),
+}
+"""What is measured, by name."""
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """The figures as Markdown; nothing if there are none."""
+    lines = [_line(r) for result in results for _, r in sorted(result["costs"].items())]
+    if not lines:
+        return ""
+    head = "\n\n## Costs\n\nTime goes as the number to the power told: 1 is linear "
+    return head + "(`python -m benchmarks costs`).\n\n" + "\n".join(lines)
+
+
+def _line(r: Mapping[str, Any]) -> str:
+    where = f"({r['machine']}, {r['date']})"
+    if "megabytes" in r:
+        counts = ", ".join(f"{n:,}" for n in r["n"])
+        seconds = ", ".join(f"{s:.1f}" for s in r["cpu_seconds"])
+        memory = ", ".join(f"{m:.0f}" for m in r["megabytes"])
+        return (
+            f"- `{r['of']}`: {seconds} CPU seconds for {counts} samples beyond those of starting, power "
+            f"{r['exponent']:.2f}; {memory} MB more at most than for one sample, from the last but one to "
+            f"the last {r['megabytes_per_1000']:.1f} MB for 1,000 samples {where}"
+        )
+    if "batch" in r:
+        sizes = ", ".join(map(str, r["batch"]))
+        seconds = ", ".join(f"{1000 * s:.0f}" for s in r["cpu_seconds"])
+        return (
+            f"- {r['of']}: {seconds} ms for batches of {sizes}, power {r['exponent']:.2f}; `fit` takes "
+            f"{1000 * r['fit_seconds_per_step']:.1f} ms a step of {r['fit_batch']}, the bare step "
+            f"{1000 * r['bare_seconds_per_step']:.1f} {where}"
+        )
+    return f"- {r['of']}: {r['cpu_seconds']:.0f} CPU seconds, {r['seconds']:.0f} by the wall {where}"

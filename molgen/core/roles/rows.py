@@ -1,0 +1,71 @@
+"""Rows of a network that samples share until they part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+_FULL = 0.6
+"""Share of rows over samples from which sharing costs more copies than it saves work."""
+
+
+@final
+@dataclass(frozen=True)
+class Rows:
+    """Which samples share a row, since they are told the same and have written the same.
+
+    Arguments:
+        row: the row of each sample, `(B,)`.
+        first: a sample of each row, `(R,)`.
+        single: whether every sample has a row of its own.
+
+    Example:
+        >>> rows = Rows.of([torch.zeros(4, 1)])
+        >>> parted, came = rows.parted(torch.tensor([5, 7, 5, 5]))
+        >>> len(rows), parted.row.tolist(), came.tolist()
+        (1, [0, 1, 0, 0], [0, 0])
+    """
+
+    row: Tensor
+    first: Tensor
+    single: bool = False
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @classmethod
+    def own(cls, like: Tensor) -> Rows:
+        """A row for each sample."""
+        row = torch.arange(len(like), device=like.device)
+        return cls(row, row, single=True)
+
+    @classmethod
+    def of(cls, told: Sequence[Tensor | None]) -> Rows:
+        """One row for all samples that are told the same, `(B, ...)` each."""
+        parts = [x.reshape(len(x), x[:1].numel()).double().nan_to_num(-1e30) for x in told if x is not None]
+        if not len(parts[0]):
+            return cls.own(parts[0])
+        return cls._of(_alike(torch.cat(parts, 1)))
+
+    @classmethod
+    def _of(cls, row: Tensor) -> Rows:
+        count = int(row.max()) + 1
+        if count >= _FULL * len(row):
+            return cls.own(row)
+        samples = torch.arange(len(row), device=row.device)
+        return cls(row, row.new_zeros(count).scatter_(0, row, samples))
+
+    def parted(self, x: Tensor) -> tuple[Rows, Tensor]:
+        """The rows once the samples have written `x` `(B,)`, and the old row that each comes from."""
+        rows = self._of(_alike(torch.stack([self.row, _alike(x[:, None])], 1)))
+        return rows, self.row[rows.first]
+
+
+def _alike(x: Tensor) -> Tensor:
+    """The number of each row's group of equal rows, `(B,)` from `(B, C)`."""
+    group: Tensor = torch.unique(x, dim=0, return_inverse=True)[1]  # type: ignore[no-untyped-call]
+    return group
