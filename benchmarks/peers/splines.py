@@ -65,7 +65,8 @@ class Splines(nn.Module):
         """log p of rows, `(n,)`."""
         z, log_det = self.coupling({"x": x[:, None]}, self._sites(len(x)))
         white: Tensor = -0.5 * (z["x"] ** 2 + math.log(2 * math.pi))
-        return log_det + white.flatten(1).sum(1)
+        log_p: Tensor = log_det + white.flatten(1).sum(1)
+        return log_p
 
     def sample(self, count: int) -> Tensor:
         """Rows, `(n, features)`."""
