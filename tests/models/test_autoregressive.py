@@ -214,12 +214,12 @@ def test_samples_share_rows_until_they_part(name: str, monkeypatch: pytest.Monke
     values = []
     for shares in (True, False):
         monkeypatch.setattr(Transformer, "shares", shares)
-        values.append(draw(model, 60))
+        values.append(draw(model, 80))
     for ours, plain in zip(*values, strict=True):
         assert all((ours[k] == plain[k]).all() for k in plain)
     shared, apart = counts[: len(counts) // 2], counts[len(counts) // 2 :]
-    sizes = set(model.modality.draw_sizes(0, range(60)))
-    assert shared[0] == len(sizes) < apart[0] == 60 and shared == sorted(shared) and sum(shared) < sum(apart)
+    sizes = set(model.modality.draw_sizes(0, range(80)))
+    assert shared[0] == len(sizes) < apart[0] == 80 and shared == sorted(shared) and sum(shared) < sum(apart)
 
 
 def test_bad_options_are_refused() -> None:

@@ -9,8 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-_FULL = 0.6
-"""Share of rows over samples from which sharing costs more copies than it saves work."""
+_FEW, _FULL = 64, 0.6
+"""Samples below which, and share of rows over samples from which, copies cost more than sharing saves."""
 
 
 @final
@@ -21,13 +21,13 @@ class Rows:
     Arguments:
         row: the row of each sample, `(B,)`.
         first: a sample of each row, `(R,)`.
-        single: whether every sample has a row of its own.
+        single: whether every sample has a row of its own, as few samples have, and most that have parted.
 
     Example:
-        >>> rows = Rows.of([torch.zeros(4, 1)])
-        >>> parted, came = rows.parted(torch.tensor([5, 7, 5, 5]))
-        >>> len(rows), parted.row.tolist(), came.tolist()
-        (1, [0, 1, 0, 0], [0, 0])
+        >>> rows = Rows.of([torch.zeros(100, 1)])
+        >>> parted, came = rows.parted(torch.tensor([5, 7]).repeat(50))
+        >>> len(rows), parted.row[:3].tolist(), came.tolist()
+        (1, [0, 1, 0], [0, 0])
     """
 
     row: Tensor
@@ -49,23 +49,23 @@ class Rows:
         parts = [x.reshape(len(x), x[:1].numel()).double().nan_to_num(-1e30) for x in told if x is not None]
         if not len(parts[0]):
             return cls.own(parts[0])
-        return cls._of(_alike(torch.cat(parts, 1)))
+        return cls._of(_numbered(torch.cat(parts, 1), dim=0))
 
     @classmethod
     def _of(cls, row: Tensor) -> Rows:
         count = int(row.max()) + 1
-        if count >= _FULL * len(row):
+        if len(row) < _FEW or count >= _FULL * len(row):
             return cls.own(row)
         samples = torch.arange(len(row), device=row.device)
         return cls(row, row.new_zeros(count).scatter_(0, row, samples))
 
     def parted(self, x: Tensor) -> tuple[Rows, Tensor]:
         """The rows once the samples have written `x` `(B,)`, and the old row that each comes from."""
-        rows = self._of(_alike(torch.stack([self.row, _alike(x[:, None])], 1)))
+        rows = self._of(_numbered(self.row * len(x) + _numbered(x)))
         return rows, self.row[rows.first]
 
 
-def _alike(x: Tensor) -> Tensor:
-    """The number of each row's group of equal rows, `(B,)` from `(B, C)`."""
-    group: Tensor = torch.unique(x, dim=0, return_inverse=True)[1]  # type: ignore[no-untyped-call]
-    return group
+def _numbered(x: Tensor, dim: int | None = None) -> Tensor:
+    """Which of the distinct entries each one is, in rising order."""
+    numbers: Tensor = x.unique(dim=dim, return_inverse=True)[1]  # type: ignore[no-untyped-call]
+    return numbers
