@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from molgen.core.conditions import Condition
 from molgen.core.data import DataSource
 from molgen.core.modality import Modality
-from molgen.modalities.chemistry.sizes import Sizes
+from molgen.core.sizes import Sizes
 
 
 class ConstitutionModality(Modality, ABC):
