@@ -187,13 +187,15 @@ class Modality(ABC):
                 raise ConfigError.unknown(f"size option of {self.name}", option, self.size_options)
         if self.extent is not None:
             return [math.prod(self.extent)] * len(indices)
-        return self.sizes.draw(seed, indices, next(iter(fixed.values()), None))
+        drawn: list[int] = self.sizes.draw(seed, indices, next(iter(fixed.values()), None))
+        return drawn
 
     def log_size(self, n: int) -> float:
         """log p(size) under the data's histogram, in nats."""
         if self.extent is not None:
             return 0.0 if n == math.prod(self.extent) else -math.inf
-        return self.sizes.log(n)
+        logarithm: float = self.sizes.log(n)
+        return logarithm
 
     def config(self) -> dict[str, Any]:
         """What the constructor takes, as JSON; `type(self)(**config)` rebuilds the modality."""
@@ -387,7 +389,7 @@ def _arguments(kind: type[Modality]) -> list[str]:
     for base in kind.__mro__:
         if "__init__" not in vars(base):
             continue
-        given = list(inspect.signature(base.__init__).parameters.values())[1:]
+        given = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
         names += [p.name for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if not any(p.kind is p.VAR_KEYWORD for p in given):
             break

@@ -83,6 +83,7 @@ class MoleculeModality(Modality):
     """
 
     name = "molecule"
+    sizes: Sizes
 
     def __init__(
         self,

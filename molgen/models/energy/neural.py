@@ -140,6 +140,7 @@ class EnergyModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "energy"
+    smallest = {"": {}, "dbm": {"kind": "dbm", "hidden": (12, 8), "chains": 8, "sweeps": 2}}
     needs: Mapping[str, bool] = {"denoisable": True}
     sampling: tuple[str, ...] = ("steps", "corrections")
 

@@ -73,6 +73,11 @@ class FlowModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "flow"
+    smallest = {
+        "": {},
+        "coupling": {"kind": "coupling", "layers": 4},
+        "nice": {"kind": "nice", "layers": 4},
+    }
     likelihood = "lower bound"
 
     def __init__(
