@@ -114,6 +114,8 @@ class GenerativeModel(ABC):
 
     sampling: tuple[str, ...] = ()
     """Names of the options that `generate` takes."""
+    scoring: tuple[str, ...] = ()
+    """Names of the options that `log_density` takes, where its signature does not say."""
 
     # ------------------------------------------------------------------ parts
 

@@ -75,17 +75,18 @@ def check_seeds(cell: Cell) -> None:
 def check_batch_sizes(cell: Cell) -> None:
     """Samples do not depend on how many are drawn at a time, but for rounding."""
     together, apart = (cell.draw(6, batch_size=size) for size in (6, 2))
-    same = 0.0
+    same, errors = 0.0, []
     for a, b in zip(together, apart, strict=True):
-        for k in a:
-            if a[k].is_floating_point():
-                error, size = float((a[k] - b[k]).abs().max()), float(a[k].abs().max())
-                demand(
-                    error <= 1e-4 * max(1.0, size),
-                    f"field {k!r} differs by {error:.3g} with the batch size",
-                    "keep samples apart in the network: mask padding, normalise per sample",
-                )
+        reals = [k for k in a if a[k].is_floating_point()]
+        parts = [float((a[k] - b[k]).abs().max()) / max(1.0, float(a[k].abs().max())) for k in reals]
+        errors.append(max(parts, default=0.0))
         same += all(torch.equal(a[k], b[k]) for k in a if not a[k].is_floating_point())
+    # A walk through a rough energy may blow rounding up in one sample; a network that mixes them, in most.
+    demand(
+        max(errors) <= 1e-2 and sorted(errors)[len(errors) // 2] <= 1e-4,
+        f"reals differ by {', '.join(f'{e:.2g}' for e in errors)} with the batch size",
+        "keep samples apart in the network: mask padding, normalise per sample",
+    )
     demand(
         same / len(together) >= 0.99,
         f"{len(together) - same:.0f} of {len(together)} samples have other classes with the batch size",
@@ -162,7 +163,7 @@ def check_likelihood(cell: Cell) -> None:
             model.log_prob(records)
         demand(model.family in str(caught[0]), f"the error says {caught[0]}", "name the family")
         return
-    taken = inspect.signature(model.log_density).parameters
+    taken = {*inspect.signature(model.log_density).parameters, *model.scoring}
     options = {name: value for name, value in _ROUGH.items() if name in taken}
     values = model.log_prob(records, **options)
     demand(

@@ -204,8 +204,9 @@ def check_padding_and_masks(subject: Subject) -> None:
         )
         for k, f in view.fields.items():
             x = batch.values[k]
-            legal = f.project(x, batch.mask)
-            error = float((legal.double() - x.double()).abs().max())
+            off = (f.project(x, batch.mask).double() - x.double()).abs()
+            off = off if f.choices else torch.minimum(off, (off - 2 * math.pi).abs())  # -pi is pi
+            error = float(off.max())
             demand(
                 error <= _EXACT * max(1.0, float(x.double().abs().max())),
                 f"field {k!r} of view {name!r} breaks its constraint by {error:.3g}",

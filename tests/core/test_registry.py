@@ -121,7 +121,8 @@ def test_a_plugin_for_another_molgen(plugin: Plugin, tmp_path: Path) -> None:
 
 def test_a_version_that_is_no_number(plugin: Plugin) -> None:
     source = (
-        "from tests.core.test_defaults import Lines\nclass Words(Lines):\n    name, version = 'words', '1.0'\n"
+        "from molgen.modalities.smiles.modality import SmilesModality\n"
+        "class Words(SmilesModality):\n    name, version = 'words', '1.0'\n"
     )
     plugin("molgen_test_h", source, MODALITIES, {"words": "molgen_test_h:Words"})
     with pytest.raises(ConfigError, match="declares version '1.0', expected a whole number"):

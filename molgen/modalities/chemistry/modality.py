@@ -52,9 +52,11 @@ class ConstitutionModality(Modality, ABC):
         return evaluate(records, reference, **options)
 
     def is_valid(self, record: Any) -> bool:
+        from rdkit.Chem import Mol
+
         from molgen.modalities.chemistry.parse import sanitised
 
-        return sanitised(record) is not None
+        return isinstance(record, (str, Mol)) and sanitised(record) is not None
 
     def plot(self, records: Sequence[Any], path: Path) -> None:
         from molgen.modalities.chemistry.plot import save_grid

@@ -105,6 +105,7 @@ class FlowModel(GenerativeModel):
             raise ConfigError.unknown("kind", kind, KINDS)
         self._kind = KINDS[kind](self)
         self.needs, self.sampling = self._kind.needs, self._kind.sampling
+        self.scoring = self._kind.scoring
         options = {
             "pairing": pairing,
             "solver": solver,
