@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -515,7 +516,7 @@ def _denoiser(m: Modality, view: View) -> Denoiser:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                network = Denoiser(view.fields, lambda spec, o=options: m.trunk(spec, None, **o), width=16)
+                network = Denoiser(view.fields, partial(m.trunk, name=None, **options), width=16)
         except (TypeError, ConfigError) as failed:
             error = failed if isinstance(failed, ConfigError) else ConfigError(str(failed))
             continue
