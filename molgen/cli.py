@@ -230,6 +230,58 @@ def score(
 
 
 @app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A modality or a family, molgen's own or a plugin's.")],
+    data: Annotated[
+        str | None, typer.Option(help="At least 10 records of the modality; by default its embedded data.")
+    ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="Check the modality with this family only; repeatable.")
+    ] = None,
+) -> None:
+    """Whether a modality or a family keeps what plugins promise; the fix for whatever it does not."""
+    import time
+
+    from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family
+
+    known = {*Table(FAMILIES), *Table(MODALITIES)}
+    if name not in known:
+        raise ConfigError.unknown("modality or family", name, known)
+    from molgen.testing import Complaint, check_modality, check_model
+
+    begun, counts = time.monotonic(), {"passed": 0, "failed": 0}
+
+    def told(what: str, complaint: str, seconds: float) -> None:
+        counts["failed" if complaint else "passed"] += 1
+        if complaint:
+            typer.echo(f"FAILED {what}: {complaint}")
+        elif sys.stdout.isatty():
+            typer.echo(f"passed {what} ({seconds:.1f} s)")
+
+    try:
+        if name in Table(MODALITIES):
+            check_modality(name, data, family, told)
+        else:
+            check_model(get_family(name), told)
+    except Complaint:
+        total = sum(counts.values())
+        raise ConfigError(f"{name}: {counts['failed']} of {total} checks failed, see above") from None
+    typer.echo(f"{name}: all {counts['passed']} checks passed in {time.monotonic() - begun:.0f} s")
+
+
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="What users will type, e.g. waves.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The new folder; molgen-NAME here.")] = None,
+) -> None:
+    """Write a small package with a modality of its own, which installs and passes its tests at once."""
+    from molgen.scaffold import new_plugin as written
+
+    folder = written(name, out)
+    typer.echo(f"{folder}: pip install -e {folder} && molgen check {name}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("demo"),
 ) -> None:

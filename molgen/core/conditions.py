@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -152,3 +153,27 @@ def condition_from(config: dict[str, Any]) -> Condition:
         raise ConfigError.unknown("kind of condition", kind, _KINDS)
     condition: Condition = _KINDS[kind](**values)
     return condition
+
+
+_CLASSES = 100
+"""Whole numbers from 0 up to here are taken for classes."""
+
+
+def conditions_of(labels: Mapping[str, np.ndarray]) -> dict[str, Condition]:
+    """A condition for every label of numbers: classes for whole numbers from 0 to 99, else a property.
+
+    Example:
+        >>> found = conditions_of({"kind": np.array([0, 1, -1]), "size": np.array([0.5, 1.5])})
+        >>> found["kind"].classes, found["size"].mean
+        (2, 1.0)
+    """
+    found: dict[str, Condition] = {}
+    for name, values in labels.items():
+        numbers = np.asarray(values, np.float64)
+        known = numbers[np.isfinite(numbers)]
+        whole = len(known) and bool((known == np.rint(known)).all()) and known.min() >= -1
+        if whole and 0 <= known.max() < _CLASSES:
+            found[name] = Label(name, int(known.max()) + 1)
+        elif len(known):
+            found[name] = Scalar(name, float(f"{known.mean():.6g}"), float(f"{known.std():.6g}") or 1.0)
+    return found

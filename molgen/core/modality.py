@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +16,15 @@ import torch
 from torch import Tensor
 
 from molgen.core.batch import Batch, Sample, collate, split
-from molgen.core.conditions import Condition
+from molgen.core.conditions import Condition, condition_from, conditions_of
 from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Field
+from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
+
+_UNFITTED = {8: 1}
+"""Sizes before any data are seen, so that networks can be built and refused."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +81,57 @@ class Format:
 class Modality(ABC):
     """One kind of data: fields, sizes, codec, trunk, and at the edges files, data sets and metrics.
 
-    A modality is immutable. What depends on the data (vocabulary, sizes, scales) is learned by
-    `fitted`, which returns a new modality, and travels in `config`.
+    Required are `name`, `fields` (or `views`), `encode` and `decode`; all else has a default. A modality is
+    immutable. What depends on the data (vocabulary, sizes, scales) is learned by `fitted`, which returns a
+    new modality, and travels in `config`.
+
+    Arguments:
+        sizes: how many records of the data have each number of sites, e.g. ``{"9": 100}``.
+        scales: what each field has learned from the data, as its constructor takes it.
+        labels: what is known of each label of the data, as `Condition.config` gives it.
+
+    A constructor with arguments of its own keeps each as the attribute of its name, and hands the rest on:
+    ``def __init__(self, alphabet="ab", **learned): super().__init__(**learned); self.alphabet = alphabet``.
+
+    Example:
+        >>> from molgen.core.fields import Continuous
+        >>> class Line(Modality):
+        ...     name = "line"
+        ...     @property
+        ...     def fields(self):
+        ...         return {"x": Continuous(1, **self.learned("x"))}
+        ...     def encode(self, record, view):
+        ...         return {"x": np.asarray(record, np.float32)[:, None]}
+        ...     def decode(self, sample, view):
+        ...         return sample["x"][:, 0].tolist()
+        >>> line = Line().fitted([[1.0, 3.0], [2.0]])
+        >>> line.config()
+        {'sizes': {'1': 1, '2': 1}, 'scales': {'x': {'mean': 2.0, 'sd': 0.816497}}, 'labels': {}}
     """
 
     name: str
+    sizes: Any  # a `Sizes`, unless a modality keeps its own
+    scales: Mapping[str, Any]
+    labels: Mapping[str, Any]
     version: int = 1
+    """Of the constructor's arguments and the fields; a checkpoint of another version is refused."""
+
+    def __init__(
+        self,
+        sizes: Mapping[Any, int] | None = None,
+        scales: Mapping[str, Mapping[str, Any]] | None = None,
+        labels: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.sizes = Sizes(_UNFITTED if sizes is None else sizes)
+        self.scales = {name: dict(known) for name, known in (scales or {}).items()}
+        self.labels = {name: dict(known) for name, known in (labels or {}).items()}
 
     # ------------------------------------------------------------------ the minimum
 
     @property
-    @abstractmethod
-    def views(self) -> Mapping[str, View]:
-        """The views by name; the first is the default."""
+    def fields(self) -> Mapping[str, Field]:
+        """The fields of a modality with one view; `self.learned(name)` gives what the data said of each."""
+        raise NotImplementedError(f"{type(self).__name__} must give `fields`, or `views`")
 
     @abstractmethod
     def encode(self, record: Any, view: str) -> Sample:
@@ -97,27 +141,96 @@ class Modality(ABC):
     def decode(self, sample: Sample, view: str) -> Any:
         """Unpadded arrays to a domain object; total: whatever a model drew comes back, unrepaired."""
 
-    @abstractmethod
+    # ------------------------------------------------------------------ fields, sizes, configuration
+
+    @property
+    def views(self) -> Mapping[str, View]:
+        """The views by name; the first is the default."""
+        fields = self.fields
+        # Who has entries of their own does not move with the object; points have none.
+        invariant = all(f.entries > 0 for f in fields.values())
+        return {"fields": View("fields", fields, invariant=invariant, ordered=True)}
+
+    def learned(self, name: str) -> dict[str, Any]:
+        """What the data said of a field, as keyword arguments for its constructor; empty before `fitted`."""
+        return dict(self.scales.get(name, {}))
+
+    def learn(self, records: Sequence[Any]) -> dict[str, Any]:
+        """Arguments of the constructor that these records decide, e.g. an alphabet; fields learn next."""
+        return {}
+
     def fitted(self, records: Sequence[Any]) -> Self:
         """A modality whose vocabulary, sizes and scales come from these records."""
+        if not len(records):
+            raise DataError("no records to fit to", fix=f"give at least one {self.name}")
+        told = self.replace(**self.learn(records))
+        sizes: list[int] = []
+        scales: dict[str, dict[str, Any]] = {}
+        for view in told.views.values():
+            samples = told._encoded(records, view.name)
+            for name, f in view.fields.items():
+                scales[name] = f.learn([sample[name] for sample in samples])
+            sizes = sizes or [len(next(iter(sample.values()))) for sample in samples]
+        known = conditions_of(records.labels if isinstance(records, Records) else {})
+        found = {
+            "sizes": Sizes.of(sizes).config(),
+            "scales": {name: scale for name, scale in scales.items() if scale},
+            "labels": {name: condition.config() for name, condition in known.items()},
+        }
+        taken = _arguments(type(self))
+        return told.replace(**{name: value for name, value in found.items() if name in taken})
 
-    @abstractmethod
     def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
         """The number of sites of each sample, drawn from the data's histogram by `(seed, index)`."""
+        for option in fixed:
+            if option not in self.size_options:
+                raise ConfigError.unknown(f"size option of {self.name}", option, self.size_options)
+        if self.extent is not None:
+            return [math.prod(self.extent)] * len(indices)
+        drawn: list[int] = self.sizes.draw(seed, indices, next(iter(fixed.values()), None))
+        return drawn
 
-    @abstractmethod
     def log_size(self, n: int) -> float:
         """log p(size) under the data's histogram, in nats."""
+        if self.extent is not None:
+            return 0.0 if n == math.prod(self.extent) else -math.inf
+        logarithm: float = self.sizes.log(n)
+        return logarithm
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
         """What the constructor takes, as JSON; `type(self)(**config)` rebuilds the modality."""
+        found = {}
+        for name in _arguments(type(self)):
+            if not hasattr(self, name):
+                raise ConfigError(
+                    f"{type(self).__name__} takes {name!r} but keeps no attribute of that name; set "
+                    f"self.{name} in the constructor, or give `config`"
+                )
+            value = getattr(self, name)
+            found[name] = value.config() if hasattr(value, "config") else value
+        try:
+            plain: dict[str, Any] = json.loads(json.dumps(found))
+        except TypeError as error:
+            raise ConfigError(
+                f"{type(self).__name__}: its arguments are not JSON ({error}); keep lists, dicts, strings "
+                "and numbers, or give `config`"
+            ) from None
+        return plain
 
-    @abstractmethod
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other arguments of the constructor."""
+        return type(self)(**{**self.config(), **changes})
+
+    # ------------------------------------------------------------------ networks
+
     def trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
-        """The network body for these streams; `name` selects an alternative; `ConfigError` if unknown."""
+        """The network body for these streams; `name` selects an alternative; `ConfigError` if unknown.
 
-    # ------------------------------------------------------------------ sensible defaults
+        By default a stock network that suits the fields, see `molgen.nn.stock`.
+        """
+        from molgen.nn.stock import stock
+
+        return stock(spec, name, self.extent, f"trunk of {self.name}", **options)
 
     def causal_trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
         """The network body over a sample's entries in a row: a causal transformer, ``"transformer"``."""
@@ -133,10 +246,12 @@ class Modality(ABC):
     size_options: tuple[str, ...] = ()
     """Conditions that fix the size instead of feeding the network, e.g. ``("length",)``."""
 
+    # ------------------------------------------------------------------ conditions, data, files
+
     @property
     def conditions(self) -> Mapping[str, Condition]:
         """The labels and properties a model of this modality can be conditioned on, by name."""
-        return {}
+        return {name: condition_from(known) for name, known in self.labels.items()}
 
     def measure(self, record: Any, name: str) -> float:
         """The value of a condition for a record, where the record alone determines it."""
@@ -147,8 +262,32 @@ class Modality(ABC):
 
     @property
     def formats(self) -> Sequence[Format]:
-        """The file formats, in order of preference."""
-        return ()
+        """The file formats, in order of preference; by default the fields' arrays in `.npz` and `.json`."""
+        from molgen.core.defaults.formats import formats
+
+        return formats(self)
+
+    def from_array(self, array: np.ndarray) -> Records:
+        """The records of an array in memory: by default its rows."""
+        if array.ndim == 0:
+            raise DataError(f"an array without axes, expected one row per {self.name}", fix="stack records")
+        return Records(list(array), name="array in memory")
+
+    def from_frame(self, frame: Any) -> Records:
+        """The records of a pandas frame: what its CSV holds for a modality that reads CSV, else its rows.
+
+        Labels are then the columns that the CSV reader takes for such.
+        """
+        from molgen.core.defaults.memory import from_frame
+
+        return from_frame(self, frame)
+
+    def from_pyg(self, data: Any) -> Any:
+        """A domain object from a `torch_geometric.data.Data`; `DataError` where that has no meaning."""
+        raise DataError(
+            f"a graph of PyG, which modality {self.name!r} does not read",
+            fix="give domain objects, or a modality with `from_pyg`",
+        )
 
     def read_samples(self, path: Path) -> Records:
         """Every record of a file in order, for scores; what is no valid object is kept and counted."""
@@ -161,17 +300,27 @@ class Modality(ABC):
         """The data sets by name, the embedded one included."""
         return {}
 
+    # ------------------------------------------------------------------ scores, pictures
+
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
         """The scores of records against a reference data set (a name) or `Records`."""
-        raise UnsupportedError(f"modality {self.name!r} declares no metrics")
+        from molgen.core.defaults.metrics import evaluate
+
+        return evaluate(self, records, reference, **options)
 
     def is_valid(self, record: Any) -> bool:
-        """Whether a record is a valid object of its domain."""
+        """Whether a record is a valid object of its domain: by default whether it can be encoded."""
+        try:
+            self.encode(record, next(iter(self.views)))
+        except DataError:
+            return False
         return True
 
     def plot(self, records: Sequence[Any], path: Path) -> None:
-        """Draws records to a PNG."""
-        raise UnsupportedError(f"modality {self.name!r} declares no picture")
+        """Draws records to a PNG: by default the values of their fields."""
+        from molgen.core.defaults.picture import save_grid
+
+        save_grid(self, records, path)
 
     @property
     def largest(self) -> int:
@@ -202,13 +351,16 @@ class Modality(ABC):
         conditions: Mapping[str, np.ndarray] | None = None,
     ) -> Batch:
         """Records to one padded batch; the first bad record raises `DataError` with its number."""
+        return collate(self._encoded(records, view), self.views[view].pairs, self.extent, conditions)
+
+    def _encoded(self, records: Sequence[Any], view: str) -> list[Sample]:
         samples = []
         for i, record in enumerate(records):
             try:
                 samples.append(self.encode(record, view))
             except DataError as error:
                 raise error.at(record=i + 1) if error.record is None else error from None
-        return collate(samples, self.views[view].pairs, self.extent, conditions)
+        return samples
 
     def decode_all(self, batch: Batch, view: str) -> list[Any]:
         """A batch to records, in order."""
@@ -229,3 +381,16 @@ def bounds(values: Iterable[float]) -> tuple[float, float]:
     """Mean and standard deviation of finite values, for scaling a property."""
     array = np.asarray([v for v in values if np.isfinite(v)], dtype=np.float64)
     return (float(array.mean()), float(array.std()) or 1.0) if len(array) else (0.0, 1.0)
+
+
+def _arguments(kind: type[Modality]) -> list[str]:
+    """Names of the constructor's arguments, those that it hands on to its base (`**learned`) included."""
+    names: list[str] = []
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        given = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        names += [p.name for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind is p.VAR_KEYWORD for p in given):
+            break
+    return names

@@ -6,6 +6,7 @@ molgen's own are declared in its `pyproject.toml` as a plugin's are in the plugi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast, final
@@ -38,15 +39,17 @@ class Table(Mapping[str, Any]):
         self.group, self.noun = group, _NOUNS[group]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(_points(self.group)))
+        return iter(sorted({*_points(self.group), *_lent[self.group]}))
 
     def __len__(self) -> int:
-        return len(_points(self.group))
+        return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
-        return name in _points(self.group)
+        return name in _points(self.group) or name in _lent[self.group]
 
     def __getitem__(self, name: str) -> Any:
+        if name in _lent[self.group]:
+            return _lent[self.group][name]
         points = _points(self.group).get(name)
         if points is None:
             if not len(self):
@@ -59,14 +62,18 @@ class Table(Mapping[str, Any]):
 
     def path(self, name: str) -> str:
         """Where a name's class is, ``"module:Class"``, without importing it."""
+        if name in _lent[self.group]:
+            found = _lent[self.group][name]
+            return f"{found.__module__}:{found.__qualname__}"
         return _points(self.group)[name][0].value
 
     def source(self, name: str) -> str:
         """The package that declares a name."""
-        return _source(_points(self.group)[name][0])
+        return "this session" if name in _lent[self.group] else _source(_points(self.group)[name][0])
 
     def _checked(self, point: EntryPoint) -> type:
         where = f"{self.noun} {point.name!r} of package {_source(point)} ({point.value})"
+        _suits(point, where)
         try:
             found = point.load()
         except MolgenError:
@@ -84,6 +91,12 @@ class Table(Mapping[str, Any]):
             right = isinstance(found, type) and hasattr(found, "losses") and hasattr(found, "sample")
         if not right:
             raise ConfigError(f"{where} is not a {self.noun}; repair or uninstall the package")
+        version = getattr(found, "version", 1)
+        if type(version) is not int or version < 1:
+            raise ConfigError(
+                f"{where} declares version {version!r}, expected a whole number from 1 up, which counts "
+                "changes of its constructor and fields"
+            )
         if called != point.name:
             # Checkpoints record what the class calls itself and are found by what is declared.
             raise ConfigError(f"{where} calls itself {called!r}; the two names must agree")
@@ -91,6 +104,43 @@ class Table(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{name!r}: {self.path(name)}" for name in self) + "}"
+
+
+_lent: dict[str, dict[str, type]] = {FAMILIES: {}, MODALITIES: {}}
+
+
+@contextmanager
+def lent(group: str, *classes: type) -> Iterator[None]:
+    """Makes classes that no package declares known by their names within a block, e.g. in a test.
+
+    Arguments:
+        group: ``"molgen.models"`` or ``"molgen.modalities"``.
+        classes: each known by its `family` or its `name`; goes before what is declared.
+    """
+    before = dict(_lent[group])
+    _lent[group].update({getattr(c, "name" if group == MODALITIES else "family"): c for c in classes})
+    try:
+        yield
+    finally:
+        _lent[group].clear()
+        _lent[group].update(before)
+
+
+def _suits(point: EntryPoint, where: str) -> None:
+    """Refuses a plugin whose package asks for another molgen than this one; pip may have been told not to."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    from molgen import __version__
+
+    for text in (point.dist.requires or ()) if point.dist is not None else ():
+        try:
+            needed = Requirement(text)
+        except InvalidRequirement:
+            continue
+        if needed.name == "molgen" and not needed.specifier.contains(__version__, prereleases=True):
+            raise ConfigError(
+                f"{where} needs molgen {needed.specifier}, here is {__version__}; install versions that match"
+            )
 
 
 @cache

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from molgen.core.data import Records
+from molgen.core.defaults.memory import is_frame, is_pyg, pyg_labels
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.modality import Format, Modality
 
@@ -14,7 +18,7 @@ from molgen.core.modality import Format, Modality
 def resolve(
     modality: Modality, data: str | Path | Sequence[Any], split: str = "train", skip_invalid: bool = False
 ) -> Records:
-    """Records from a data set's name, a path, or a sequence of domain objects.
+    """Records from a data set's name, a path, a sequence of domain objects, an array, a frame, PyG graphs.
 
     Arguments:
         modality: gives the data sets and the formats.
@@ -27,7 +31,7 @@ def resolve(
     if isinstance(data, Records):
         return data
     if not isinstance(data, (str, Path)):
-        return Records(list(data), name="data in memory")
+        return _in_memory(modality, data)
     if isinstance(data, str) and data in modality.datasets:
         return modality.datasets[data].load(split)
     path = Path(data)
@@ -35,6 +39,32 @@ def resolve(
     if not looks_like_path:
         raise ConfigError.unknown(f"data set of {modality.name}", data, modality.datasets)
     return read(modality, path, skip_invalid)
+
+
+def _in_memory(modality: Modality, data: Any) -> Records:
+    """Records from what the user holds: arrays and tensors, frames, PyG data sets, or domain objects."""
+    if is_frame(data):
+        return modality.from_frame(data)
+    if isinstance(data, torch.Tensor):
+        data = data.detach().cpu().numpy()
+    if isinstance(data, np.ndarray) and data.dtype != object:
+        return modality.from_array(data)
+    try:
+        items = list(data)
+    except TypeError:
+        raise DataError(
+            f"data of type {type(data).__name__}, expected a data set's name, a path, a sequence of "
+            f"{modality.name} records, an array, a pandas frame or a PyG data set"
+        ) from None
+    if not items or not is_pyg(items[0]):
+        return Records(items, name="data in memory")
+    records = []
+    for i, graph in enumerate(items):
+        try:
+            records.append(modality.from_pyg(graph))
+        except DataError as error:
+            raise error.at(record=i + 1) if error.record is None else error from None
+    return Records(records, pyg_labels(items), "PyG data in memory")
 
 
 def read(modality: Modality, path: Path, skip_invalid: bool = False) -> Records:

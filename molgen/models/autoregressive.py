@@ -54,7 +54,7 @@ class AutoregressiveModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "autoregressive"
-    needs: Mapping[str, bool] = {"ordered": True}
+    needs: Mapping[str, bool] = {"ordered": True, "invariant": True}
     likelihood = "exact"
     sampling: tuple[str, ...] = ("temperature", "top_k", "top_p")
 

@@ -49,6 +49,8 @@ class GenerativeModel(ABC):
     needs: Mapping[str, bool] = {}
     """Properties that the view must have."""
     likelihood: str = "none"
+    smallest: ClassVar[Mapping[str, Mapping[str, Any]]] = {"": {}}
+    """Options of the smallest model of each kind, the default one under ``""``: what checks construct."""
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     """How long the optimizer remembers gradients and their squares."""
 
@@ -63,7 +65,10 @@ class GenerativeModel(ABC):
         if not 0 <= (dropout := hyper.get("label_dropout", 0.0)) <= 1:
             raise ConfigError(f"label_dropout is {dropout}, expected a share, 0 to 1")
         self.modality = get_modality(modality) if isinstance(modality, str) else modality
-        self._view = self.modality.view(view, **({} if view else self.needs)).name
+        try:
+            self._view = self.modality.view(view, **({} if view else self.needs)).name
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{self.family} does not take this kind of data: {error}") from None
         for name, wanted in self.needs.items():
             if getattr(self.view, name) != wanted:
                 raise UnsupportedError(
@@ -161,8 +166,8 @@ class GenerativeModel(ABC):
 
     def fit(
         self,
-        data: str | Path | Sequence[Any],
-        validation: str | Path | Sequence[Any] | None = None,
+        data: Any,
+        validation: Any = None,
         max_epochs: int | None = None,
         max_steps: int | None = None,
         max_time: str | None = None,
@@ -180,7 +185,8 @@ class GenerativeModel(ABC):
         """Trains on data, or goes on training.
 
         Arguments:
-            data: a data set's name, a path, or a sequence of domain objects.
+            data: a data set's name, a path, a sequence of domain objects, or where the modality reads
+                them an array, a pandas frame or a PyG data set.
             validation: the same; by default the data set's own split, else a held-out twentieth.
             max_epochs, max_steps, max_time: where to stop, whichever comes first; time as
                 ``"DD:HH:MM:SS"``, ``"HH:MM:SS"``, ``"10m"``, ``"1h"``; without any, 10 epochs.

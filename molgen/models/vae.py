@@ -165,6 +165,7 @@ class VAEModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "vae"
+    smallest = {"": {"latent": 4}}
     needs: Mapping[str, bool] = {"invariant": True}
     likelihood = "lower bound"
     sampling: tuple[str, ...] = ("temperature", "prior_temperature")

@@ -11,7 +11,7 @@ import pytest
 import molgen
 from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
-from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality, refresh
+from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality, lent, refresh
 
 Plugin = Callable[..., None]
 
@@ -106,6 +106,38 @@ def test_a_class_that_calls_itself_otherwise(plugin: Plugin) -> None:
     source = "from molgen.modalities.smiles.modality import SmilesModality as Words"
     plugin("molgen_test_e", source, MODALITIES, {"words": "molgen_test_e:Words"})
     with pytest.raises(ConfigError, match="calls itself 'smiles'"):
+        get_modality("words")
+
+
+def test_a_plugin_for_another_molgen(plugin: Plugin, tmp_path: Path) -> None:
+    source = "import no_such_module"
+    plugin("molgen_test_g", source, MODALITIES, {"words": "molgen_test_g:Words"})
+    with (tmp_path / "molgen_test_g-1.0.dist-info" / "METADATA").open("a") as file:
+        file.write("Requires-Dist: numpy\nRequires-Dist: molgen (>=99,<100)\n")
+    with pytest.raises(ConfigError, match=r"needs molgen <100,>=99, here is .*; install versions that match"):
+        get_modality("words")
+    assert "molgen_test_g" not in sys.modules  # refused before it is imported
+
+
+def test_a_version_that_is_no_number(plugin: Plugin) -> None:
+    source = (
+        "from molgen.modalities.smiles.modality import SmilesModality\n"
+        "class Words(SmilesModality):\n    name, version = 'words', '1.0'\n"
+    )
+    plugin("molgen_test_h", source, MODALITIES, {"words": "molgen_test_h:Words"})
+    with pytest.raises(ConfigError, match="declares version '1.0', expected a whole number"):
+        get_modality("words")
+
+
+def test_a_class_is_lent_for_a_block() -> None:
+    class Words:
+        name = "words"
+
+    with lent(MODALITIES, Words):
+        table = Table(MODALITIES)
+        assert table["words"] is Words and "words" in table and len(table) == len(list(table))
+        assert table.source("words") == "this session" and "Words" in repr(table)
+    with pytest.raises(ConfigError, match="unknown modality 'words'"):
         get_modality("words")
 
 

@@ -17,6 +17,7 @@ from rdkit import Chem
 from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.files import load_arrays
+from molgen.core.sizes import Sizes
 from molgen.modalities.chemistry import formats
 from molgen.modalities.chemistry.data import GDB6, SPLITS, datasets, gdb6, write_gdb6
 from molgen.modalities.chemistry.describe import Described, Strings, hashes
@@ -26,7 +27,6 @@ from molgen.modalities.chemistry.plot import _laid_out, save_grid
 from molgen.modalities.chemistry.properties import COMPUTED, measure, scalars, scales
 from molgen.modalities.chemistry.qm9 import convert_qm9, parse_entry, split_of
 from molgen.modalities.chemistry.reference import ASSETS, Reference, build_reference, novelty, reference_for
-from molgen.modalities.chemistry.sizes import Sizes
 
 QM9 = Path(os.environ.get("MOLGEN_DATA", "")) / "qm9" / "qm9.npz"
 needs_qm9 = pytest.mark.skipif(not QM9.is_file(), reason="MOLGEN_DATA has no qm9/qm9.npz")

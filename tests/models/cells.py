@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 import molgen
-from molgen.core.batch import Batch
 from molgen.core.data import Records
-from molgen.core.noise import SampleNoise
 from molgen.core.registry import get_modality
 from molgen.models.base import GenerativeModel
+from molgen.testing import subject
 
 PAIR = {"width": 24, "pair_width": 8, "depth": 1, "heads": 2, "vectors": 2}
 TRUNKS: dict[str, dict[str, Any]] = {
@@ -77,21 +76,4 @@ def fitted(name: str, family: str = "diffusion") -> GenerativeModel:
 
 def draw(model: GenerativeModel, n: int, **options: Any) -> list[dict[str, torch.Tensor]]:
     """Raw values of samples, each trimmed to its own size."""
-    seed, size = options.pop("seed", 0), options.pop("batch_size", n)
-    out: list[dict[str, torch.Tensor]] = []
-    with torch.no_grad():
-        for start in range(0, n, size):
-            indices = range(start, min(start + size, n))
-            sizes = model.modality.draw_sizes(seed, indices)
-            mask = model.modality.template(sizes)
-            quick = {k: v for k, v in FAMILIES[model.family].items() if k in model.sampling}
-            values = model.generate(mask, {}, SampleNoise(seed, indices), **quick)
-            for k, f in model.view.fields.items():
-                assert (values[k] == f.project(values[k], mask)).all() or torch.allclose(
-                    values[k].float(), f.project(values[k], mask).float(), atol=1e-4
-                )
-            batch = Batch(values, mask, {}, model.view.pairs)
-            out += [
-                {k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))
-            ]
-    return out
+    return subject.draw(model, n, **{k: v for k, v in STEPPED.items() if k in model.sampling}, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,10 @@ class Angles(GaussianField):
         self.mean, self.sd = 0.0, math.pi / math.sqrt(3)
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(*noise, window=self.window)
+
+    def readings(self, value: np.ndarray) -> np.ndarray:
+        x = super().readings(value)
+        return np.concatenate([np.cos(x), np.sin(x)], 1)
 
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
         return torch.atan2(x.sin(), x.cos()) * self.valid(mask)

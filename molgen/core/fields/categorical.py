@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import Any, Literal, final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -87,6 +88,20 @@ class Categorical(Field):
     @property
     def _axes(self) -> int:
         return 2 if self.rank == "pair" else 1
+
+    def learn(self, values: Sequence[np.ndarray]) -> dict[str, Any]:
+        codes = np.concatenate([self._codes(v) for v in values])
+        counts = np.bincount(codes, minlength=self.classes) if len(codes) else np.ones(self.classes)
+        return {"marginal": [float(f"{share:.5g}") for share in counts / counts.sum()]}
+
+    def readings(self, value: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = np.eye(self.classes)[self._codes(value).clip(0, self.classes - 1)]
+        return rows
+
+    def _codes(self, value: np.ndarray) -> np.ndarray:
+        """The classes of one sample in a row, each pair once."""
+        codes = np.asarray(value).astype(np.int64)
+        return codes[np.triu_indices(len(codes), 1)] if self.rank == "pair" else codes.ravel()
 
     def valid(self, mask: Tensor) -> Tensor:
         if self.rank == "site":

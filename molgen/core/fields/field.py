@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,6 +65,26 @@ class Field(ABC):
     @abstractmethod
     def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
         """A distance between two parameters (of p(x0 | .)) per sample, `(B,)`, for consistency losses."""
+
+    # ------------------------------------------------------------------ what data say, and how they look
+
+    def learn(self, values: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Arguments of the constructor that data decide (a scale, frequencies), as JSON.
+
+        Arguments:
+            values: unpadded arrays, one per sample, as a modality encodes them.
+        """
+        return {}
+
+    def readings(self, value: np.ndarray) -> np.ndarray:
+        """The entries of one sample as reals that do not change when the object moves, `(m, C)`.
+
+        They are what generic scores compare; for classes one-hot rows, for points distances.
+
+        Arguments:
+            value: one unpadded array.
+        """
+        return np.asarray(value, np.float64).reshape(-1, value.shape[-1] if self._vectors else 1)
 
     # ------------------------------------------------------------------ reals that gradients flow through
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -377,6 +378,15 @@ class Continuous(GaussianField):
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(noise[0] * sd, noise[1] * sd, window=self.window)
 
+    def learn(self, values: Sequence[np.ndarray]) -> dict[str, Any]:
+        flat = np.concatenate([np.asarray(v, np.float64).ravel() for v in values])
+        found: dict[str, Any] = {"mean": _short(flat.mean()), "sd": _short(flat.std()) or 1.0}
+        if self.levels is not None:
+            level = np.rint((flat + 1) / 2 * (self.levels - 1)).astype(np.int64).clip(0, self.levels - 1)
+            shares = np.bincount(level, minlength=self.levels) / len(level)
+            found["shares"] = [_short(share) for share in shares]
+        return found
+
     def _reconstruction(self, params: Tensor, x0: Tensor, sigma: Tensor, mask: Tensor) -> Tensor:
         if self.levels is None:
             return super()._reconstruction(params, x0, sigma, mask)
@@ -468,6 +478,16 @@ class Positions(GaussianField):
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(noise[0] * sd, noise[1] * sd, window=self.window)
 
+    def learn(self, values: Sequence[np.ndarray]) -> dict[str, Any]:
+        flat = np.concatenate([np.asarray(v, np.float64) - v.mean(0) for v in values])
+        return {"sd": _short(flat.std()) or 1.0}
+
+    def readings(self, value: np.ndarray) -> np.ndarray:
+        x = np.asarray(value, np.float64)
+        first, second = np.triu_indices(len(x), 1)
+        distances: np.ndarray = np.linalg.norm(x[first] - x[second], axis=-1)[:, None]
+        return distances
+
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
         real = self.valid(mask)
         centre = (x * real).sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp_min(1)
@@ -483,3 +503,8 @@ class Positions(GaussianField):
         fix = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], 1)
         turned: Tensor = white @ (u * fix[:, None] @ v)
         return turned
+
+
+def _short(number: float) -> float:
+    """Six digits: what a header records reads well and says enough."""
+    return float(f"{float(number):.6g}")

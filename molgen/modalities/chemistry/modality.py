@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from molgen.core.conditions import Condition
 from molgen.core.data import DataSource
 from molgen.core.modality import Modality
-from molgen.modalities.chemistry.sizes import Sizes
+from molgen.core.sizes import Sizes
 
 
 class ConstitutionModality(Modality, ABC):
@@ -52,9 +52,11 @@ class ConstitutionModality(Modality, ABC):
         return evaluate(records, reference, **options)
 
     def is_valid(self, record: Any) -> bool:
+        from rdkit.Chem import Mol
+
         from molgen.modalities.chemistry.parse import sanitised
 
-        return sanitised(record) is not None
+        return isinstance(record, (str, Mol)) and sanitised(record) is not None
 
     def plot(self, records: Sequence[Any], path: Path) -> None:
         from molgen.modalities.chemistry.plot import save_grid

@@ -15,9 +15,9 @@ from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical, Field
 from molgen.core.modality import Format, View
+from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.modalities.chemistry.modality import ConstitutionModality
-from molgen.modalities.chemistry.sizes import Sizes
 from molgen.modalities.graph.defaults import ATOM_MARGINAL, BOND_MARGINAL, KINDS, SCALES, SIZES
 
 ATOMS, BONDS = "atoms", "bonds"
@@ -175,6 +175,11 @@ class GraphModality(ConstitutionModality):
         from molgen.nn.pair import PairTransformer
 
         return PairTransformer(spec, **{"ordered": True, **options})
+
+    def from_pyg(self, data: Any) -> Any:
+        from molgen.modalities.chemistry.pyg import constitution
+
+        return constitution(data)
 
     @property
     def formats(self) -> Sequence[Format]:

@@ -21,6 +21,8 @@ _TABLE = Chem.GetPeriodicTable()
 
 def positions_of(mol: Mol) -> NDArray[np.float64]:
     """Coordinates of the only conformer, `(n, 3)`, in Angstrom; `DataError` unless they are finite and 3D."""
+    if not isinstance(mol, Mol):
+        raise DataError(f"a record of type {type(mol).__name__}, expected rdkit.Chem.Mol", fix="remove it")
     if mol.GetNumConformers() == 0:
         raise DataError("molecule without coordinates", fix="give it a conformer, e.g. with EmbedMolecule")
     xyz: NDArray[np.float64] = mol.GetConformer().GetPositions()

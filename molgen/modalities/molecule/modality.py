@@ -17,10 +17,10 @@ from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Format, Modality, View, bounds
+from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.modalities.chemistry.parse import flat, sanitised
 from molgen.modalities.chemistry.properties import measure, scalars, scales
-from molgen.modalities.chemistry.sizes import Sizes
 from molgen.modalities.molecule.codec import Mol, assemble, canonical, kinds, positions_of
 from molgen.modalities.molecule.internal import from_internal, to_internal
 
@@ -83,6 +83,7 @@ class MoleculeModality(Modality):
     """
 
     name = "molecule"
+    sizes: Sizes
 
     def __init__(
         self,
@@ -266,6 +267,13 @@ class MoleculeModality(Modality):
 
     def measure(self, record: Any, name: str) -> float:
         return measure(_skeleton(record), name)
+
+    def from_pyg(self, data: Any) -> Mol:
+        from molgen.modalities.chemistry.pyg import from_pyg
+
+        mol = from_pyg(data)
+        positions_of(mol)  # refuses graphs without coordinates
+        return mol
 
     @property
     def formats(self) -> Sequence[Format]:

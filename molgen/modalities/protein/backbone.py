@@ -144,6 +144,11 @@ def trace(structure: Structure) -> np.ndarray:
 
 def residues(structure: Structure) -> list[Any]:
     """The residues of the only chain of the first model; `DataError` if there is not exactly one chain."""
+    if not isinstance(structure, Structure):
+        raise DataError(
+            f"a record of type {type(structure).__name__}, expected Bio.PDB.Structure.Structure",
+            fix="read it with Bio.PDB.PDBParser, or give a file",
+        )
     model = next(iter(structure), None)
     chains = [] if model is None else list(model)
     if len(chains) != 1:

@@ -14,9 +14,9 @@ from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical
 from molgen.core.modality import Format, View
+from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.modalities.chemistry.modality import ConstitutionModality
-from molgen.modalities.chemistry.sizes import Sizes
 from molgen.modalities.smiles.defaults import MARGINAL, SCALES, SIZES, VOCABULARY
 
 FIELD = "tokens"
@@ -135,6 +135,12 @@ class SmilesModality(ConstitutionModality):
         from molgen.nn.transformer import Transformer
 
         return Transformer(spec, **{"width": 192, "depth": 4, "heads": 6, "rotary": True, **options})
+
+    def from_pyg(self, data: Any) -> str:
+        from molgen.modalities.chemistry.parse import canonical
+        from molgen.modalities.chemistry.pyg import constitution
+
+        return canonical(constitution(data))
 
     @property
     def formats(self) -> Sequence[Format]:

@@ -46,6 +46,7 @@ class EnergyModel(FamilyOfKinds):
     """
 
     family: ClassVar[str] = "energy"
+    smallest = {"": {}, "dbm": {"kind": "dbm", "hidden": (12, 8), "chains": 8, "sweeps": 2}}
     kinds: ClassVar[Mapping[str, str]] = {
         "neural": "molgen.models.energy.neural:NeuralEnergy",
         "dbm": "molgen.models.energy.dbm:BoltzmannMachine",

@@ -50,6 +50,11 @@ class FlowModel(FamilyOfKinds):
     """
 
     family: ClassVar[str] = "flow"
+    smallest = {
+        "": {},
+        "coupling": {"kind": "coupling", "layers": 4},
+        "nice": {"kind": "nice", "layers": 4},
+    }
     likelihood = "lower bound"
     kinds: ClassVar[Mapping[str, str]] = {
         "continuous": "molgen.models.flow.continuous:ContinuousFlow",

@@ -1,0 +1,189 @@
+"""What is checked: a modality with a few records, and a small model of a family on it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molgen.core.batch import Batch, Sample
+from molgen.core.data import Records
+from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
+from molgen.core.fields import Field
+from molgen.core.modality import Modality
+from molgen.core.noise import SampleNoise
+from molgen.core.registry import get_family
+from molgen.core.resolve import resolve
+from molgen.models.base import GenerativeModel
+
+COUNT = 24
+"""Records that a check looks at: enough for three batches, few enough for seconds."""
+
+SMALL: Sequence[Mapping[str, Any]] = (
+    {"width": 24, "pair_width": 8, "depth": 1, "heads": 2, "vectors": 2},
+    {"width": 16, "multipliers": (1,), "attention": (False,)},
+    {"width": 24, "depth": 1, "heads": 2},
+    {"width": 8, "depth": 2},
+    {"width": 16},
+    {},
+)
+"""Sizes of networks, of which the first that a trunk takes is used."""
+
+QUICK = {"steps": 3, "sweeps": 5}
+"""Options of sampling that make it quick, of which a family gets those that it has."""
+
+
+@final
+class Subject:
+    """A modality and some of its records.
+
+    Arguments:
+        modality: with its defaults, or fitted already.
+        records: valid ones, at least 10; by default of the first embedded data set.
+    """
+
+    def __init__(self, modality: Modality, records: Any = None) -> None:
+        self.modality = modality
+        if records is None:
+            own = [s for s in modality.datasets.values() if not s.files]
+            if not own:
+                raise ConfigError(
+                    f"modality {modality.name!r} has no embedded data set to check it with; give records, "
+                    "or declare one, see molgen.core.data.embedded"
+                )
+            records = own[0].load(own[0].splits[0])
+        found = resolve(modality, records)
+        if len(found) < 10:
+            raise ConfigError(f"{len(found)} records to check {modality.name!r} with, give at least 10")
+        self.records: Records = found[:COUNT]
+
+    @cached_property
+    def fitted(self) -> Modality:
+        """The modality once it has seen the records."""
+        return self.modality.fitted(self.records)
+
+    def samples(self, view: str) -> list[Sample]:
+        """The records in a view."""
+        return [self.fitted.encode(record, view) for record in self.records]
+
+    def batch(self, view: str, count: int = 6) -> Batch:
+        """The first records of a view, padded."""
+        return self.fitted.encode_all(self.records[:count], view)
+
+
+@final
+class Cell:
+    """A family on a modality, at the smallest size that still learns.
+
+    Arguments:
+        subject: the modality and its records.
+        family: a family's class, or its registered name.
+        kind: of the family, as `GenerativeModel.smallest` names it.
+    """
+
+    def __init__(self, subject: Subject, family: type[GenerativeModel] | str, kind: str = "") -> None:
+        self.subject, self.kind = subject, kind
+        self.family: type[GenerativeModel] = get_family(family) if isinstance(family, str) else family
+
+    def __str__(self) -> str:
+        return f"{self.family.family}{self.kind and '-' + self.kind}-{self.subject.modality.name}"
+
+    def tiny(self, modality: Modality | str | None = None, **options: Any) -> GenerativeModel:
+        """An unfitted model; `UnsupportedError` where the family refuses the modality."""
+        kind = self.subject.modality if modality is None else modality
+        taken = inspect.signature(self.family).parameters
+        options = {**self.family.smallest[self.kind], **options}
+        if "width" in taken:
+            options = {"width": 16, **options}
+        networks = [name for name in taken if name.endswith("_options") and name != "trunk_options"]
+        last: ConfigError | None = None
+        for small in _choices(networks):
+            given = {name: dict(size) for name, size in small.items() if size and name not in options}
+            try:
+                model = self.family(kind, **{**options, **given})  # type: ignore[call-arg, arg-type]
+                known, model.modality = model.modality, self.subject.fitted
+                model._built(0)
+                model.modality = known
+            except ConfigError as error:  # a network that has not these options
+                last = error
+                continue
+            return model
+        raise last or ConfigError(f"{self}: no network could be built")
+
+    @cached_property
+    def refusal(self) -> str:
+        """Why the family refuses the modality; empty if it does not."""
+        try:
+            self.tiny()
+        except UnsupportedError as error:
+            return str(error) or "no reason given"
+        return ""
+
+    @cached_property
+    def trained(self) -> GenerativeModel:
+        """A model after five steps; shared, so never change it."""
+        model = self.tiny()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MolgenWarning)  # five steps may well have collapsed
+            return model.fit(self.subject.records, max_steps=5, batch_size=8, seed=0)
+
+    def quick(self, model: GenerativeModel) -> dict[str, Any]:
+        """Sampling options that make a model quick."""
+        return {name: value for name, value in QUICK.items() if name in model.sampling}
+
+    def draw(self, n: int, model: GenerativeModel | None = None, **options: Any) -> list[dict[str, Tensor]]:
+        """Raw values of samples of the trained model, or of another, each trimmed to its own size."""
+        model = self.trained if model is None else model
+        return draw(model, n, **{**self.quick(model), **options})
+
+
+def draw(
+    model: GenerativeModel, n: int, seed: int = 0, batch_size: int | None = None, **options: Any
+) -> list[dict[str, Tensor]]:
+    """Raw values of samples, each trimmed to its own size."""
+    out: list[dict[str, Tensor]] = []
+    model.trained.eval()
+    with torch.no_grad():
+        for indices in _chunks(n, batch_size or n):
+            mask = model.modality.template(model.modality.draw_sizes(seed, indices))
+            values = model.generate(mask, {}, SampleNoise(seed, indices), **options)
+            batch = Batch(values, mask, {}, model.view.pairs)
+            out += [
+                {k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))
+            ]
+    return out
+
+
+def randomised(network: torch.nn.Module, seed: int = 0, sd: float = 0.2) -> None:
+    """Fills parameters that begin at zero, so that no fault hides behind them."""
+    source = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in network.parameters():
+            if bool((p == 0).all()):
+                p.copy_(sd * torch.randn(p.shape, generator=source).to(p))
+
+
+def garbage(field: Field, shape: Sequence[int], draw: np.random.Generator, scale: float) -> np.ndarray:
+    """Values of a field as a bad model may draw them, of the extent of a sample `shape`."""
+    sites = tuple(shape) * (2 if field.rank == "pair" else 1)
+    if field.choices:
+        return draw.integers(0, field.choices + (scale > 1), sites)  # the class beyond is a mask left over
+    channels = (field.entries or 3,) if field._vectors else ()
+    return (scale * draw.normal(size=(*sites, *channels))).astype(np.float32)
+
+
+def _chunks(n: int, size: int) -> Iterator[range]:
+    return (range(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _choices(networks: Sequence[str]) -> Iterator[dict[str, Mapping[str, Any]]]:
+    """Sizes of the trunk, and for each those of other networks that the family has."""
+    for size in SMALL:
+        for other in SMALL if networks else ({},):
+            yield {"trunk_options": size, **dict.fromkeys(networks, other)}
