@@ -75,7 +75,7 @@ class Density(ABC):
 
     @abstractmethod
     def centre(self) -> Tensor:
-        """The value `(...)` that stands for all: the mean of numbers, the most probable class."""
+        """The value `(...)` that stands for all: the median, a mean direction, the most probable class."""
 
 
 @final
@@ -122,6 +122,20 @@ class Mixture(Density):
         grid = torch.linspace(-1.5, 1.5, m, dtype=raw.dtype, device=raw.device) if m > 1 else 0.0
         self.place = shift + scale * (place + grid)
         self.spread = floor + scale * F.softplus(spread)
+
+    @abstractmethod
+    def below(self, x: Tensor) -> Tensor:
+        """The probability of less than `x` `(...)`."""
+
+    def median(self) -> Tensor:
+        """The value that half of the mass is below, `(...)`; sharper than the mean where modes are apart."""
+        # At the least location no component has more than half of its mass below, at the largest no less.
+        low, high = self.place.amin(-1), self.place.amax(-1)
+        for _ in range(20):
+            middle = (low + high) / 2
+            under = self.below(middle) < 0.5
+            low, high = torch.where(under, middle, low), torch.where(under, high, middle)
+        return (low + high) / 2
 
     def _component(self, u: Tensor, how: Sharpen) -> tuple[Tensor, Tensor]:
         k = pick(how.logits(self.logits).softmax(-1), u[..., 0])[..., None]
@@ -174,13 +188,17 @@ class Gaussians(Mixture):
         wrapped: Tensor = torch.remainder(x + self.period / 2, self.period) - self.period / 2
         return wrapped
 
+    def below(self, x: Tensor) -> Tensor:
+        return (self.logits.softmax(-1) * torch.special.ndtr((x[..., None] - self.place) / self.spread)).sum(
+            -1
+        )
+
     def centre(self) -> Tensor:
-        share = self.logits.softmax(-1)
         if self.period is None:
-            return (share * self.place).sum(-1)
+            return self.median()
         # The mean direction; a component's resultant shrinks with its spread.
         turn = 2 * math.pi / self.period
-        share = share * torch.exp(-0.5 * (turn * self.spread) ** 2)
+        share = self.logits.softmax(-1) * torch.exp(-0.5 * (turn * self.spread) ** 2)
         y, x = ((share * part(turn * self.place)).sum(-1) for part in (torch.sin, torch.cos))
         return torch.atan2(y, x) / turn
 
@@ -227,10 +245,10 @@ class Logistics(Mixture):
         return self._nearest(place + how.temperature * spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6)))
 
     def centre(self) -> Tensor:
-        # The mean of a logistic variable cut off at both ends: -1 + int_{-1}^1 P(X > x) dx.
-        s, place = self.spread, self.place
-        above = s * (F.softplus((place + 1) / s) - F.softplus((place - 1) / s))
-        return self._nearest((self.logits.softmax(-1) * above).sum(-1) - 1)
+        return self._nearest(self.median())
+
+    def below(self, x: Tensor) -> Tensor:
+        return (self.logits.softmax(-1) * ((x[..., None] - self.place) / self.spread).sigmoid()).sum(-1)
 
     def _nearest(self, x: Tensor) -> Tensor:
         step = 2 / (self.levels - 1)

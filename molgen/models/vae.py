@@ -145,7 +145,7 @@ class VAEModel(GenerativeModel):
             autoregressive decoder, which else does without the code, and none for an independent one.
         components: of the mixture prior; 1 is the standard normal.
         temperature: of draws from p(x | z); by default 1 for an autoregressive decoder and 0 for an
-            independent one, whose entries would otherwise be noisy each by itself: they are then the means
+            independent one, whose entries would otherwise be noisy each by itself: they are then the medians
             of numbers and the most probable classes.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
