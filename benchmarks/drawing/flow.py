@@ -94,7 +94,7 @@ def couplings(model: Any) -> list[Coupling]:
 def _sites(model: Any, count: int) -> Sites:
     mask = model.modality.template([784] * count)
     labels = {c.name: torch.full((count,), c.missing()) for c in model.conditions}
-    sites: Sites = model._bijection._sites(mask, labels)
+    sites: Sites = model._sites(mask, labels)
     return sites
 
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -112,7 +113,7 @@ class Modality(ABC):
     name: str
     sizes: Any  # a `Sizes`, unless a modality keeps its own
     scales: Mapping[str, Any]
-    labels: Mapping[str, Any]
+    labels: Mapping[str, Any] = MappingProxyType({})
     version: int = 1
     """Of the constructor's arguments and the fields; a checkpoint of another version is refused."""
 

@@ -108,7 +108,7 @@ class Annealer:
         for block, (n, k) in zip(
             torch.split(field, [n * (k - 1) for n, k in groups], 1), groups, strict=True
         ):
-            yield block if k == 2 else F.pad(block.reshape(-1, n, k - 1), (1, 0))
+            yield block if k == 2 else F.pad(block.reshape(len(block), n, k - 1), (1, 0))
 
     def _log_sum(self, layer: int, field: Tensor) -> Tensor:
         """The logarithm of the sum of exp(field s) over the states of each group, `(C, groups)`."""

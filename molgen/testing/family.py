@@ -16,6 +16,7 @@ from molgen.core.errors import ConfigError, MolgenWarning
 from molgen.core.modality import View
 from molgen.core.noise import BatchNoise, generator
 from molgen.models.base import GenerativeModel
+from molgen.models.kinds import FamilyOfKinds
 from molgen.testing.report import demand, refused
 from molgen.testing.subject import Cell
 
@@ -37,7 +38,8 @@ def check_declaration(family: type[GenerativeModel]) -> None:
         f"smallest has kinds {sorted(family.smallest)}, and not the default one",
         'give the options of the default kind under ""',
     )
-    kinds = [p.kind for p in inspect.signature(family).parameters.values()]
+    classes = family.classes().values() if issubclass(family, FamilyOfKinds) else [family]
+    kinds = [p.kind for made in classes for p in inspect.signature(made.__init__).parameters.values()]
     demand(
         inspect.Parameter.VAR_KEYWORD not in kinds,
         "the constructor swallows options it does not know",
@@ -64,7 +66,7 @@ def check_losses(cell: Cell) -> None:
 def check_options(cell: Cell) -> None:
     """Every option of the constructor is recorded, and unknown ones are refused."""
     model = cell.tiny()
-    taken = set(inspect.signature(type(model)).parameters) - {"modality", "view", "trunk", "trunk_options"}
+    taken = set(model.arguments()) - {"modality", "view", "trunk", "trunk_options"}
     missing = sorted(taken - set(model.hyper))
     demand(not missing, f"options {missing} are not recorded", "hand them to super().__init__ as hyper")
     demand(

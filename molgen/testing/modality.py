@@ -77,11 +77,24 @@ def check_configuration(subject: Subject) -> None:
         )
         for name, view in m.views.items():
             demand(
-                [(k, type(f), f.window, f.choices) for k, f in view.fields.items()]
-                == [(k, type(f), f.window, f.choices) for k, f in again.views[name].fields.items()],
+                _told(view) == _told(again.views[name]),
                 f"view {name!r} of the rebuilt modality has other fields",
                 "put all that the fields are made from into the constructor's arguments",
             )
+        demand(
+            again.draw_sizes(0, range(16)) == m.draw_sizes(0, range(16)),
+            "the rebuilt modality has other sizes",
+            "put the sizes of the data into the constructor's arguments",
+        )
+
+
+def _told(view: View) -> dict[str, tuple[type[Field], dict[str, Any]]]:
+    """What the fields of a view are: their kinds, and the numbers in them."""
+    plain = (int, float, str, tuple)
+    return {
+        k: (type(f), {n: v for n, v in vars(f).items() if isinstance(v, plain)})
+        for k, f in view.fields.items()
+    }
 
 
 def check_fitting(subject: Subject) -> None:

@@ -35,7 +35,7 @@ def modality_checks(
         >>> from molgen.testing.toys import Words
         >>> checks = modality_checks(Words(), families=["vae"])
         >>> [str(check) for check in checks][:2], str(checks[-1])
-        (['declaration', 'configuration'], 'vae:-devices')
+        (['declaration', 'configuration'], 'vae-on-toy_words:-devices')
         >>> checks[0]()
     """
     made = get_modality(kind) if isinstance(kind, str) else kind
