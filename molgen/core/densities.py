@@ -189,9 +189,8 @@ class Gaussians(Mixture):
         return wrapped
 
     def below(self, x: Tensor) -> Tensor:
-        return (self.logits.softmax(-1) * torch.special.ndtr((x[..., None] - self.place) / self.spread)).sum(
-            -1
-        )
+        each: Tensor = torch.special.ndtr((x[..., None] - self.place) / self.spread)
+        return (self.logits.softmax(-1) * each).sum(-1)
 
     def centre(self) -> Tensor:
         if self.period is None:

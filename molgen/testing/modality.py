@@ -335,9 +335,11 @@ def check_trunk(subject: Subject) -> None:
         }
         with torch.no_grad():
             out = network(noisy, t, batch.mask)
-            alone = batch.replace(values=noisy)[:1].trimmed()
-            single = network(alone.values, t[:1], alone.mask)
-            _check_padding(view, out, single, alone)
+            shortest = int(batch.sizes.argmin())
+            own = slice(shortest, shortest + 1)
+            alone = batch.replace(values=noisy)[own].trimmed()
+            single = network(alone.values, t[own], alone.mask)
+            _check_padding(view, {k: v[own] for k, v in out.items()}, single, alone)
             _check_turning(view, network, noisy, t, batch.mask, out)
         for k in batch.pairs & set(out):
             _claim(
@@ -542,7 +544,7 @@ def _check_padding(view: View, out: Mapping[str, Tensor], single: Mapping[str, T
     n = alone.mask.shape[1]
     for k, f in view.fields.items():
         grid = alone.mask.dim() > 2
-        inside = out[k][:1] if grid else out[k][:1, :n, :n] if f.rank == "pair" else out[k][:1, :n]
+        inside = out[k] if grid else out[k][:, :n, :n] if f.rank == "pair" else out[k][:, :n]
         valid = f.valid(alone.mask)
         valid = valid if valid.dim() == inside.dim() else valid[..., None]
         _claim(
