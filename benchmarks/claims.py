@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from benchmarks import shorts
 from benchmarks.cells import BASELINES, BENCHMARKS, CELLS, RUNS
 from benchmarks.child import ChildError, isolated
 from benchmarks.measure import provenance
-from benchmarks.report import Row, figure, made, modality_of, spread, table_lines, values
+from benchmarks.report import Row, figure, made, modality_of, score, spread, table_lines, values
 from benchmarks.store import RESULTS, Store, read_json
 from molgen.core.errors import DataError
 from molgen.core.files import atomic
@@ -211,7 +212,7 @@ def _compared(
     """A claim about figures of rows, one kind of data after the other."""
     found, texts = {}, []
     for modality, own in groups.items():
-        figures = _all(own, lambda group, m=modality: get(m, group))  # type: ignore[misc]
+        figures = _all(own, partial(get, modality))
         answer = holds(modality, figures)
         if answer is not None:
             found[modality] = answer
@@ -386,8 +387,9 @@ def unstable(groups: Mapping[str, Groups], known: Shorts) -> Found:
     found, texts = {}, []
     for modality, own in groups.items():
         spreads = {}
+        key = FIDELITY[modality][0]
         for name, group in own.items():
-            got = values(group, lambda r, k=FIDELITY[modality][0]: r["scores"][k])  # type: ignore[misc]
+            got = values(group, score(key))
             if name.endswith(" trained") and len(group) > 1:
                 mean = _mean(got)
                 failed = len(got) < len(group)

@@ -157,12 +157,17 @@ def _cells(group: Sequence[Row], scored: Sequence[tuple[str, str]]) -> list[str]
 
 def figure(group: Sequence[Row], key: str) -> str:
     """A score over seeds, with the floor or the data's own value in brackets."""
-    shown = _over(group, lambda r: r["scores"].get(key))
+    shown = _over(group, score(key))
     for prefix, word in _BESIDE:
-        beside = values(group, lambda r, name=prefix + key: r["scores"].get(name))  # type: ignore[misc]
+        beside = values(group, score(prefix + key))
         if beside and shown != "-":
             shown += f" ({word} {spread([statistics.fmean(beside)])})"
     return shown
+
+
+def score(key: str) -> Callable[[Row], Any]:
+    """What a row has scored by this name."""
+    return lambda row: row["scores"].get(key)
 
 
 def values(group: Sequence[Row], get: Callable[[Row], Any]) -> list[float]:

@@ -121,8 +121,9 @@ def judged(model: Any, module: Any, data: Any, seed: int) -> tuple[np.ndarray, n
 
 
 def _tiles(images: np.ndarray) -> np.ndarray:
-    n, height, width = images.shape
-    square = images.reshape(_SIDE, _SIDE, height, width)
+    apart = np.pad(images, ((0, 0), (1, 1), (1, 1)))  # a margin of paper, or digits would run together
+    _, height, width = apart.shape
+    square = apart.reshape(_SIDE, _SIDE, height, width)
     return np.asarray(square.transpose(0, 2, 1, 3).reshape(_SIDE * height, _SIDE * width))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from molgen.core.modality import Modality
@@ -79,7 +80,7 @@ def model_checks(source: type[GenerativeModel]) -> list[Check]:
         pairs = [Cell(subject, source, sort) for subject in subjects]
         for cell in pairs:
             found += _cell_checks(cell, source, *TOYS)
-        found.append(Check(f"{sort or source.family}: works at all", lambda p=pairs: _some(p)))  # type: ignore[misc]
+        found.append(Check(f"{sort or source.family}: works at all", partial(_some, pairs)))
         for name, check in family.CHECKS.items():
             found.append(_bound(f"{sort or source.family}: {name}", _first(check), pairs, source, *TOYS))
     return found

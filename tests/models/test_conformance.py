@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def subject(name: str) -> Subject:
 
 
 def bound(checks: Mapping[str, Callable[[Any], None]], what: Any) -> list[Check]:
-    return [Check(name, lambda check=check: check(what)) for name, check in checks.items()]  # type: ignore[misc]
+    return [Check(name, partial(check, what)) for name, check in checks.items()]
 
 
 @pytest.mark.parametrize("name", MODALITIES)
