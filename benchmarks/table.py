@@ -100,7 +100,8 @@ def _headline(cell: Cell, r: dict[str, Any], floor: float) -> str:
         else:
             parts.append(f"{value:.2f}" if key == "fcd" else f"{100 * value:.1f}")
     few = "" if r["n"] == cell.n else f", n {r['n']:,}"
-    return f"{', '.join(parts)} ({minutes:.0f} min{few})"
+    kept = "" if cell.weights.is_file() else ", not shipped"
+    return f"{', '.join(parts)} ({minutes:.0f} min{few}{kept})"
 
 
 def likelihoods(results: list[dict[str, Any]]) -> str:
