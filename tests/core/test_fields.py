@@ -211,6 +211,23 @@ def test_the_relaxed_field_holds_the_relaxed_values(name: str) -> None:
     assert torch.allclose(back, z, atol=0.02 * soft.sd + 3 * soft.schedule.low)
 
 
+@pytest.mark.parametrize("straight", [False, True])
+def test_noise_of_classes_reaches_from_no_doubt_to_none_known(straight: bool) -> None:
+    """Bayes' posterior of the right class among four: sure at first, a guess at last, between half way."""
+    field, n = Simplex(4).relaxed(straight), 4000
+    mask = torch.ones(n, 1, dtype=torch.bool)
+    x0 = field.project(2 * torch.eye(4)[torch.arange(n) % 4][:, None] - 1, mask)
+    right = []
+    for t in (0.02, 0.5, 1.0):
+        level = torch.full((n,), t)
+        x = field.diffuse(x0, torch.zeros(n), level, mask, BatchNoise(generator(0)))
+        posterior = field.predict(torch.zeros_like(x), x, level, mask).softmax(-1)
+        right.append(float((posterior * (x0 > 0)).sum(-1).mean()))
+    assert right[0] > 0.999
+    assert 0.33 < right[1] < 0.9
+    assert right[2] < 0.28
+
+
 @pytest.mark.parametrize("name", ["simplex", "simplex pairs"])
 def test_preconditioning_is_exact_for_independent_classes(name: str) -> None:
     """With F = 0 the logits are Bayes' posterior of one-hot data in Gaussian noise."""

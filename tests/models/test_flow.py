@@ -101,12 +101,15 @@ def test_probes_estimate_the_divergence_without_bias() -> None:
     assert (guess["x"].mean() - whole["x"].mean()).abs() < 4 * error
 
 
-def test_samples_have_the_moments_of_the_data() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_samples_have_the_moments_of_the_data(temperature: float) -> None:
+    """The flow of a Gaussian is linear, so that its spread follows that of the noise."""
     model, _ = gaussian(0.3, 0.7)
     mask = torch.ones(20_000, 2, dtype=torch.bool)
-    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=50, solver="heun")["x"]
+    noise = BatchNoise(generator(0))
+    x = model.generate(mask, {}, noise, steps=50, solver="heun", temperature=temperature)["x"]
     assert x.mean().item() == pytest.approx(0.3, abs=0.01)
-    assert x.std().item() == pytest.approx(0.7, rel=0.01)
+    assert x.std().item() == pytest.approx(0.7 * temperature, rel=0.01)
 
 
 def test_discrete_values_get_a_bound_that_is_nearly_tight() -> None:

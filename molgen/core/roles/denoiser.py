@@ -79,10 +79,9 @@ class Denoiser(Role):
         context = self.embed(levels, labels, code, count=len(mask))
         streams = self._streams(x, t, mask, previous)
         if self.spread is not None and code is not None:
-            parts = (
-                [self.spread(code, mask)] if streams.site is None else [streams.site, self.spread(code, mask)]
-            )
-            streams = replace(streams, site=torch.cat(parts, -1))
+            views = self.spread(code, mask)
+            site = views if streams.site is None else torch.cat([streams.site, views], -1)
+            streams = replace(streams, site=site)
         out = self.trunk(streams, mask, context)
         return {k: f.predict(self.read_out(out, k), x[k], t, mask) for k, f in self.fields.items()}
 

@@ -250,10 +250,8 @@ class BoltzmannMachine(EnergyModel):
         key = (chains, temperatures, seed, burn_in if reverse else None, sites)
         if key in self._partitions:
             return self._partitions[key]
-        annealer, noise = (
-            Annealer(net, net.visible.real(mask)[0]),
-            BatchNoise(generator(seed, _ANNEAL, reverse)),
-        )
+        annealer = Annealer(net, net.visible.real(mask)[0])
+        noise = BatchNoise(generator(seed, _ANNEAL, reverse))
         betas = [k / temperatures for k in range(temperatures + 1)]
         if reverse:
             which = torch.arange(chains) % len(net.chains)
