@@ -107,7 +107,7 @@ def _headline(cell: Cell, r: dict[str, Any], floor: float) -> str:
 def likelihoods(results: list[dict[str, Any]]) -> str:
     """What models say of test records, one line each."""
     lines = [
-        f"- `{r['cell']}` on {r['data']}: {r['nats']:.2f} +- {r['error']:.2f} nats"
+        f"- `{r['cell']}` on {r['data']}: {_nats(r)}"
         + (f", {r['bits_per_dim']:.3f} bits per dimension" if "bits_per_dim" in r else "")
         + f" ({r['likelihood']}; n {r['n']:,}, seed {r['seed']})"
         + "".join(_log_z(end, found) for end, found in r.get("log_z", {}).items())
@@ -115,6 +115,12 @@ def likelihoods(results: list[dict[str, Any]]) -> str:
     ]
     head = "\n\nlog p of test records (`python -m benchmarks likelihood CELL`):\n\n"
     return head + "\n".join(lines) if lines else ""
+
+
+def _nats(r: dict[str, Any]) -> str:
+    if r["nats"] is None:
+        return f"impossible for {r['impossible']:.1%} of them"
+    return f"{r['nats']:.2f} +- {r['error']:.2f} nats"
 
 
 def _log_z(end: str, found: dict[str, float | None]) -> str:
