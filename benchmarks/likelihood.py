@@ -13,7 +13,7 @@ from benchmarks.store import RESULTS, write_json
 
 
 def main(argv: list[str]) -> int:
-    """Evaluates log p, or its bound, on the first test records; writes benchmarks/results."""
+    """Evaluates log p, or its bound, on test records; writes benchmarks/results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks likelihood", description=__doc__)
     parser.add_argument("cell", choices=sorted(CELLS))
     parser.add_argument("--n", type=int, default=LIKELIHOOD_N, help="number of test records")

@@ -109,6 +109,18 @@ def embedded(
     return DataSource(name, load, records, source, licence)
 
 
+def evenly(records: Sequence[Any], most: int) -> list[Any]:
+    """At most so many records, evenly spaced, both ends included.
+
+    The first ones would not do: a data set may be sorted.
+
+    Example:
+        >>> evenly("abcdefghi", 3), evenly("ab", 3)
+        (['a', 'e', 'i'], ['a', 'b'])
+    """
+    return [records[int(i)] for i in np.linspace(0, len(records) - 1, min(len(records), most)).astype(int)]
+
+
 def data_folder() -> Path:
     """Where data sets lie: `MOLGEN_DATA`, else the folder `molgen` in the user's cache; nothing is made.
 

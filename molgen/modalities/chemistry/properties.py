@@ -11,7 +11,7 @@ from rdkit import rdBase
 from rdkit.Chem import Mol
 
 from molgen.core.conditions import Scalar
-from molgen.core.data import Records
+from molgen.core.data import Records, evenly
 from molgen.core.errors import ConfigError
 from molgen.core.modality import bounds
 from molgen.modalities.chemistry.parse import sanitised
@@ -84,8 +84,7 @@ def scales(records: Sequence[Any]) -> Scales:
         >>> scales(["C", "CC"])["weight"]
         (23.0565, 7.0135)
     """
-    picks = np.unique(np.linspace(0, len(records) - 1, min(len(records), _FIT_ON)).astype(int))
-    some = [sanitised(records[int(i)]) for i in picks]
+    some = [sanitised(record) for record in evenly(records, _FIT_ON)]
     found = {name: bounds(f(m) for m in some if m is not None) for name, f in COMPUTED.items()}
     labels: Mapping[str, np.ndarray] = records.labels if isinstance(records, Records) else {}
     for name, values in labels.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from molgen.core.data import Records
+from molgen.core.data import Records, evenly
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.files import load_arrays
 from molgen.core.statistics import Moments, frechet_distance, wasserstein_1d
@@ -163,8 +163,8 @@ def build_reference(train: Records, test: Records) -> dict[str, NDArray[Any]]:
         train: hashes of all of them for novelty, and 10,000, evenly spaced, for the floors.
         test: everything else; at most 15,000, evenly spaced, for the size of what ships.
     """
-    sample = Described(Strings.of(_thinned(train, _FLOORS[-1])).flat)
-    against = Described(Strings.of(_thinned(test, _TEST)).flat)
+    sample = Described(Strings.of(evenly(train, _FLOORS[-1])).flat)
+    against = Described(Strings.of(evenly(test, _TEST)).flat)
     return Reference.build(sample, against, Strings.of(train.items).flat).arrays()
 
 
@@ -236,11 +236,6 @@ def _names() -> tuple[str, ...]:
 def _quantiles(values: NDArray[Any]) -> NDArray[Any]:
     found: NDArray[Any] = np.quantile(values, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     return found
-
-
-def _thinned(records: Records, most: int) -> Iterator[Any]:
-    for i in np.linspace(0, len(records) - 1, min(len(records), most)).astype(int):
-        yield records.items[int(i)]
 
 
 def _frequent(counts: Counter[str]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom
 
 from molgen.core.console import bar
-from molgen.core.data import Records
+from molgen.core.data import Records, evenly
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.files import load_arrays
 from molgen.modalities.chemistry.describe import hashes
@@ -123,11 +123,11 @@ def build_reference(
         test: for the histograms and the data's own scores; at most 10,000, evenly spaced.
         n_posebusters: how many of the test molecules go through PoseBusters.
     """
-    shares, mols, _ = _shares(_evenly(test, _TEST))
+    shares, mols, _ = _shares(evenly(test, _TEST))
     if n_posebusters:
-        shares |= _posebusters(_evenly(mols, n_posebusters), True)
+        shares |= _posebusters(evenly(mols, n_posebusters), True)
     counts = histograms(mols)[0]
-    others = _valid(_evenly(train, _TRAIN))
+    others = _valid(evenly(train, _TRAIN))
     seen = {"seen": np.unique(hashes(_plain(mol) for mol in others))} if len(train) <= _TRAIN else {}
     stats: dict[str, NDArray[Any]] = {
         f"counts/{term}": values.astype(np.int32) for term, values in counts.items()
@@ -316,8 +316,3 @@ def _floor(stats: Mapping[str, NDArray[Any]], name: str, n: int) -> float:
     if not len(sizes) or n < 1:
         return math.nan
     return float(np.exp(np.interp(np.log(n), np.log(sizes), np.log(values.clip(1e-12)))))
-
-
-def _evenly(records: Sequence[Any], most: int) -> list[Any]:
-    picks = np.unique(np.linspace(0, len(records) - 1, min(len(records), most)).astype(int))
-    return [records[int(i)] for i in picks]

@@ -13,7 +13,7 @@ import numpy as np
 
 from molgen.core.batch import Sample
 from molgen.core.conditions import Condition
-from molgen.core.data import DataSource, Records
+from molgen.core.data import DataSource, Records, evenly
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Format, Modality, View, bounds
@@ -208,9 +208,9 @@ class MoleculeModality(Modality):
             [round(float(share), 6) for share in bonds / max(bonds.sum(), 1)],
             round(math.sqrt(square / max(count, 1)), 4) or 1.0,
             dict(sorted(sizes.items())),
-            scales([_skeleton(record) for record in _evenly(records)]) | _labels(records),
+            scales([_skeleton(record) for record in evenly(records, _FIT_ON)]) | _labels(records),
             self.windows,
-            _internal(_evenly(records, _MEASURE)),
+            _internal(evenly(records, _MEASURE)),
         )
 
     def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
@@ -328,11 +328,6 @@ def _internal(records: Sequence[Mol]) -> dict[str, tuple[float, float]]:
         for name, (mean, sd) in ((name, bounds(values)) for name, values in scales)
         if mean
     }
-
-
-def _evenly(records: Sequence[Any], count: int = _FIT_ON) -> list[Any]:
-    picks = np.unique(np.linspace(0, len(records) - 1, min(len(records), count)).astype(int))
-    return [records[int(i)] for i in picks]
 
 
 def _labels(records: Sequence[Any]) -> dict[str, tuple[float, float]]:
