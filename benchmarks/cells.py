@@ -274,6 +274,9 @@ _VARIANTS = (  # each trained as long as the row it stands beside
     ),
 )
 
+ASIDE = ("binarized_mnist", "zinc250k")
+"""Data whose figures stand apart from those that families are compared by."""
+
 CELLS: dict[str, Cell] = {
     cell.name: cell
     for cell in (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import shorts
-from benchmarks.cells import BASELINES, BENCHMARKS, CELLS, RUNS
+from benchmarks.cells import ASIDE, BASELINES, BENCHMARKS, CELLS, RUNS
 from benchmarks.child import ChildError, isolated
 from benchmarks.measure import provenance
 from benchmarks.report import Row, figure, made, modality_of, score, spread, table_lines, values
@@ -111,12 +111,17 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         for name in BENCHMARKS
         if (folder / f"{name}.json").is_file()
         for row in Store(folder / f"{name}.json", "benchmark", []).rows
-        if row["data"] not in ("binarized_mnist", "zinc250k")  # other data, other figures
+        if row["data"] not in ASIDE
     ]
     known = {row["cell"] for row in rows}
     for path in sorted(folder.glob("*.json")):
         row = read_json(path)
-        if "kind" not in row and row["cell"] not in known and CELLS[row["cell"]].shipped:
+        if (
+            "kind" not in row
+            and row["cell"] not in known
+            and CELLS[row["cell"]].shipped
+            and row["data"] not in ASIDE
+        ):
             rows.append(row)
     if not rows:
         raise DataError("no results", file=folder, fix="run python -m benchmarks qm9 first")

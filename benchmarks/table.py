@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import costs, peers
-from benchmarks.cells import CELLS, Cell
+from benchmarks.cells import ASIDE, CELLS, Cell
 from benchmarks.report import made, table
 from benchmarks.store import RESULTS, read_json
 from molgen.core.errors import DataError
@@ -66,11 +66,11 @@ def overview(results: list[dict[str, Any]]) -> str:
     floors = {
         CELLS[r["cell"]].modality: r["scores"].get("floor/frechet")
         for r in sorted(results, key=lambda r: r["n"])
-        if r["cell"] in CELLS
+        if r["cell"] in CELLS and r["data"] not in ASIDE
     }
     for r in results:
         cell = CELLS.get(r["cell"])
-        if cell is not None and cell.shipped:
+        if cell is not None and cell.shipped and cell.data not in ASIDE:
             rows.setdefault(_row(cell), {})[cell.modality] = _headline(cell, r, floors[cell.modality])
     lines = [
         f"| | {' | '.join(title for title, _ in HEADLINE.values())} |",
