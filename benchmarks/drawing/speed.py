@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import CELLS
+from benchmarks.cells import ASIDE, CELLS
 from benchmarks.drawing.shelf import Shelf
 from benchmarks.drawing.style import FAMILIES, INK, MODALITIES, SOFT, Sheet
 from benchmarks.store import RESULTS
@@ -75,7 +75,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         cell = CELLS.get(result.get("cell", "")) if isinstance(result, dict) else None
-        if cell is None or not cell.shipped or result.get("kind", "scores") != "scores":
+        if cell is None or not cell.shipped or cell.data in ASIDE or result.get("kind", "scores") != "scores":
             continue
         if not isinstance(result.get("scores"), dict) or not result.get("samples_per_second"):
             continue
@@ -93,6 +93,8 @@ def _points(axes: Any, found: list[dict[str, Any]], value: Callable[..., float |
     known = [(r, value(r["scores"], others)) for r in found]
     if less:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
         axes.invert_yaxis()
     else:
         axes.set_ylim(-0.04, 1.04)
