@@ -94,6 +94,19 @@ def _child(cell: str, suffix: str, n: int) -> tuple[float, float]:
     return used.ru_utime + used.ru_stime, used.ru_maxrss / unit
 
 
+def speed(cell: str, n: int) -> dict[str, Any]:
+    """Samples a second that shipped weights draw on all cores, as the tables draw them, without loading."""
+    import molgen
+    from benchmarks.cells import CELLS
+    from benchmarks.measure import draw
+
+    found = [
+        drawn["samples_per_second"]
+        for drawn in (draw(molgen.load(cell), n, 0, CELLS[cell].sample)[1] for _ in range(3))
+    ]
+    return {"of": f"{cell}, {n} samples as the tables draw them", "n": n, "per_second": max(found)}
+
+
 # ---------------------------------------------------------------------- training
 
 
@@ -175,6 +188,10 @@ def evaluation(modality: str) -> dict[str, Any]:
 COSTS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "sampling-smiles": partial(sampling, "autoregressive-smiles", ".smi"),
     "sampling-graph": partial(sampling, "gan-graph", ".sdf"),
+    **{
+        f"speed-{kind}": partial(speed, f"diffusion-{kind}", n)
+        for kind, n in {"image": 100, "smiles": 400, "graph": 200, "molecule": 60, "protein": 8}.items()
+    },
     "training": training,
     "evaluation-smiles": partial(evaluation, "smiles"),
     "evaluation-molecule": partial(evaluation, "molecule"),
@@ -193,6 +210,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 
 def _line(r: Mapping[str, Any]) -> str:
     where = f"({r['machine']}, {r['date']})"
+    if "per_second" in r:
+        return f"- {r['of']}: {r['per_second']:.1f} a second, the best of three {where}"
     if "megabytes" in r:
         counts = ", ".join(f"{n:,}" for n in r["n"])
         seconds = ", ".join(f"{s:.1f}" for s in r["cpu_seconds"])
