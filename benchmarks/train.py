@@ -21,6 +21,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--trunk")
+    parser.add_argument(
+        "--precision", default="32-true", help="Lightning's; bf16-mixed is faster on some processors"
+    )
     parser.add_argument("--out", type=Path, help="the weights; by default where the package ships them")
     parser.add_argument("--from", dest="start", type=Path, help="weights to go on from, budgets summed")
     parser.add_argument(
@@ -47,6 +50,7 @@ def main(argv: list[str]) -> int:
         max_steps=args.max_steps,
         seed=args.seed,
         root_dir=runs,
+        trainer={"precision": args.precision},
         ckpt_path=runs / "state.safetensors" if args.resume else None,
         **dict(cell.fit) | {name: value for name, value in asked.items() if value is not None},
     )

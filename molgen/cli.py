@@ -160,6 +160,7 @@ def sample(
     ] = None,
     batch_size: BatchSize = None,
     valid_only: Annotated[bool, typer.Option("--valid-only", help="Draw on until n are valid.")] = False,
+    precision: Annotated[str, typer.Option(help="fp32; bf16 is faster on some processors.")] = "fp32",
     option: Options = None,
     device: Device = "auto",
 ) -> None:
@@ -180,7 +181,7 @@ def sample(
     write(
         model.modality,
         out,
-        Drawn(n, lambda: model.stream(n, seed, batch_size, labels, True, valid_only, **options)),
+        Drawn(n, lambda: model.stream(n, seed, batch_size, labels, True, valid_only, precision, **options)),
     )
     seconds = time.monotonic() - begun
     typer.echo(f"{out}: {n:,} samples in {seconds:,.1f} s, {n / seconds:,.1f} a second", err=True)

@@ -27,6 +27,7 @@ from molgen.core.registry import FAMILIES, Table, get_modality
 from molgen.core.trunk import Trunk, TrunkSpec
 
 _LABEL = 4  # what a key of the injected randomness is for
+_PRECISIONS = ("fp32", "bf16")
 _WINDOW = 8
 """Batches that are drawn together: enough for batches of like sizes, few enough for flat memory."""
 
@@ -304,6 +305,7 @@ class GenerativeModel(ABC):
         condition: Mapping[str, Any] | None = None,
         progress: bool = False,
         valid_only: bool = False,
+        precision: str = "fp32",
         **options: Any,
     ) -> list[Any]:
         """Draws samples as domain objects.
@@ -317,6 +319,8 @@ class GenerativeModel(ABC):
                 mean of p(x | label); ``{"digit": None}`` withholds it from the network.
             progress: whether to show a progress bar.
             valid_only: draw on until n samples are valid; by default all are returned as drawn.
+            precision: ``"fp32"``, or ``"bf16"`` for products of matrices with 8 bits of mantissa, up to
+                twice as fast where the processor multiplies them itself (AMX, GPUs).
             options: the family's, e.g. `steps`.
 
         Errors: `ConfigError` for an option that the family does not take.
@@ -325,7 +329,9 @@ class GenerativeModel(ABC):
         """
         return [
             record
-            for chunk in self.stream(n, seed, batch_size, condition, progress, valid_only, **options)
+            for chunk in self.stream(
+                n, seed, batch_size, condition, progress, valid_only, precision, **options
+            )
             for record in chunk
         ]
 
@@ -337,11 +343,14 @@ class GenerativeModel(ABC):
         condition: Mapping[str, Any] | None = None,
         progress: bool = False,
         valid_only: bool = False,
+        precision: str = "fp32",
         **options: Any,
     ) -> Iterator[list[Any]]:
         """`sample` a few batches at a time, in order, so that memory stays flat."""
         if n < 0:
             raise ConfigError(f"n is {n}, expected 0 or more")
+        if precision not in _PRECISIONS:
+            raise ConfigError.unknown("precision", precision, _PRECISIONS)
         self._takes(options)
         labels, fixed = self._wanted(condition or {})
         size = batch_size or self.option("sample_batch", 4 * self.option("batch_size", 64))
@@ -352,7 +361,8 @@ class GenerativeModel(ABC):
             while done < n:
                 count = size if valid_only else min(_WINDOW * size, n - done)
                 seen = None if valid_only else advance
-                chunk = self._draw(range(drawn, drawn + count), size, seed, labels, fixed, options, seen)
+                part = range(drawn, drawn + count)
+                chunk = self._draw(part, size, seed, labels, fixed, precision, options, seen)
                 drawn += count
                 if valid_only:
                     chunk = [r for r in chunk if self.modality.is_valid(r)][: n - done]
@@ -406,6 +416,17 @@ class GenerativeModel(ABC):
         known = [value for value in drawn if value is not None]
         return {label.name: torch.tensor(known)} if len(known) == len(drawn) and known else {}
 
+    def generated(
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, precision: str, **options: Any
+    ) -> dict[str, Tensor]:
+        """`generate` at a precision; the values themselves are always in full precision."""
+        if precision == "fp32":
+            return self.generate(mask, labels, noise, **options)
+        with torch.autocast(mask.device.type, torch.bfloat16):
+            values = self.generate(mask, labels, noise, **options)
+        whole = {k: v.float() if v.is_floating_point() else v for k, v in values.items()}
+        return {k: self.view.fields[k].project(v, mask) for k, v in whole.items()}
+
     @torch.no_grad()
     def _draw(
         self,
@@ -414,6 +435,7 @@ class GenerativeModel(ABC):
         seed: int,
         labels: Mapping[str, float],
         fixed: Mapping[str, Any],
+        precision: str,
         options: Mapping[str, Any],
         advance: Callable[[int], None] | None,
     ) -> list[Any]:
@@ -430,7 +452,7 @@ class GenerativeModel(ABC):
             given = {k: torch.full((len(part),), v, device=device) for k, v in labels.items()}
             given |= {k: v.to(device) for k, v in self._labels(seed, own, labels).items()}
             noise = SampleNoise(seed, own)
-            values = self.generate(mask, given, noise, **options)
+            values = self.generated(mask, given, noise, precision, **options)
             batch = Batch(values, mask, {}, self.view.pairs)
             records.update(zip(part, self.modality.decode_all(batch, self._view), strict=True))
             if advance is not None:

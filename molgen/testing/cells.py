@@ -94,10 +94,10 @@ def check_batch_sizes(cell: Cell) -> None:
 
 
 def check_constraints(cell: Cell) -> None:
-    """Drawn values are of the fields' types, obey their constraints, and are finite."""
+    """Drawn values are of the fields' types, obey their constraints, are finite, in half precision too."""
     fields = cell.trained.view.fields
     grid = cell.trained.modality.extent is not None
-    for sample in cell.draw(4):
+    for sample in [*cell.draw(4), *cell.draw(2, precision="bf16")]:
         for k, x in sample.items():
             f = fields[k]
             demand(

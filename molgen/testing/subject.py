@@ -144,7 +144,12 @@ class Cell:
 
 
 def draw(
-    model: GenerativeModel, n: int, seed: int = 0, batch_size: int | None = None, **options: Any
+    model: GenerativeModel,
+    n: int,
+    seed: int = 0,
+    batch_size: int | None = None,
+    precision: str = "fp32",
+    **options: Any,
 ) -> list[dict[str, Tensor]]:
     """Raw values of samples, each trimmed to its own size."""
     out: list[dict[str, Tensor]] = []
@@ -152,7 +157,7 @@ def draw(
     with torch.no_grad():
         for indices in _chunks(n, batch_size or n):
             mask = model.modality.template(model.modality.draw_sizes(seed, indices))
-            values = model.generate(mask, {}, SampleNoise(seed, indices), **options)
+            values = model.generated(mask, {}, SampleNoise(seed, indices), precision, **options)
             batch = Batch(values, mask, {}, model.view.pairs)
             out += [
                 {k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))

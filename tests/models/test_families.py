@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import molgen
-from molgen import UnsupportedError
+from molgen import ConfigError, UnsupportedError
 from molgen.core.noise import BatchNoise, generator
 from tests.models.cells import CELLS, FAMILIES, fitted, records, tiny
 
@@ -22,6 +22,17 @@ def test_what_a_family_has_not_names_those_that_have_it() -> None:
         fitted("smiles", "gan").log_prob(records("smiles")[:2])
     with pytest.raises(UnsupportedError, match=r"vae has no steps to sample with.*consistency.*diffusion"):
         fitted("smiles", "vae").sample(2, steps=10)
+
+
+def test_half_precision_only_rounds() -> None:
+    model = fitted("image", "gan")  # one pass of its network, so that rounding does not grow
+    exact, rounded = (
+        torch.stack([torch.from_numpy(x).float() for x in model.sample(8, precision=precision)])
+        for precision in ("fp32", "bf16")
+    )
+    assert 0 < (exact - rounded).abs().max() < 0.03 * 255
+    with pytest.raises(ConfigError, match=r"bf17.*bf16"):
+        model.sample(1, precision="bf17")
 
 
 # A decoder that knows four records by heart, or that is told the label, rightly ignores its code.
