@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from molgen.api import list_families as list_families
     from molgen.api import list_modalities as list_modalities
     from molgen.api import load as load
+    from molgen.api import read as read
     from molgen.core.errors import CheckpointError as CheckpointError
     from molgen.core.errors import ConfigError as ConfigError
     from molgen.core.errors import DataError as DataError
@@ -34,7 +35,7 @@ _NAMES = {
     "molgen.models.flow": ("FlowModel",),
     "molgen.models.gan": ("GANModel",),
     "molgen.models.vae": ("VAEModel",),
-    "molgen.api": ("evaluate", "list_datasets", "list_families", "list_modalities", "load"),
+    "molgen.api": ("evaluate", "list_datasets", "list_families", "list_modalities", "load", "read"),
     "molgen.core.errors": (
         "CheckpointError",
         "ConfigError",

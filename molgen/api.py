@@ -14,7 +14,9 @@ from molgen.core.header import need, read_header
 from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality
 
 if TYPE_CHECKING:
+    from molgen.core.data import Records
     from molgen.core.modality import Modality
+    from molgen.core.samples import Samples
     from molgen.models.base import GenerativeModel
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -134,6 +136,35 @@ def _plausible(header: Mapping[str, Any], numbers: int, path: Path) -> None:
                 )
 
 
+def read(path: str | Path, modality: str | Modality) -> Samples:
+    """Every record of a file in order, as a list that notebooks draw; what is no valid object is kept.
+
+    Arguments:
+        path: a file or folder in one of the modality's formats.
+        modality: a registered name, or a `Modality`.
+
+    Errors: `DataError` for a bad file, `ConfigError` for a format that the modality does not read.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.smi"
+        >>> _ = path.write_text("CCO\\nCC(\\n")
+        >>> read(path, "smiles")
+        ['CCO', 'CC(']
+    """
+    from molgen.core.samples import Samples
+
+    kind = get_modality(modality) if isinstance(modality, str) else modality
+    return Samples(_read(kind, Path(path)), kind)
+
+
+def _read(kind: Modality, path: Path) -> Records:
+    from molgen.core.resolve import format_of
+
+    format_of(kind, path, "read")
+    return kind.read_samples(path)
+
+
 def evaluate(
     data: str | Path | Sequence[Any],
     modality: str | Modality,
@@ -156,12 +187,11 @@ def evaluate(
         >>> evaluate(["CCO", "CC(", "CCO"], "smiles")["valid"]
         0.6666666666666666
     """
-    from molgen.core.resolve import format_of, resolve
+    from molgen.core.resolve import resolve
 
     kind = get_modality(modality) if isinstance(modality, str) else modality
     if isinstance(data, (str, Path)) and Path(data).exists() and not skip_invalid:
-        format_of(kind, Path(data), "read")
-        records = kind.read_samples(Path(data))
+        records = _read(kind, Path(data))
     else:
         records = resolve(kind, data, "test", skip_invalid)
     named = isinstance(reference, str) and reference in kind.datasets

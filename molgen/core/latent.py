@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self, final
+from typing import TYPE_CHECKING, Any, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.modality import Format, Modality, View
 from molgen.core.noise import SampleNoise
 from molgen.core.trunk import Trunk, TrunkSpec
+
+if TYPE_CHECKING:
+    from molgen.core.samples import Solid
 
 _VIEW, _CODE, _SIZE = "latent", "code", "size"
 
@@ -166,3 +169,6 @@ class Latent(Modality):
 
     def plot(self, records: Sequence[Any], path: Path) -> None:
         self.base.plot(records, path)
+
+    def solid(self, record: Any) -> Solid | None:
+        return self.base.solid(record)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
+
+if TYPE_CHECKING:
+    from molgen.core.samples import Solid
 
 _UNFITTED = {8: 1}
 """Sizes before any data are seen, so that networks can be built and refused."""
@@ -322,6 +325,10 @@ class Modality(ABC):
         from molgen.core.defaults.picture import save_grid
 
         save_grid(self, records, path)
+
+    def solid(self, record: Any) -> Solid | None:
+        """A record as a viewer of objects in space takes it; None, by default, where it is none."""
+        return None
 
     @property
     def largest(self) -> int:

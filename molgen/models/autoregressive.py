@@ -15,6 +15,7 @@ from molgen.core.errors import ConfigError, DataError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
 from molgen.core.roles import Predictor
+from molgen.core.samples import Samples
 from molgen.models.base import GenerativeModel
 
 
@@ -164,7 +165,7 @@ class AutoregressiveModel(GenerativeModel):
         sites: int | None = None,
         size: int | None = None,
         **options: Any,
-    ) -> list[Any]:
+    ) -> Samples:
         """Draws samples that begin as a record does.
 
         Arguments:
@@ -204,7 +205,7 @@ class AutoregressiveModel(GenerativeModel):
         values = self.generate(
             mask, {}, SampleNoise(seed, range(n)), given=given, keep=keep.reshape(mask.shape), **options
         )
-        return self.modality.decode_all(Batch(values, mask, {}, self.view.pairs), self._view)
+        return self.decode(Batch(values, mask, {}, self.view.pairs))
 
     def _sizes(self, n: int, seed: int, least: int) -> list[int]:
         sizes: list[int] = []

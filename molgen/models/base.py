@@ -8,6 +8,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -24,6 +25,7 @@ from molgen.core.header import finite, need
 from molgen.core.modality import Modality, View
 from molgen.core.noise import Noise, SampleNoise, generator
 from molgen.core.registry import FAMILIES, Table, get_modality
+from molgen.core.samples import Samples
 from molgen.core.trunk import Trunk, TrunkSpec
 
 _LABEL = 4  # what a key of the injected randomness is for
@@ -278,6 +280,10 @@ class GenerativeModel(ABC):
                 values[c.name] = np.asarray(measured, dtype=np.float32)
         return self.modality.encode_all(records, self._view, values)
 
+    def decode(self, batch: Batch) -> Samples:
+        """A batch of this model's view to domain objects, in order."""
+        return Samples(self.modality.decode_all(batch, self._view), self.modality)
+
     def told(self, batch: Batch) -> dict[str, Tensor]:
         """The labels of a batch that the model is conditioned on."""
         return {c.name: batch.conditions[c.name] for c in self.conditions}
@@ -307,7 +313,7 @@ class GenerativeModel(ABC):
         valid_only: bool = False,
         precision: str = "fp32",
         **options: Any,
-    ) -> list[Any]:
+    ) -> Samples:
         """Draws samples as domain objects.
 
         Arguments:
@@ -325,15 +331,10 @@ class GenerativeModel(ABC):
 
         Errors: `ConfigError` for an option that the family does not take.
 
-        Returns: a list of n domain objects, invalid ones included unless `valid_only`.
+        Returns: a list of n domain objects, invalid ones included unless `valid_only`; notebooks draw it.
         """
-        return [
-            record
-            for chunk in self.stream(
-                n, seed, batch_size, condition, progress, valid_only, precision, **options
-            )
-            for record in chunk
-        ]
+        chunks = self.stream(n, seed, batch_size, condition, progress, valid_only, precision, **options)
+        return Samples(chain.from_iterable(chunks), self.modality)
 
     def stream(
         self,
@@ -454,7 +455,7 @@ class GenerativeModel(ABC):
             noise = SampleNoise(seed, own)
             values = self.generated(mask, given, noise, precision, **options)
             batch = Batch(values, mask, {}, self.view.pairs)
-            records.update(zip(part, self.modality.decode_all(batch, self._view), strict=True))
+            records.update(zip(part, self.decode(batch), strict=True))
             if advance is not None:
                 advance(len(part))
         return [records[i] for i in range(len(sizes))]

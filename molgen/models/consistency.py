@@ -15,6 +15,7 @@ from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
+from molgen.core.samples import Samples
 from molgen.core.solvers import State, checked
 from molgen.models.base import GenerativeModel
 from molgen.models.diffusion import DiffusionModel
@@ -210,7 +211,7 @@ class ConsistencyModel(GenerativeModel):
         return {k: self.view.fields[k].harden(clean[k], mask) for k in fields}
 
     @torch.no_grad()
-    def denoise(self, records: Sequence[Any], level: float, batch_size: int | None = None) -> list[Any]:
+    def denoise(self, records: Sequence[Any], level: float, batch_size: int | None = None) -> Samples:
         """Noisy objects to clean ones in one step of the network.
 
         Arguments:
@@ -222,7 +223,7 @@ class ConsistencyModel(GenerativeModel):
         """
         if not 0 < level <= 1:
             raise ConfigError(f"level is {level}, expected above 0 and at most 1")
-        network, fields, out = self.trained.eval(), self._fields, []
+        network, fields, out = self.trained.eval(), self._fields, Samples([], self.modality)
         size = batch_size or self.option("batch_size", 64)
         for start in range(0, len(records), size):
             batch = self.encode(records[start : start + size])
@@ -234,7 +235,7 @@ class ConsistencyModel(GenerativeModel):
                 k: self.view.fields[k].harden(f.project(f.point(params[k]), batch.mask), batch.mask)
                 for k, f in fields.items()
             }
-            out += self.modality.decode_all(batch.replace(values=values, conditions={}), self._view)
+            out += self.decode(batch.replace(values=values, conditions={}))
         return out
 
 

@@ -19,6 +19,7 @@ from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
 from molgen.core.roles import Decoder, Encoder, MakeTrunk, Predictor
 from molgen.core.roles.decoder import log_likelihood
+from molgen.core.samples import Samples
 from molgen.models.base import GenerativeModel
 
 _ACTIVE = 0.01
@@ -304,7 +305,7 @@ class VAEModel(GenerativeModel):
     @torch.no_grad()
     def decode_latent(
         self, z: Tensor, sizes: Sequence[int] | None = None, seed: int = 0, temperature: float | None = None
-    ) -> list[Any]:
+    ) -> Samples:
         """Domain objects from codes.
 
         Arguments:
@@ -319,14 +320,14 @@ class VAEModel(GenerativeModel):
         mask = self.modality.template(known)
         noise = SampleNoise(seed, range(len(z)))
         values = self._network.draw(mask, {}, z, noise, self._temperature(temperature))
-        return self.modality.decode_all(Batch(values, mask, {}, self.view.pairs), self._view)
+        return self.decode(Batch(values, mask, {}, self.view.pairs))
 
-    def reconstruct(self, records: Sequence[Any], seed: int = 0, temperature: float = 0.0) -> list[Any]:
+    def reconstruct(self, records: Sequence[Any], seed: int = 0, temperature: float = 0.0) -> Samples:
         """Each record encoded at the mean of q(z | x) and decoded at its own size."""
         sizes = self.encode(records).sizes.tolist()
         return self.decode_latent(self.encode_latent(records)[0], sizes, seed, temperature)
 
-    def interpolate(self, a: Any, b: Any, n: int = 8, seed: int = 0, temperature: float = 0.0) -> list[Any]:
+    def interpolate(self, a: Any, b: Any, n: int = 8, seed: int = 0, temperature: float = 0.0) -> Samples:
         """Records on the great circle between the codes of two records, both ends included."""
         if n < 2:
             raise ConfigError(f"n is {n}, expected 2 or more, the two ends")

@@ -17,6 +17,7 @@ from molgen.core.data import DataSource, Records, evenly
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Format, Modality, View, bounds
+from molgen.core.samples import Solid
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.modalities.chemistry.parse import flat, sanitised
@@ -308,6 +309,14 @@ class MoleculeModality(Modality):
         from molgen.modalities.molecule.plot import save_grid
 
         save_grid(records, path)
+
+    def solid(self, record: Any) -> Solid | None:
+        from molgen.modalities.molecule.sdf import mol_block
+
+        try:
+            return Solid(mol_block(record), "sdf", {"stick": {"radius": 0.12}, "sphere": {"scale": 0.22}})
+        except DataError:  # larger than the format holds
+            return None
 
 
 def _skeleton(record: Mol) -> Mol:

@@ -17,6 +17,7 @@ from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Positions
 from molgen.core.modality import Format, Modality, View
 from molgen.core.noise import generator
+from molgen.core.samples import Solid
 from molgen.core.trunk import Trunk, TrunkSpec
 
 NM = 0.1
@@ -256,6 +257,14 @@ class ProteinModality(Modality):
         from molgen.modalities.protein.plot import plot
 
         plot(records, path)
+
+    def solid(self, record: Any) -> Solid | None:
+        from molgen.modalities.protein.writing import pdb_text
+
+        try:
+            return Solid(pdb_text([record]), "pdb", {"cartoon": {"color": "spectrum"}})
+        except DataError:  # coordinates that the format cannot hold
+            return None
 
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
         from molgen.modalities.protein.metrics import evaluate

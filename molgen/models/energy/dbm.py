@@ -17,6 +17,7 @@ from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
+from molgen.core.samples import Samples
 from molgen.models.energy.model import EnergyModel
 from molgen.nn.annealer import Annealer
 from molgen.nn.boltzmann import DeepBoltzmann, State, Visible
@@ -202,14 +203,14 @@ class BoltzmannMachine(EnergyModel):
         return net.visible.decode(state[0], mask)
 
     @torch.no_grad()
-    def sample_from(self, records: Sequence[Any], sweeps: int = 100, seed: int = 0) -> list[Any]:
+    def sample_from(self, records: Sequence[Any], sweeps: int = 100, seed: int = 0) -> Samples:
         """Gibbs sampling that starts at records, of each one chain."""
         if not len(records):
-            return []
+            return Samples([], self.modality)
         batch = self.encode(records)
         noise = SampleNoise(seed, range(len(batch)))
         values = self.generate(batch.mask, {}, noise, sweeps=sweeps, init=batch.values)
-        return self.modality.decode_all(batch.replace(values=values), self._view)
+        return self.decode(batch.replace(values=values))
 
     # ------------------------------------------------------------------ likelihood
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from molgen.core.annealing import Partition
+    from molgen.core.samples import Samples
     from molgen.models.energy.dbm import BoltzmannMachine
     from molgen.models.energy.neural import NeuralEnergy
 
@@ -64,4 +65,4 @@ class EnergyModel(FamilyOfKinds):
 
         def energy(self, records: Sequence[Any], *args: Any, **options: Any) -> Tensor: ...
         def log_partition(self, *args: Any, **options: Any) -> Partition: ...
-        def sample_from(self, records: Sequence[Any], *args: Any, **options: Any) -> list[Any]: ...
+        def sample_from(self, records: Sequence[Any], *args: Any, **options: Any) -> Samples: ...

@@ -20,6 +20,7 @@ from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise, stratified
 from molgen.core.roles import Encoder, MakeTrunk
+from molgen.core.samples import Samples
 from molgen.core.solvers import State, checked, time_grid
 from molgen.models.energy.model import EnergyModel
 
@@ -295,7 +296,7 @@ class NeuralEnergy(EnergyModel):
 
     def sample_from(
         self, records: Sequence[Any], level: float = 0.3, seed: int = 0, **options: Any
-    ) -> list[Any]:
+    ) -> Samples:
         """Chains that begin at given records instead of noise.
 
         Arguments:
@@ -311,7 +312,7 @@ class NeuralEnergy(EnergyModel):
         noise = SampleNoise(seed, range(len(batch)))
         labels = self.told(batch)
         values = self.generate(batch.mask, labels, noise, init=batch, level=level, **options)
-        return self.modality.decode_all(batch.replace(values=values, conditions={}), self._view)
+        return self.decode(batch.replace(values=values, conditions={}))
 
     # ------------------------------------------------------------------ energies
 

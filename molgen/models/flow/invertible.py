@@ -16,6 +16,7 @@ from molgen.core.fields import Field
 from molgen.core.fields.field import own_shape
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
+from molgen.core.samples import Samples
 from molgen.core.solvers import State
 from molgen.models.flow.bijections import Bijection, Sites
 from molgen.models.flow.model import FlowModel
@@ -125,12 +126,12 @@ class Invertible(FlowModel):
     @torch.no_grad()
     def inverse(
         self, z: Mapping[str, Tensor], sizes: Sequence[int], condition: Mapping[str, Any] | None = None
-    ) -> list[Any]:
+    ) -> Samples:
         mask = self.modality.template(sizes)
         given, _ = self._wanted(condition or {})
         labels = {k: torch.full((len(mask),), v) for k, v in given.items()}
         values = self.from_noise(self.trained.eval(), z, mask, labels)
-        return self.modality.decode_all(Batch(values, mask, {}, self.view.pairs), self._view)
+        return self.decode(Batch(values, mask, {}, self.view.pairs))
 
     # ------------------------------------------------------------------ the family's verbs
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 from torch import Tensor
 
 from molgen.core.errors import ConfigError, UnsupportedError
+from molgen.core.samples import Samples
 from molgen.models.kinds import FamilyOfKinds
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class FlowModel(FamilyOfKinds):
 
     def inverse(
         self, z: Mapping[str, Tensor], sizes: Sequence[int], condition: Mapping[str, Any] | None = None
-    ) -> list[Any]:
+    ) -> Samples:
         """Domain objects from noise; `inverse(*)` of what `forward` gave are the same records.
 
         Arguments:
