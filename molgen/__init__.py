@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from molgen.api import evaluate as evaluate
+    from molgen.api import from_pyg as from_pyg
     from molgen.api import list_datasets as list_datasets
     from molgen.api import list_families as list_families
     from molgen.api import list_modalities as list_modalities
     from molgen.api import load as load
     from molgen.api import read as read
+    from molgen.api import to_pyg as to_pyg
     from molgen.core.errors import CheckpointError as CheckpointError
     from molgen.core.errors import ConfigError as ConfigError
     from molgen.core.errors import DataError as DataError
@@ -35,7 +37,16 @@ _NAMES = {
     "molgen.models.flow": ("FlowModel",),
     "molgen.models.gan": ("GANModel",),
     "molgen.models.vae": ("VAEModel",),
-    "molgen.api": ("evaluate", "list_datasets", "list_families", "list_modalities", "load", "read"),
+    "molgen.api": (
+        "evaluate",
+        "list_datasets",
+        "list_families",
+        "list_modalities",
+        "load",
+        "read",
+        "from_pyg",
+        "to_pyg",
+    ),
     "molgen.core.errors": (
         "CheckpointError",
         "ConfigError",

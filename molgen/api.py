@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from molgen.core.header import need, read_header
 from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality
 
 if TYPE_CHECKING:
+    import torch
+
     from molgen.core.data import Records
     from molgen.core.modality import Modality
     from molgen.core.samples import Samples
@@ -156,6 +158,58 @@ def read(path: str | Path, modality: str | Modality) -> Samples:
 
     kind = get_modality(modality) if isinstance(modality, str) else modality
     return Samples(_read(kind, Path(path)), kind)
+
+
+def to_pyg(
+    records: Sequence[Any], modality: str | Modality | None = None, dtype: torch.dtype | None = None
+) -> list[Any]:
+    """Domain objects as graphs of PyG; `from_pyg` gives them back, and every `fit` reads them.
+
+    Molecules have the names of PyG's data sets: `z`, `pos`, `edge_index`, `edge_attr` (single, double, triple,
+    aromatic). Backbones have the CA atoms as `pos`, joined along the chain, and all four as `backbone`. Other
+    kinds of data have their fields, see `molgen.core.defaults.pyg`.
+
+    Arguments:
+        records: domain objects.
+        modality: a registered name, or a `Modality`; samples of a model know theirs.
+        dtype: of reals, e.g. ``torch.float32``, which networks take; by default that of the objects, in which
+            nothing is lost (coordinates of molecules have float64).
+
+    Errors: `DataError` naming the record that has no graph, `ConfigError` without a modality.
+
+    Returns: a list of `torch_geometric.data.Data`.
+
+    Example:
+        >>> graphs = to_pyg(["CCO"], "smiles")
+        >>> graphs[0].z.tolist(), from_pyg(graphs, "smiles")
+        ([6, 6, 8], ['CCO'])
+    """
+    from molgen.core.resolve import numbered
+
+    known = getattr(records, "modality", None) if modality is None else modality
+    if known is None:
+        raise ConfigError("modality: which kind of data are these? Give its name, or samples of a model")
+    kind = get_modality(known) if isinstance(known, str) else known
+    graphs = numbered(kind.to_pyg, records)
+    if dtype is None:
+        return graphs
+    return [graph.apply(lambda x: x.to(dtype) if x.is_floating_point() else x) for graph in graphs]
+
+
+def from_pyg(graphs: Iterable[Any], modality: str | Modality) -> Samples:
+    """Domain objects from graphs of PyG: those of `to_pyg`, a data set of PyG, or a batch.
+
+    Arguments:
+        graphs: of `torch_geometric.data.Data`.
+        modality: a registered name, or a `Modality`.
+
+    Errors: `DataError` naming the graph and the tensor that it lacks.
+    """
+    from molgen.core.resolve import resolve
+    from molgen.core.samples import Samples
+
+    kind = get_modality(modality) if isinstance(modality, str) else modality
+    return Samples(resolve(kind, graphs), kind)  # type: ignore[arg-type]
 
 
 def _read(kind: Modality, path: Path) -> Records:

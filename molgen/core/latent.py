@@ -150,6 +150,18 @@ class Latent(Modality):
     def measure(self, record: Any, name: str) -> float:
         return self.base.measure(record, name)
 
+    def from_array(self, array: np.ndarray) -> Records:
+        return self.base.from_array(array)
+
+    def from_frame(self, frame: Any) -> Records:
+        return self.base.from_frame(frame)
+
+    def to_pyg(self, record: Any) -> Any:
+        return self.base.to_pyg(record)
+
+    def from_pyg(self, data: Any) -> Any:
+        return self.base.from_pyg(data)
+
     @property
     def formats(self) -> Sequence[Format]:
         return self.base.formats

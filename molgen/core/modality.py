@@ -286,12 +286,17 @@ class Modality(ABC):
 
         return from_frame(self, frame)
 
+    def to_pyg(self, record: Any) -> Any:
+        """A domain object as a `torch_geometric.data.Data`: by default its fields, see `defaults.pyg`."""
+        from molgen.core.defaults.pyg import to_graph
+
+        return to_graph(self, record)
+
     def from_pyg(self, data: Any) -> Any:
-        """A domain object from a `torch_geometric.data.Data`; `DataError` where that has no meaning."""
-        raise DataError(
-            f"a graph of PyG, which modality {self.name!r} does not read",
-            fix="give domain objects, or a modality with `from_pyg`",
-        )
+        """A domain object from a `Data`, of those that `to_pyg` gives; `DataError` for what is missing."""
+        from molgen.core.defaults.pyg import from_graph
+
+        return from_graph(self, data)
 
     def read_samples(self, path: Path) -> Records:
         """Every record of a file in order, for scores; what is no valid object is kept and counted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ def _in_memory(modality: Modality, data: Any) -> Records:
         data = data.detach().cpu().numpy()
     if isinstance(data, np.ndarray) and data.dtype != object:
         return modality.from_array(data)
+    if hasattr(data, "to_data_list"):  # graphs that PyG has joined to one
+        data = data.to_data_list()
     try:
         items = list(data)
     except TypeError:
@@ -58,13 +60,18 @@ def _in_memory(modality: Modality, data: Any) -> Records:
         ) from None
     if not items or not is_pyg(items[0]):
         return Records(items, name="data in memory")
-    records = []
-    for i, graph in enumerate(items):
+    return Records(numbered(modality.from_pyg, items), pyg_labels(items), "PyG data in memory")
+
+
+def numbered(convert: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """Every item converted; the first bad one raises its `DataError` with its number."""
+    found = []
+    for i, item in enumerate(items):
         try:
-            records.append(modality.from_pyg(graph))
+            found.append(convert(item))
         except DataError as error:
             raise error.at(record=i + 1) if error.record is None else error from None
-    return Records(records, pyg_labels(items), "PyG data in memory")
+    return found
 
 
 def read(modality: Modality, path: Path, skip_invalid: bool = False) -> Records:

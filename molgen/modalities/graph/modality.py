@@ -176,6 +176,11 @@ class GraphModality(ConstitutionModality):
 
         return PairTransformer(spec, **{"ordered": True, **options})
 
+    def to_pyg(self, record: Any) -> Any:
+        from molgen.modalities.chemistry.pyg import to_pyg
+
+        return to_pyg(_checked(record))
+
     def from_pyg(self, data: Any) -> Any:
         from molgen.modalities.chemistry.pyg import constitution
 

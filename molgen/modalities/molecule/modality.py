@@ -269,6 +269,12 @@ class MoleculeModality(Modality):
     def measure(self, record: Any, name: str) -> float:
         return measure(_skeleton(record), name)
 
+    def to_pyg(self, record: Any) -> Any:
+        from molgen.modalities.chemistry.pyg import to_pyg
+
+        positions_of(record)  # refuses what has no coordinates
+        return to_pyg(record)
+
     def from_pyg(self, data: Any) -> Mol:
         from molgen.modalities.chemistry.pyg import from_pyg
 

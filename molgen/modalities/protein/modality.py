@@ -290,6 +290,16 @@ class ProteinModality(Modality):
             return MessageTrunk(spec, **options)
         raise ConfigError.unknown("trunk of protein", name, ["pair", "equivariant", "message"])
 
+    def to_pyg(self, record: Any) -> Any:
+        from molgen.modalities.protein.pyg import to_pyg
+
+        return to_pyg(record)
+
+    def from_pyg(self, data: Any) -> Any:
+        from molgen.modalities.protein.pyg import from_pyg
+
+        return from_pyg(data)
+
     @property
     def formats(self) -> Sequence[Format]:
         from molgen.modalities.protein.formats import FORMATS

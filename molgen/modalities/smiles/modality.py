@@ -136,6 +136,15 @@ class SmilesModality(ConstitutionModality):
 
         return Transformer(spec, **{"width": 192, "depth": 4, "heads": 6, "rotary": True, **options})
 
+    def to_pyg(self, record: Any) -> Any:
+        """The graph of the molecule, with the string as `smiles`; `DataError` if there is none."""
+        from molgen.modalities.chemistry.parse import parse
+        from molgen.modalities.chemistry.pyg import to_pyg
+
+        graph = to_pyg(parse(record))
+        graph.smiles = record
+        return graph
+
     def from_pyg(self, data: Any) -> str:
         from molgen.modalities.chemistry.parse import canonical
         from molgen.modalities.chemistry.pyg import constitution
