@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from molgen.core.errors import CheckpointError, ConfigError, MolgenError, UnsupportedError
 from molgen.core.header import need, read_header
+from molgen.core.options import called
 from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality
 
 if TYPE_CHECKING:
@@ -165,9 +166,9 @@ def to_pyg(
 ) -> list[Any]:
     """Domain objects as graphs of PyG; `from_pyg` gives them back, and every `fit` reads them.
 
-    Molecules have the names of PyG's data sets: `z`, `pos`, `edge_index`, `edge_attr` (single, double, triple,
-    aromatic). Backbones have the CA atoms as `pos`, joined along the chain, and all four as `backbone`. Other
-    kinds of data have their fields, see `molgen.core.defaults.pyg`.
+    Molecules have the names of PyG's data sets: `z`, `pos`, `edge_index`, `edge_attr` (single, double,
+    triple, aromatic). Backbones have the CA atoms as `pos`, joined along the chain, and all four as
+    `backbone`. Other kinds of data have their fields, see `molgen.core.defaults.pyg`.
 
     Arguments:
         records: domain objects.
@@ -235,7 +236,7 @@ def evaluate(
         skip_invalid: leave bad records of a file out of the scores, and tell how many.
         options: the modality's own.
 
-    Errors: `DataError` for a bad file, `ConfigError` for an unknown name.
+    Errors: `DataError` for a bad file, `ConfigError` for an unknown name or option.
 
     Example:
         >>> evaluate(["CCO", "CC(", "CCO"], "smiles")["valid"]
@@ -251,7 +252,7 @@ def evaluate(
     named = isinstance(reference, str) and reference in kind.datasets
     if reference is not None and not named:
         reference = resolve(kind, reference, "test", skip_invalid)
-    return kind.evaluate(records, reference, **options)
+    return called(f"scoring option of {kind.name}", kind.evaluate, records, reference, **options)
 
 
 _BESIDE = {"floor/": "train to test", "data/": "data"}

@@ -21,6 +21,7 @@ from molgen.core.conditions import Condition, condition_from, conditions_of
 from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Field
+from molgen.core.options import called
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
 
@@ -315,7 +316,7 @@ class Modality(ABC):
         """The scores of records against a reference data set (a name) or `Records`."""
         from molgen.core.defaults.metrics import evaluate
 
-        return evaluate(self, records, reference, **options)
+        return called(f"scoring option of {self.name}", evaluate, self, records, reference, **options)
 
     def is_valid(self, record: Any) -> bool:
         """Whether a record is a valid object of its domain: by default whether it can be encoded."""

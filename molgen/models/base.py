@@ -24,6 +24,7 @@ from molgen.core.errors import CheckpointError, ConfigError, MolgenError, Unsupp
 from molgen.core.header import finite, need
 from molgen.core.modality import Modality, View
 from molgen.core.noise import Noise, SampleNoise, generator
+from molgen.core.options import called
 from molgen.core.registry import FAMILIES, Table, get_modality
 from molgen.core.samples import Samples
 from molgen.core.trunk import Trunk, TrunkSpec
@@ -463,8 +464,12 @@ class GenerativeModel(ABC):
     # ------------------------------------------------------------------ score
 
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
-        """The modality's scores of records against a reference; see `Modality.evaluate`."""
-        return self.modality.evaluate(records, reference, **options)
+        """The modality's scores of records against a reference; see `Modality.evaluate`.
+
+        Errors: `ConfigError` naming the nearest option for one that the modality does not take.
+        """
+        what = f"scoring option of {self.modality.name}"
+        return called(what, self.modality.evaluate, records, reference, **options)
 
     def log_prob(
         self, records: Sequence[Any], seed: int = 0, batch_size: int | None = None, **options: Any

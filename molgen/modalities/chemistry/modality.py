@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from molgen.core.conditions import Condition
 from molgen.core.data import DataSource
 from molgen.core.modality import Modality
+from molgen.core.options import called
 from molgen.core.sizes import Sizes
 
 
@@ -49,7 +50,7 @@ class ConstitutionModality(Modality, ABC):
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
         from molgen.modalities.chemistry.metrics import evaluate
 
-        return evaluate(records, reference, **options)
+        return called(f"scoring option of {self.name}", evaluate, records, reference, **options)
 
     def is_valid(self, record: Any) -> bool:
         from rdkit.Chem import Mol

@@ -16,6 +16,7 @@ from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.modality import Format, Modality, View
+from molgen.core.options import called
 from molgen.core.trunk import Trunk, TrunkSpec
 
 FIELD = "image"
@@ -194,7 +195,7 @@ class ImageModality(Modality):
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
         from molgen.modalities.image.metrics import evaluate
 
-        return evaluate(records, reference, **options)
+        return called(f"scoring option of {self.name}", evaluate, records, reference, **options)
 
     def is_valid(self, record: Any) -> bool:
         try:

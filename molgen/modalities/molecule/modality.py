@@ -17,6 +17,7 @@ from molgen.core.data import DataSource, Records, evenly
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Format, Modality, View, bounds
+from molgen.core.options import called
 from molgen.core.samples import Solid
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
@@ -304,7 +305,7 @@ class MoleculeModality(Modality):
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
         from molgen.modalities.molecule.metrics import evaluate
 
-        return evaluate(records, reference, **options)
+        return called(f"scoring option of {self.name}", evaluate, records, reference, **options)
 
     def is_valid(self, record: Any) -> bool:
         from molgen.modalities.molecule.metrics import is_valid

@@ -17,6 +17,7 @@ from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Positions
 from molgen.core.modality import Format, Modality, View
 from molgen.core.noise import generator
+from molgen.core.options import called
 from molgen.core.samples import Solid
 from molgen.core.trunk import Trunk, TrunkSpec
 
@@ -269,7 +270,7 @@ class ProteinModality(Modality):
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
         from molgen.modalities.protein.metrics import evaluate
 
-        return evaluate(records, reference, **options)
+        return called(f"scoring option of {self.name}", evaluate, records, reference, **options)
 
     # ------------------------------------------------------------------ network, data
 
