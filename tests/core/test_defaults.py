@@ -292,3 +292,19 @@ def test_the_default_trunk_suits_the_streams() -> None:
         Lines().trunk(TrunkSpec(site=2), "unet")
     with pytest.raises(ConfigError, match="unknown size option of lines 'length'"):
         Lines().draw_sizes(0, [0], length=3)
+
+
+def test_records_of_many_fields_are_few_in_a_picture(tmp_path: Path) -> None:
+    from PIL import Image
+
+    class Wide(Lines):
+        @property
+        def fields(self) -> Mapping[str, Field]:
+            return {f"x{i}": Continuous(1) for i in range(40)}
+
+        def encode(self, record: Any, view: str) -> Sample:
+            return dict.fromkeys(self.fields, super().encode(record, view)["x"])
+
+    Wide().plot([[0.0, 1.0]] * 16, tmp_path / "wide.png")
+    with Image.open(tmp_path / "wide.png") as picture:
+        assert picture.height < 300  # one row of panels

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from molgen.core.fields import Field
     from molgen.core.modality import Modality
 
+_PANELS = 64  # more would take minutes to draw, and nobody could read them
+
 
 def save_grid(
     modality: Modality, records: Sequence[Any], path: Path, columns: int = 4, limit: int = 16
@@ -29,17 +31,17 @@ def save_grid(
         records: domain objects; those that cannot be encoded leave an empty panel.
         path: the PNG.
         columns: records in a row.
-        limit: how many records are drawn at most.
+        limit: how many records are drawn at most; fewer where they have many fields.
 
     Errors: `DataError` if there is no record.
     """
-    some = list(records[:limit])
+    view = next(iter(modality.views.values()))
+    names = list(view.fields)
+    some = list(records[: min(limit, max(1, _PANELS // len(names)))])
     if not some:
         raise DataError(f"no {modality.name} to draw", fix="give at least one")
     from matplotlib.figure import Figure  # without pyplot, which would keep global state
 
-    view = next(iter(modality.views.values()))
-    names = list(view.fields)
     columns = min(columns, len(some))
     rows = -(-len(some) // columns)
     figure = Figure(figsize=(2.2 * columns * len(names), 1.8 * rows), layout="constrained")
