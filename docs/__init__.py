@@ -1,0 +1,1 @@
+"""The guide: pages, and what runs and builds them."""

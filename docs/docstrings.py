@@ -1,0 +1,36 @@
+"""An extension of griffe: molgen's docstrings in the words that mkdocstrings knows."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from griffe import Extension, Object
+
+_INLINE = re.compile(r"^( *)(Errors|Keys|Returns|Source): +(?=\S)", re.MULTILINE)
+_EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
+_MATH = re.compile(r"^( *)\.\. math:: *(.*(?:\n\1 +\S.*)*)", re.MULTILINE)
+_LITERAL = re.compile(r"::$", re.MULTILINE)
+_ROLE = re.compile(r":math:`([^`]*)`")
+
+
+def told(text: str) -> str:
+    r"""A docstring of molgen's as Markdown with Google's sections.
+
+    Example:
+        >>> told("Noise :math:`\\sigma`.\n\nErrors: `DataError`.\n\nExample:\n    >>> 1 + 1")
+        'Noise $\\sigma$.\n\n**Errors:** `DataError`.\n\nExamples:\n    >>> 1 + 1'
+    """
+    text = _MATH.sub(lambda m: f"{m[1]}$$\n{m[1]}{' '.join(m[2].split())}\n{m[1]}$$", text)
+    text = _ROLE.sub(r"$\1$", text)
+    text = _INLINE.sub(r"\1**\2:** ", text)
+    text = _LITERAL.sub(":", text)
+    return _EXAMPLE.sub(r"\1Examples:", text)
+
+
+class Docstrings(Extension):
+    """Turns every docstring before it is read."""
+
+    def on_object(self, *, obj: Object, **_: Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = told(obj.docstring.value)

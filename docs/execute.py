@@ -1,0 +1,172 @@
+"""The code of the guide, run: `python -m docs.execute [PAGE ...]` runs pages and draws their pictures anew.
+
+A page is run from top to bottom in an empty folder. Its ```python blocks share one namespace; those with
+``>>>`` are doctests. Of its ```bash blocks the lines that begin with ``molgen`` are run; a ```text block right
+after one is what they print, or the one line of a mistake, which exits with status 2. Numbers that are shown
+with a point hold to five per cent, since other machines round otherwise; all else holds to the letter.
+A ```console block is only shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import doctest
+import io
+import math
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PAGES = Path(__file__).parent / "pages"
+_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]*/)?images/([^)]+\.png)\)")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.\d*(?:e[-+]?\d+)?(?![\w.]*\w)")
+_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block.
+
+    Arguments:
+        language: what stands behind the fence.
+        code: its text.
+        line: where the text begins, counted from 1.
+        shown: the text block right after it, or None.
+    """
+
+    language: str
+    code: str
+    line: int
+    shown: str | None = None
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page in order."""
+    text = page.read_text(encoding="utf-8")
+    matches = list(_FENCE.finditer(text))
+    found = []
+    for match, after in zip(matches, [*matches[1:], None], strict=True):
+        follows = after is not None and after[1] == "text" and not text[match.end() : after.start()].strip()
+        shown = after[2] if after is not None and follows else None
+        found.append(Block(match[1], match[2], text.count("\n", 0, match.start()) + 2, shown))
+    return found
+
+
+def pictures(page: Path) -> list[str]:
+    """Names of the pictures that a page shows."""
+    return [match[2] for match in _PICTURE.finditer(page.read_text(encoding="utf-8"))]
+
+
+def execute(page: Path, folder: Path) -> None:
+    """Runs a page in a folder.
+
+    Errors: `AssertionError` naming page and line where something else is printed than the page shows.
+    """
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    with contextlib.chdir(folder):
+        for block in blocks(page):
+            where = f"{page.name}, line {block.line}"
+            if block.language == "bash":
+                _commands(block, where)
+            elif block.language == "python" and ">>>" in block.code:
+                _doctest(block, page, namespace)
+            elif block.language == "python":
+                code = "\n" * (block.line - 1) + block.code  # so that tracebacks name the page's lines
+                exec(compile(code, str(page), "exec"), namespace)
+
+
+class Checker(doctest.OutputChecker):
+    """Compares text to the letter, but for numbers with a point, which may differ by some per cent.
+
+    Example:
+        >>> Checker().check_output("fcd 2.178, 10 of 10\\n", "fcd 2.19, 10 of 10\\n", 0)
+        True
+        >>> Checker().check_output("fcd 2.178, 10 of 10\\n", "fcd 2.178, 9 of 10\\n", 0)
+        False
+    """
+
+    def check_output(self, want: str, got: str, optionflags: int) -> bool:
+        flags = optionflags | doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+        if super().check_output(want, got, flags):
+            return True
+        known, found = _NUMBER.findall(want), _NUMBER.findall(got)
+        if len(known) != len(found) or not all(map(_near, known, found)):
+            return False
+        return super().check_output(_NUMBER.sub("#", want), _NUMBER.sub("#", got), flags)
+
+
+def _near(want: str, got: str) -> bool:
+    digit = 10.0 ** -len(want.partition(".")[2].partition("e")[0])
+    return math.isclose(float(want), float(got), rel_tol=_TOLERANCE, abs_tol=1.01 * digit)
+
+
+def _doctest(block: Block, page: Path, namespace: dict[str, Any]) -> None:
+    test = doctest.DocTestParser().get_doctest(
+        block.code, namespace, page.name, str(page), block.line - 1
+    )
+    test.globs = namespace  # not the copy that it was given, so that the next block knows the names
+    said = io.StringIO()
+    runner = doctest.DocTestRunner(checker=Checker(), verbose=False)
+    if runner.run(test, out=said.write, clear_globs=False).failed:
+        raise AssertionError(said.getvalue())
+
+
+def _commands(block: Block, where: str) -> None:
+    from molgen import cli
+
+    printed, said = io.StringIO(), io.StringIO()
+    wanted = 2 if block.shown is not None and block.shown.startswith("molgen: ") else 0
+    for line in block.code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] != ["molgen"]:
+            continue
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
+            status = cli.main(words[1:])
+        if status != wanted:
+            raise AssertionError(f"{where}: `{line}` exits with {status}: {said.getvalue()}")
+    got = (said if wanted else printed).getvalue()
+    if block.shown is not None and not Checker().check_output(block.shown, got, 0):
+        raise AssertionError(f"{where}: expected\n{block.shown}\ngot\n{got}")
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs pages, all by default, and puts the pictures that they made into `pages/images`."""
+    parser = argparse.ArgumentParser(prog="python -m docs.execute", description=__doc__)
+    parser.add_argument("pages", nargs="*", help="e.g. metrics; all by default")
+    names = parser.parse_args(argv).pages or [str(p.relative_to(PAGES).with_suffix("")) for p in every()]
+    import torch
+
+    torch.set_num_threads(1)
+    for name in names:
+        page = PAGES / f"{name}.md"
+        with _temporary() as folder:
+            os.environ["MOLGEN_DATA"] = str(folder / "no-data")  # embedded data are enough
+            execute(page, folder)
+            for picture in pictures(page):
+                if (folder / picture).is_file():
+                    shutil.copy(folder / picture, PAGES / "images" / picture)
+        print(f"{name}: as it says")
+    return 0
+
+
+def every() -> list[Path]:
+    """The pages that hold code to run."""
+    return [p for p in sorted(PAGES.rglob("*.md")) if any(b.language in ("python", "bash") for b in blocks(p))]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
