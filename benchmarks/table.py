@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from benchmarks.store import RESULTS, read_json
 from molgen.core.errors import DataError
 from molgen.core.files import atomic
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "families.md")
+"""The pages that show the short tables between the two markers."""
 BEGIN, END = "<!-- table: python -m benchmarks table --readme -->", "<!-- end of table -->"
 
 HEADLINE: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -31,31 +34,51 @@ HEADLINE: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def main(argv: list[str]) -> int:
-    """Prints the tables, or writes them into the README between its markers and beside the results."""
+    """Prints the tables, or writes them into the pages between their markers and beside the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks table", description=__doc__)
     parser.add_argument(
-        "--readme", action="store_true", help="write README.md and benchmarks/results/README.md"
+        "--readme", action="store_true", help="write README.md, the guide and benchmarks/results/README.md"
     )
     args = parser.parse_args(argv)
+    of = measured()
+    full = f"{table(of['scores'])}\n\n{made(of['scores'])} Each row by `python -m benchmarks score CELL`."
+    full += peers.table(of["peers"]) + costs.table(of["costs"])
+    if not args.readme:
+        print(short(of), full, sep="\n\n")
+        return 0
+    for page in PAGES:
+        text = filled(page, short(of))
+        with atomic(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    with atomic(RESULTS / "README.md") as temporary:
+        temporary.write_text(f"# Measured figures\n\n{full}\n", encoding="utf-8")
+    return 0
+
+
+def measured() -> dict[str, list[dict[str, Any]]]:
+    """What lies in `results`, by kind."""
     of: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(RESULTS.glob("*.json")):
         result = read_json(path)
         of[result.get("kind", "scores")].append(result)
-    short = overview(of["scores"]) + conditions(of["conditions"]) + likelihoods(of["likelihood"])
-    full = f"{table(of['scores'])}\n\n{made(of['scores'])} Each row by `python -m benchmarks score CELL`."
-    full += peers.table(of["peers"]) + costs.table(of["costs"])
-    if not args.readme:
-        print(short, full, sep="\n\n")
-        return 0
-    page = README.read_text(encoding="utf-8")
-    if BEGIN not in page or END not in page:
-        raise DataError(f"no line {BEGIN!r} followed by {END!r}", file=README, fix="put them back")
-    before, rest = page.split(BEGIN, 1)
-    with atomic(README) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{short}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
-    with atomic(RESULTS / "README.md") as temporary:
-        temporary.write_text(f"# Measured figures\n\n{full}\n", encoding="utf-8")
-    return 0
+    return of
+
+
+def short(of: Mapping[str, list[dict[str, Any]]]) -> str:
+    """The tables that pages show: headline figures, conditions, likelihoods."""
+    return overview(of["scores"]) + conditions(of["conditions"]) + likelihoods(of["likelihood"])
+
+
+def filled(page: Path, shown: str) -> str:
+    """The text of a page with the tables between its markers.
+
+    Errors: `DataError` where there are no markers.
+    """
+    text = page.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise DataError(f"no line {BEGIN!r} followed by {END!r}", file=page, fix="put them back")
+    before, rest = text.split(BEGIN, 1)
+    return f"{before}{BEGIN}\n{shown}\n{END}{rest.split(END, 1)[1]}"
 
 
 def overview(results: list[dict[str, Any]]) -> str:

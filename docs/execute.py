@@ -68,19 +68,22 @@ def pictures(page: Path) -> list[str]:
 def execute(page: Path, folder: Path) -> None:
     """Runs a page in a folder.
 
-    Errors: `AssertionError` naming page and line where something else is printed than the page shows.
+    Errors: `AssertionError` that tells, by line, where something else is printed than the page shows.
     """
     namespace: dict[str, Any] = {"__name__": "__main__"}
+    differences = []
     with contextlib.chdir(folder):
         for block in blocks(page):
             where = f"{page.name}, line {block.line}"
             if block.language == "bash":
-                _commands(block, where)
+                differences.append(_commands(block, where))
             elif block.language == "python" and ">>>" in block.code:
-                _doctest(block, page, namespace)
+                differences.append(_doctest(block, page, namespace))
             elif block.language == "python":
                 code = "\n" * (block.line - 1) + block.code  # so that tracebacks name the page's lines
                 exec(compile(code, str(page), "exec"), namespace)
+    if any(differences):
+        raise AssertionError("\n".join(filter(None, differences)))
 
 
 class Checker(doctest.OutputChecker):
@@ -108,18 +111,23 @@ def _near(want: str, got: str) -> bool:
     return math.isclose(float(want), float(got), rel_tol=_TOLERANCE, abs_tol=1.01 * digit)
 
 
-def _doctest(block: Block, page: Path, namespace: dict[str, Any]) -> None:
+def _doctest(block: Block, page: Path, namespace: dict[str, Any]) -> str:
+    """Runs a block of examples; what differs, if anything."""
     test = doctest.DocTestParser().get_doctest(
         block.code, namespace, page.name, str(page), block.line - 1
     )
     test.globs = namespace  # not the copy that it was given, so that the next block knows the names
     said = io.StringIO()
     runner = doctest.DocTestRunner(checker=Checker(), verbose=False)
-    if runner.run(test, out=said.write, clear_globs=False).failed:
-        raise AssertionError(said.getvalue())
+    runner.run(test, out=said.write, clear_globs=False)
+    return said.getvalue()
 
 
-def _commands(block: Block, where: str) -> None:
+def _commands(block: Block, where: str) -> str:
+    """Runs the commands of a block; what differs, if anything.
+
+    Errors: `AssertionError` for a command with another exit status.
+    """
     from molgen import cli
 
     printed, said = io.StringIO(), io.StringIO()
@@ -134,7 +142,8 @@ def _commands(block: Block, where: str) -> None:
             raise AssertionError(f"{where}: `{line}` exits with {status}: {said.getvalue()}")
     got = (said if wanted else printed).getvalue()
     if block.shown is not None and not Checker().check_output(block.shown, got, 0):
-        raise AssertionError(f"{where}: expected\n{block.shown}\ngot\n{got}")
+        return f"{where}: expected\n{block.shown}\ngot\n{got}"
+    return ""
 
 
 @contextlib.contextmanager
