@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-stamp
 # torch without the CUDA packages; on a machine with a GPU: make CONSTRAINTS=/dev/null ...
 CONSTRAINTS ?= constraints-cpu.txt
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test docs lint clean
 
 setup: $(STAMP)
 
@@ -21,6 +21,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(PYTEST)
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f docs/mkdocs.yml
+	@echo "the guide is in build/docs/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

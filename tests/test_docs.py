@@ -1,0 +1,114 @@
+"""The guide: its code runs and prints what it shows, its tables are the measured ones, its reference is whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import table
+from docs.execute import PAGES, Checker, blocks, every, execute, pictures
+
+ROOT = PAGES.parent.parent
+_NAMES = [str(page.relative_to(PAGES).with_suffix("")) for page in every()]
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_a_page_does_what_it_says(name: str, tmp_path: Path) -> None:
+    page = PAGES / f"{name}.md"
+    execute(page, tmp_path)
+    for picture in pictures(page):
+        _alike(PAGES / "images" / picture, tmp_path / picture)
+
+
+def _alike(shown: Path, made: Path) -> None:
+    """Whether a picture is the one that the page's code draws, but for rounding on another machine."""
+    from PIL import Image
+
+    a, b = (np.asarray(Image.open(path).convert("L"), dtype=float) for path in (shown, made))
+    assert a.shape == b.shape, f"{shown.name}: python -m docs.execute draws it anew"
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.8, f"{shown.name}: python -m docs.execute draws it anew"
+
+
+@pytest.mark.parametrize("page", table.PAGES, ids=lambda page: page.name)
+def test_tables_are_those_of_the_results(page: Path) -> None:
+    current = page.read_text(encoding="utf-8")
+    fresh = table.filled(page, table.short(table.measured()))
+    assert current == fresh, f"{page.name}: python -m benchmarks table --readme writes it anew"
+
+
+def test_every_public_module_has_its_place_in_the_reference() -> None:
+    named = set()
+    for page in (PAGES / "reference").glob("*.md"):
+        named |= set(re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+    for folder in ("core", "nn", "testing"):
+        for file in (ROOT / "molgen" / folder).rglob("*.py"):
+            if file.name == "__init__.py":  # what these name is at home in the other files
+                continue
+            module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            assert module in named, f"{module}: name it in docs/pages/reference"
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    import molgen
+
+    pages = "".join(page.read_text(encoding="utf-8") for page in (PAGES / "reference").glob("*.md"))
+    for name in molgen._HOMES:
+        assert re.search(rf"\b{name}\b", pages) or molgen._HOMES[name] in pages, name
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("a 1.00", "a 1.04", True),
+        ("a 1.00", "a 1.06", False),
+        ("n 100", "n 101", False),
+        ("a 0.01", "a 0.02", True),  # a unit of the last digit
+        ("a 1.0", "b 1.0", False),
+        ("one ... three", "one two three", True),
+    ],
+)
+def test_what_counts_as_the_same(shown: str, printed: str, same: bool) -> None:
+    assert Checker().check_output(f"{shown}\n", f"{printed}\n", 0) == same
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("```python\n>>> 1 + 1\n3\n```\n", "Expected"),
+        ("```python\nassert False\n```\n", ""),
+        ("```bash\nmolgen list --nothing\n```\n", "exits with 2"),
+        ("```bash\nmolgen sample no-such-thing -o a.smi\n```\n\n```text\nmolgen: all is well\n```\n", "expected"),
+    ],
+)
+def test_a_page_that_errs_is_found_out(text: str, complaint: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(AssertionError, match=complaint):
+        execute(page, tmp_path)
+
+
+def test_blocks_know_their_lines_and_what_they_print(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A\n\n```bash\nmolgen list\n```\n\n```text\nb\n```\n\nand\n\n```text\nc\n```\n")
+    first, second, third = blocks(page)
+    assert (first.line, first.shown) == (4, "b\n")
+    assert (second.shown, third.shown) == (None, None)
+
+
+def test_the_guide_builds_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    """Strict: no link, anchor or name of the reference is broken."""
+    pytest.importorskip("mkdocs", reason="needs the extra docs: make docs")
+    out = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "docs/mkdocs.yml", "-d", str(out)]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-3000:]
+    fetched = re.compile(r'<(?:script|img|iframe|link rel="stylesheet")[^>]*(?:src|href)="(?:https?:)?//')
+    for file in out.rglob("*.html"):
+        text = file.read_text(encoding="utf-8")
+        assert not fetched.search(text), file.name
+        assert "arithmatex" not in text, f"{file.name}: a formula is not drawn"
