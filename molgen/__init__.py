@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from molgen.models.flow import FlowModel as FlowModel
     from molgen.models.gan import GANModel as GANModel
     from molgen.models.vae import VAEModel as VAEModel
+    from molgen.train import DataModule as DataModule
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ _NAMES = {
         "from_pyg",
         "to_pyg",
     ),
+    "molgen.train": ("DataModule",),
     "molgen.core.errors": (
         "CheckpointError",
         "ConfigError",

@@ -1,4 +1,4 @@
-"""Training: the one LightningModule, its loader, its checkpoints, and exact resume."""
+"""Training: the one LightningModule, its data, its checkpoints, and exact resume."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import hashlib
 import logging
 import math
+import platform
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -107,6 +108,61 @@ class Loader:
         return [batches[i] for i in torch.randperm(len(batches), generator=source).tolist()]
 
 
+@final
+class DataModule(pl.LightningDataModule):
+    """The data of a model as Lightning takes them: batches in an order that depends on (seed, step) alone.
+
+    A new model learns from the data what it must know of them (vocabulary, sizes, scales, labels), and its
+    network is built: so make this first, and then the module. Data are read at once.
+
+    Arguments:
+        model: the model to train.
+        data, validation, batch_size, seed, condition, skip_invalid: as for `GenerativeModel.fit`.
+
+    Errors: `DataError` for bad data, `ConfigError` for bad options.
+
+    Example:
+        >>> from molgen import DiffusionModel
+        >>> model = DiffusionModel("smiles", trunk_options={"width": 32, "depth": 1, "heads": 2})
+        >>> data = DataModule(model, ["CCO", "CCN", "CCC", "CO"], batch_size=2, seed=0)
+        >>> module = model.lightning_module(lr=1e-3, seed=0)
+        >>> quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        >>> trainer = pl.Trainer(max_steps=2, enable_model_summary=False, **quiet)
+        >>> trainer.fit(module, data)
+        >>> model.training["steps"], len(model.sample(3, steps=2))
+        (2, 3)
+    """
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        data: Any,
+        validation: Any = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        condition: Sequence[str] = (),
+        skip_invalid: bool = False,
+    ) -> None:
+        super().__init__()
+        records, held = split(model.modality, data, validation, seed, skip_invalid)
+        self.records, self.seed = records.name, seed
+        self.data = model.prepared(records, condition, seed)
+        self.held = model.encode(held) if len(held) else None
+        self.batch_size = min(batch_size or model.option("batch_size", 64), len(self.data))
+
+    def train_dataloader(self) -> Loader:
+        """Batches from the step that training has reached, of the process that asks."""
+        fitter = self.trainer
+        if fitter is None:
+            return Loader(self.data, self.batch_size, self.seed)
+        start, rank, world = fitter.global_step, fitter.global_rank, fitter.world_size
+        return Loader(self.data, self.batch_size, self.seed, start, rank, world)
+
+    def val_dataloader(self) -> Any:
+        """The held-out records, the same batches every time; nothing where there are none."""
+        return [] if self.held is None else _Fixed(Loader(self.held, self.batch_size, self.seed))
+
+
 def fingerprint(data: Batch) -> str:
     """A short hash of encoded data, recorded in checkpoints."""
     digest = hashlib.sha256()
@@ -123,11 +179,14 @@ def fingerprint(data: Batch) -> str:
 class TrainingModule(pl.LightningModule):
     """One family's losses under AdamW with warm-up, cosine decay, clipping and an average of weights.
 
+    When training ends, the model has the averaged weights, and its header the budget. The learning rate
+    follows the limits of the `Trainer` (`max_steps`, `max_epochs`, `max_time`), whichever comes first.
+
     Arguments:
         model: gives `losses` and the network.
         lr: peak learning rate.
         seed: of the noise; step k uses the generator of (seed, k).
-        warmup: steps of linear warm-up.
+        warmup: steps of linear warm-up; by default 200, or a tenth of `max_steps` if that is less.
         ema: decay of the average of weights, ramped up over the first steps (on by default).
         clip: largest norm of the gradient.
     """
@@ -137,7 +196,7 @@ class TrainingModule(pl.LightningModule):
         model: GenerativeModel,
         lr: float,
         seed: int,
-        warmup: int = 200,
+        warmup: int | None = None,
         ema: float = 0.9995,
         clip: float = 1.0,
         weight_decay: float = 0.01,
@@ -160,6 +219,8 @@ class TrainingModule(pl.LightningModule):
         )
 
     def on_fit_start(self) -> None:
+        self.begun, most = time.monotonic(), self.trainer.max_steps
+        self.ramp = self.warmup or (200 if most < 0 else max(1, min(200, most // 10)))
         # Walking through all modules costs as much as a small layer; buffers may be exchanged meanwhile.
         self.means, self.news = list(self.average.parameters()), list(self.network.parameters())
 
@@ -184,7 +245,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         self.model.progress = self.progress()
-        rate = self.lr * min(1.0, (self.global_step + 1) / self.warmup)
+        rate = self.lr * min(1.0, (self.global_step + 1) / self.ramp)
         rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.model.progress))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
@@ -224,6 +285,32 @@ class TrainingModule(pl.LightningModule):
         terms = self.model.losses(self.average, batch, BatchNoise(source))
         total = torch.stack(list(terms.values())).sum()
         self.log("val/loss", total, prog_bar=True, batch_size=len(batch), sync_dist=True)
+
+    def on_fit_end(self) -> None:
+        model, value = self.model, self.trainer.callback_metrics.get("val/loss")
+        model.network = self.average.to("cpu").requires_grad_(True).eval()
+        run: dict[str, Any] = {
+            "seconds": round(self.seconds + time.monotonic() - self.begun, 1),
+            "steps": self.global_step,
+            "samples": self.samples,
+            "lr": self.lr,
+            "validation_loss": None if value is None else round(float(value), 5),
+        }
+        source, data = self.trainer.__dict__.get("datamodule"), "loader of the user's"
+        if isinstance(source, DataModule):
+            data = source.records
+            run |= {
+                "batch_size": source.batch_size,
+                "fingerprint": fingerprint(source.data),
+                "records": len(source.data),
+            }
+        budget = model.training
+        for key in ("seconds", "steps", "samples"):
+            budget[key] += run[key]
+        where = {"date": time.strftime("%Y-%m-%d"), "torch": str(torch.__version__)}
+        where["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads"
+        budget["runs"] = [*budget["runs"], {**run, "data": data, "seed": self.seed, **where}]
+        model.fitted()
 
     def on_save_checkpoint(self, state: dict[str, Any]) -> None:
         seconds = self.seconds + time.monotonic() - self.begun
@@ -308,36 +395,29 @@ def check(max_time: str | None, ckpt_path: str | Path | None) -> None:
 
 def run(
     model: GenerativeModel,
-    data: Batch,
-    held: Batch | None,
+    data: DataModule,
     *,
     max_epochs: int | None,
     max_steps: int | None,
     max_time: str | None,
-    batch_size: int,
-    lr: float,
+    lr: float | None,
     seed: int,
     ckpt_path: str | Path | None,
     trainer: Any,
     patience: int | None,
     root_dir: str | Path | None,
     progress: bool | None,
-) -> dict[str, Any]:
-    """Trains the model's network in place, leaves the averaged weights in it, and reports the budget.
+) -> None:
+    """Trains the model's network in place, leaves the averaged weights in it, and records the budget.
 
     The budget of a resumed run counts from its own beginning, not from where it was cut off.
     """
     if max_epochs is None and max_steps is None and max_time is None:
         max_epochs = 10
     duration = None if max_time is None else parse_time(max_time)
-    start = 0
-    if ckpt_path is not None:
-        start = SafeCheckpointIO().load_checkpoint(ckpt_path)["global_step"]
-    batch_size = min(batch_size, len(data))
-    warmup = 200 if max_steps is None else max(1, min(200, max_steps // 10))
-    module = TrainingModule(model, lr, seed, warmup)
+    module = model.lightning_module(lr, seed)
     callbacks: list[Callback] = [Timer(duration, interval="step")] if duration else []
-    if patience is not None and held is not None:
+    if patience is not None and data.held is not None:
         callbacks.append(EarlyStopping("val/loss", patience=patience))
     if root_dir is not None:
         callbacks.append(SaveState(Path(root_dir) / "state.safetensors"))
@@ -357,35 +437,17 @@ def run(
                     "logger": _logger(root_dir),
                     "log_every_n_steps": 50,
                     "num_sanity_val_steps": 0,
-                    "limit_val_batches": 1.0 if held is not None else 0,
+                    "limit_val_batches": 1.0 if data.held is not None else 0,
                     "plugins": [SafeCheckpointIO()],
                     "use_distributed_sampler": False,
                     **options,
                 }
             )
         )
-        loader = Loader(data, batch_size, seed, start, fitter.global_rank, fitter.world_size)
-        if fitter.check_val_every_n_epoch and len(loader) < 200:
-            fitter.check_val_every_n_epoch = math.ceil(200 / len(loader))
-        validation = None if held is None else Loader(held, batch_size, seed)
-        fitter.fit(
-            module,
-            loader,
-            None if validation is None else _Fixed(validation),
-            ckpt_path=None if ckpt_path is None else str(ckpt_path),
-        )
-    model.network = module.average.to("cpu").requires_grad_(True).eval()
-    value = fitter.callback_metrics.get("val/loss")
-    return {
-        "seconds": round(module.seconds + time.monotonic() - module.begun, 1),
-        "steps": module.global_step,
-        "samples": module.samples,
-        "batch_size": batch_size,
-        "lr": lr,
-        "fingerprint": fingerprint(data),
-        "records": len(data),
-        "validation_loss": None if value is None else round(float(value), 5),
-    }
+        steps = len(Loader(data.data, data.batch_size, seed, world=fitter.world_size))
+        if fitter.check_val_every_n_epoch and steps < 200:
+            fitter.check_val_every_n_epoch = math.ceil(200 / steps)
+        fitter.fit(module, datamodule=data, ckpt_path=None if ckpt_path is None else str(ckpt_path))
 
 
 @final

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
-import platform
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -28,6 +26,9 @@ from molgen.core.options import called
 from molgen.core.registry import FAMILIES, Table, get_modality
 from molgen.core.samples import Samples
 from molgen.core.trunk import Trunk, TrunkSpec
+
+if TYPE_CHECKING:
+    from molgen.train import TrainingModule
 
 _LABEL = 4  # what a key of the injected randomness is for
 _PRECISIONS = ("fp32", "bf16")
@@ -213,7 +214,57 @@ class GenerativeModel(ABC):
         train.check(max_time, ckpt_path)
         if self.network is None and (self.trunk is not None or self.trunk_options):
             self._built(seed)
-        records, held = train.split(self.modality, data, validation, seed, skip_invalid)
+        train.run(
+            self,
+            train.DataModule(self, data, validation, batch_size, seed, condition, skip_invalid),
+            max_epochs=max_epochs,
+            max_steps=max_steps,
+            max_time=max_time,
+            lr=lr,
+            seed=seed,
+            ckpt_path=ckpt_path,
+            trainer=trainer,
+            patience=patience,
+            root_dir=root_dir,
+            progress=progress,
+        )
+        return self
+
+    def lightning_module(
+        self,
+        lr: float | None = None,
+        seed: int = 0,
+        *,
+        warmup: int | None = None,
+        ema: float = 0.9995,
+        clip: float = 1.0,
+        weight_decay: float = 0.01,
+    ) -> TrainingModule:
+        """The module that `fit` trains, for a Lightning `Trainer` of one's own.
+
+        With a `molgen.DataModule`, which is made first, `Trainer(...).fit(module, data)` gives the model the
+        weights that `fit` with the same options gives it; see there for an example.
+
+        Arguments:
+            lr: peak learning rate; by default the modality's recipe.
+            seed: of the noise.
+            warmup, ema, clip, weight_decay: see `TrainingModule`.
+
+        Errors: `ConfigError` for a model that has not seen data yet.
+        """
+        from molgen.train import TrainingModule
+
+        if self.network is None:
+            raise ConfigError("this model has seen no data yet: make molgen.DataModule(model, data) first")
+        return TrainingModule(
+            self, lr or self.option("lr", 1e-3), seed, warmup, ema=ema, clip=clip, weight_decay=weight_decay
+        )
+
+    def prepared(self, records: Records, condition: Sequence[str], seed: int) -> Batch:
+        """Records as a batch; a new model learns from them what it must know of data, and builds its network.
+
+        Errors: `ConfigError` for an unknown condition, or others than those of a model that goes on training.
+        """
         fresh = self.network is None
         if fresh:
             self.modality = self.modality.fitted(records)
@@ -227,40 +278,7 @@ class GenerativeModel(ABC):
         if fresh:
             self.conditions = tuple(c.seen(batch.conditions[c.name]) for c in self.conditions)
             self.network = self._built(seed)
-        run = train.run(
-            self,
-            batch,
-            self.encode(held) if len(held) else None,
-            max_epochs=max_epochs,
-            max_steps=max_steps,
-            max_time=max_time,
-            batch_size=batch_size or self.option("batch_size", 64),
-            lr=lr or self.option("lr", 1e-3),
-            seed=seed,
-            ckpt_path=ckpt_path,
-            trainer=trainer,
-            patience=patience,
-            root_dir=root_dir,
-            progress=progress,
-        )
-        self._account(run, records.name, seed)
-        self.fitted()
-        return self
-
-    def _account(self, run: Mapping[str, Any], data: str, seed: int) -> None:
-        for key in ("seconds", "steps", "samples"):
-            self.training[key] += run[key]
-        self.training["runs"] = [
-            *self.training["runs"],
-            {
-                **run,
-                "data": data,
-                "seed": seed,
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-                "torch": str(torch.__version__),
-            },
-        ]
+        return batch
 
     def _conditions(self, names: Sequence[str], records: Records) -> tuple[Condition, ...]:
         known = self.modality.conditions

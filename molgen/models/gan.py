@@ -219,7 +219,7 @@ class GANModel(GenerativeModel):
                 f"mode collapse: samples differ only {float(self.logged['spread']):.2f} times as much as "
                 "data do at the end of training; raise penalty or blur, or lower lr",
                 MolgenWarning,
-                stacklevel=3,
+                stacklevel=2,
             )
 
     # ------------------------------------------------------------------ sampling

@@ -282,7 +282,7 @@ class VAEModel(GenerativeModel):
                 "posterior collapse: no latent dimension carries information at the end of training; "
                 "raise free_bits or warmup, or lower beta",
                 MolgenWarning,
-                stacklevel=3,
+                stacklevel=2,
             )
 
     # ------------------------------------------------------------------ codes

@@ -160,7 +160,7 @@ class BoltzmannMachine(EnergyModel):
                 f"divergence: mean energies of data and of persistent chains are {gap:.2f} nats per entry "
                 "apart at the end of training; lower lr, or raise sweeps",
                 MolgenWarning,
-                stacklevel=3,
+                stacklevel=2,
             )
 
     def load_weights(self, tensors: Mapping[str, Tensor], path: Any = "checkpoint") -> None:

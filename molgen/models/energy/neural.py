@@ -229,7 +229,7 @@ class NeuralEnergy(EnergyModel):
                 f"energy divergence: chains and data differ by {gap:.1f} at the end of training; lower "
                 "contrast or lr",
                 MolgenWarning,
-                stacklevel=3,
+                stacklevel=2,
             )
 
     # ------------------------------------------------------------------ chains
