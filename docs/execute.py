@@ -1,10 +1,10 @@
 """The code of the guide, run: `python -m docs.execute [PAGE ...]` runs pages and draws their pictures anew.
 
-A page is run from top to bottom in an empty folder. Its ```python blocks share one namespace; those with
-``>>>`` are doctests. Of its ```bash blocks the lines that begin with ``molgen`` are run; a ```text block right
-after one is what they print, or the one line of a mistake, which exits with status 2. Numbers that are shown
-with a point hold to five per cent, since other machines round otherwise; all else holds to the letter.
-A ```console block is only shown.
+A page is run from top to bottom in an empty folder. Its blocks of `python` share one namespace; those with
+`>>>` are doctests. Of its blocks of `bash` the lines that begin with `molgen` are run; a block of `text` right
+after one is what they print, or the one line of a mistake, which exits with status 2. Numbers that are shown with
+a point hold to five per cent, since other machines round otherwise; all else holds to the letter. A block of
+`console` is only shown.
 """
 
 from __future__ import annotations
@@ -113,9 +113,7 @@ def _near(want: str, got: str) -> bool:
 
 def _doctest(block: Block, page: Path, namespace: dict[str, Any]) -> str:
     """Runs a block of examples; what differs, if anything."""
-    test = doctest.DocTestParser().get_doctest(
-        block.code, namespace, page.name, str(page), block.line - 1
-    )
+    test = doctest.DocTestParser().get_doctest(block.code, namespace, page.name, str(page), block.line - 1)
     test.globs = namespace  # not the copy that it was given, so that the next block knows the names
     said = io.StringIO()
     runner = doctest.DocTestRunner(checker=Checker(), verbose=False)
@@ -174,7 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def every() -> list[Path]:
     """The pages that hold code to run."""
-    return [p for p in sorted(PAGES.rglob("*.md")) if any(b.language in ("python", "bash") for b in blocks(p))]
+    run = ("python", "bash")
+    return [p for p in sorted(PAGES.rglob("*.md")) if any(b.language in run for b in blocks(p))]
 
 
 if __name__ == "__main__":
