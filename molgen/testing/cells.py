@@ -7,12 +7,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from molgen import api
 from molgen.core.errors import ConfigError, DataError, MolgenError, UnsupportedError
 from molgen.testing.report import demand, refused
-from molgen.testing.subject import Cell
+from molgen.testing.subject import Cell, apart
 
 _ROUGH = {"draws": 2, "steps": 20, "chains": 8, "temperatures": 20}
 """Options of a likelihood that make a rough one quick, of which a family gets those that it has."""
@@ -74,11 +73,11 @@ def check_seeds(cell: Cell) -> None:
 
 def check_batch_sizes(cell: Cell) -> None:
     """Samples do not depend on how many are drawn at a time, but for rounding."""
-    together, apart = (cell.draw(6, batch_size=size) for size in (6, 2))
-    same, errors = 0.0, []
-    for a, b in zip(together, apart, strict=True):
+    together, alone = (cell.draw(6, batch_size=size) for size in (6, 2))
+    fields, same, errors = cell.trained.view.fields, 0.0, []
+    for a, b in zip(together, alone, strict=True):
         reals = [k for k in a if a[k].is_floating_point()]
-        parts = [float((a[k] - b[k]).abs().max()) / max(1.0, float(a[k].abs().max())) for k in reals]
+        parts = [float(apart(fields[k], a[k], b[k]).max()) / max(1.0, float(a[k].abs().max())) for k in reals]
         errors.append(max(parts, default=0.0))
         same += all(torch.equal(a[k], b[k]) for k in a if not a[k].is_floating_point())
     demand(
@@ -110,9 +109,9 @@ def check_constraints(cell: Cell) -> None:
             )
             mask = torch.ones(1, *(x.shape[:2] if grid else x.shape[:1]), dtype=torch.bool)
             legal = f.project(x[None], mask)[0]
-            error = float((x.double() - legal.double()).abs().max())
+            error = float(apart(f, x, legal).max())
             demand(
-                _near(x, legal),
+                error <= 1e-4 * max(1.0, float(x.abs().max())),
                 f"field {k!r} breaks its constraint by {error:.3g}",
                 "end `generate` with the field's project",
             )
@@ -221,10 +220,6 @@ CHECKS = {
     "devices": check_devices,
 }
 """The checks of a pair, by what is promised; all but the first need one that works."""
-
-
-def _near(a: Tensor, b: Tensor) -> bool:
-    return bool((a == b).all()) or torch.allclose(a.float(), b.float(), atol=1e-4)
 
 
 def _differences(a: dict[str, object], b: dict[str, object]) -> list[str]:

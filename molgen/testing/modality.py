@@ -29,7 +29,7 @@ from molgen.core.roles.denoiser import Denoiser
 from molgen.nn.check import random_rotation
 from molgen.testing import network
 from molgen.testing.report import Complaint, demand, refused
-from molgen.testing.subject import Subject, garbage
+from molgen.testing.subject import Subject, apart, garbage
 
 _EXACT, _CLOSE = 1e-4, 1e-3
 _ALLOWED = ("molgen.core", "molgen.nn", "molgen.testing", "molgen.models.base")
@@ -142,8 +142,8 @@ def check_encoding(subject: Subject) -> None:
                 "give one array for each field of the view",
             )
             demand(
-                _agree(sample, again, 0.0) == "",
-                f"{where}: encode differs from call to call ({_agree(sample, again, 0.0)})",
+                _agree(sample, again, 0.0, view) == "",
+                f"{where}: encode differs from call to call ({_agree(sample, again, 0.0, view)})",
                 "sort what comes from sets, and use no randomness",
             )
             _check_arrays(m, view, sample, where)
@@ -161,11 +161,11 @@ def check_round_trip(subject: Subject) -> None:
                 f"decode gives {type(back).__name__}, expected {type(record).__name__} as the records are",
                 "build the domain object that encode takes",
             )
-            different = _agree(sample, m.encode(back, name), _CLOSE)
+            different = _agree(sample, m.encode(back, name), _CLOSE, view)
             # What is no bijection may choose among equal descriptions, but must then stay with its choice.
             if different and not view.bijective:
                 once = m.encode(back, name)
-                different = _agree(once, m.encode(m.decode(once, name), name), _CLOSE)
+                different = _agree(once, m.encode(m.decode(once, name), name), _CLOSE, view)
             demand(
                 not different,
                 f"record {i + 1} in view {name!r} comes back changed: {different}",
@@ -204,9 +204,10 @@ def check_padding_and_masks(subject: Subject) -> None:
         batch = subject.batch(name)
         samples = subject.samples(name)[: len(batch)]
         for i, (a, b) in enumerate(zip(samples, split(batch), strict=True)):
+            different = _agree(a, b, 0.0, view)
             demand(
-                _agree(a, b, 0.0) == "",
-                f"sample {i + 1} of a batch in view {name!r} is not what was encoded: {_agree(a, b, 0.0)}",
+                not different,
+                f"sample {i + 1} of a batch in view {name!r} is not what was encoded: {different}",
                 "leave encode_all, or override it so that split gives the samples back",
             )
         template = m.template(batch.sizes.tolist())
@@ -217,9 +218,7 @@ def check_padding_and_masks(subject: Subject) -> None:
         )
         for k, f in view.fields.items():
             x = batch.values[k]
-            off = (f.project(x, batch.mask).double() - x.double()).abs()
-            off = off if f.choices else torch.minimum(off, (off - 2 * math.pi).abs())  # -pi is pi
-            error = float(off.max())
+            error = float(apart(f, f.project(x, batch.mask), x).max())
             demand(
                 error <= _EXACT * max(1.0, float(x.double().abs().max())),
                 f"field {k!r} of view {name!r} breaks its constraint by {error:.3g}",
@@ -500,7 +499,7 @@ def _check_file(m: Modality, view: str, path: Path, some: Records, suffix: str) 
         "write one record per sample, in order",
     )
     for i, (a, b) in enumerate(zip(some, back, strict=True)):
-        different = _agree(m.encode(a, view), m.encode(b, view), 2 * _CLOSE)
+        different = _agree(m.encode(a, view), m.encode(b, view), 2 * _CLOSE, m.views[view])
         demand(
             not different,
             f"{suffix}: record {i + 1} comes back changed: {different}",
@@ -508,7 +507,7 @@ def _check_file(m: Modality, view: str, path: Path, some: Records, suffix: str) 
         )
 
 
-def _agree(a: Sample, b: Sample, bound: float, view: View | None = None) -> str:
+def _agree(a: Sample, b: Sample, bound: float, view: View) -> str:
     """Where two samples differ by more than `bound` of their size; empty if nowhere."""
     if set(a) != set(b):
         return f"fields {sorted(a)} and {sorted(b)}"
@@ -516,14 +515,13 @@ def _agree(a: Sample, b: Sample, bound: float, view: View | None = None) -> str:
         second = b[name]
         if first.shape != second.shape:
             return f"{name!r} of shapes {first.shape} and {second.shape}"
-        x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
-        if view is not None:  # angles may come back by a full turn off
-            x, y = view.fields[name].readings(first), view.fields[name].readings(second)
-        error = np.abs(x - y).max(initial=0.0)
-        turns = np.abs(np.abs(x - y) - 2 * math.pi).max(initial=0.0) if error > math.pi else error
-        if min(error, turns) > bound * max(1.0, np.abs(x).max(initial=0.0)) or np.isnan(error):
-            place = np.unravel_index(int(np.abs(x - y).argmax()), x.shape)
-            return f"{name!r} has {x[place]:.6g} and {y[place]:.6g}"
+        if not first.size:
+            continue
+        gap = apart(view.fields[name], first, second).numpy()
+        error = gap.max()
+        if error > bound * max(1.0, np.abs(first).max()) or np.isnan(error):
+            place = np.unravel_index(int(gap.argmax()), gap.shape)
+            return f"{name!r} has {first[place]:.6g} and {second[place]:.6g}"
     return ""
 
 

@@ -174,6 +174,18 @@ def randomised(network: torch.nn.Module, seed: int = 0, sd: float = 0.2) -> None
                 p.copy_(sd * torch.randn(p.shape, generator=source).to(p))
 
 
+def apart(field: Field, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Tensor:
+    """How far values lie apart entry by entry in the geometry of their field: around a circle, the short way.
+
+    Example:
+        >>> from molgen.core.fields import Angles
+        >>> apart(Angles(1), np.array([[3.1]]), np.array([[-3.1]])).round(decimals=3).tolist()
+        [[0.083]]
+    """
+    x, y = torch.as_tensor(a).double(), torch.as_tensor(b).double()
+    return (x - y if field.choices else field.relaxed().offset(x, y)).abs()
+
+
 def garbage(field: Field, shape: Sequence[int], draw: np.random.Generator, scale: float) -> np.ndarray:
     """Values of a field as a bad model may draw them, of the extent of a sample `shape`."""
     sites = tuple(shape) * (2 if field.rank == "pair" else 1)

@@ -95,7 +95,7 @@ def test_cached_and_uncached_densities_agree(sizes: list[int], recall: bool) -> 
     for name, f in MIXED.items():
         slots = layout.slots(name)
         again = f.density(raw[name]).draw(u[:, slots])
-        valid = layout.valid(mask)[:, slots]
+        valid = layout.valid(mask, MIXED)[:, slots]
         gap = (again - layout.read(name, f, drawn[name])).abs() * valid
         assert gap.max() < 1e-5, name
 
@@ -142,7 +142,8 @@ def test_a_slot_recalls_what_its_sites_hold() -> None:
     layout, _ = network.layout(4)
     held = network._hold(layout, {"kind": torch.tensor([[0, 1, 2, 1]]), "bond": bonds})
     slot = int(((layout.site == 3) & (layout.other == 1)).nonzero())
-    later, earlier = (r[0, slot].expm1() for r in network._recalled(held, layout.valid(mask), 4))
+    valid = layout.valid(mask, fields)
+    later, earlier = (r[0, slot].expm1() for r in network._recalled(held, valid, 4))
     # Kinds 0, 1, 2, then none and bond: atom 3 is of kind 1 and not bonded to 0; atom 1 has two bonds.
     assert later.tolist() == pytest.approx([0, 1, 0, 1, 0])
     assert earlier.tolist() == pytest.approx([0, 1, 0, 0, 2])

@@ -56,7 +56,7 @@ class Field(ABC):
 
     @abstractmethod
     def valid(self, mask: Tensor) -> Tensor:
-        """Which entries are real, broadcastable over values."""
+        """Which entries are real, broadcastable over values; a field need not have some on every site."""
 
     @abstractmethod
     def project(self, x: Tensor, mask: Tensor) -> Tensor:

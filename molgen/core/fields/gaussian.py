@@ -136,7 +136,7 @@ class GaussianField(Field):
 
     def _dimension(self, mask: Tensor) -> Tensor:
         """Degrees of freedom of each sample, `(B,)`."""
-        return mask.flatten(1).sum(1).clamp_min(1) * self.channels
+        return self.valid(mask).flatten(1).sum(1).clamp_min(1) * self.channels
 
     def step_kl(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, s: Tensor, mask: Tensor) -> Tensor:
         sigma_t, sigma_s = self.schedule.sigma(t), self.schedule.sigma(s)
@@ -346,12 +346,16 @@ class Continuous(GaussianField):
         window: the part of global time in which the field changes.
         weight: share in a loss over several fields.
         components: of the mixture that `density` makes of one entry.
+        whole: one vector for the whole sample, say the cell of a crystal; it stands on the first site, and
+            zeros on all others, which are no values.
 
     Example:
         >>> field, mask = Continuous(2), torch.ones(1, 3, dtype=torch.bool)
         >>> one = torch.ones(1)
         >>> field.predict(torch.zeros(1, 3, 2), torch.zeros(1, 3, 2), one, mask).abs().sum().item()
         0.0
+        >>> Continuous(2, whole=True).project(torch.ones(1, 3, 2), mask).tolist()
+        [[[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]]
     """
 
     def __init__(
@@ -366,7 +370,9 @@ class Continuous(GaussianField):
         window: tuple[float, float] = (0.0, 1.0),
         weight: float = 1.0,
         components: int = 8,
+        whole: bool = False,
     ) -> None:
+        self.whole = whole
         self.channels = self.inputs = self.estimates = self.outputs = channels
         self.entries, self.cells, self.density_outputs = channels, channels, 3 * components
         if shares is not None and len(shares) != levels:
@@ -378,8 +384,18 @@ class Continuous(GaussianField):
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(noise[0] * sd, noise[1] * sd, window=self.window)
 
+    def valid(self, mask: Tensor) -> Tensor:
+        if not self.whole:
+            return super().valid(mask)
+        first = torch.zeros_like(mask.flatten(1))
+        first[:, :1] = mask.flatten(1)[:, :1]
+        return first.reshape(mask.shape)[..., None]
+
+    def readings(self, value: np.ndarray) -> np.ndarray:
+        return super().readings(value)[: 1 if self.whole else None]
+
     def learn(self, values: Sequence[np.ndarray]) -> dict[str, Any]:
-        flat = np.concatenate([np.asarray(v, np.float64).ravel() for v in values])
+        flat = np.concatenate([self.readings(v).ravel() for v in values])
         found: dict[str, Any] = {"mean": _short(flat.mean()), "sd": _short(flat.std()) or 1.0}
         if self.levels is not None:
             level = np.rint((flat + 1) / 2 * (self.levels - 1)).astype(np.int64).clip(0, self.levels - 1)
@@ -424,11 +440,12 @@ class Continuous(GaussianField):
             share = shares[level]
             below = (shares.cumsum(0) - shares)[level] + u * share
             z = torch.special.ndtri(below.clamp(1e-6, 1 - 1e-6)).to(x)
-            return z * self.valid(mask), mask * (share.log().to(z) - log_normal(z)).sum(-1)
+            valid = self.valid(mask)
+            return z * valid, valid[..., 0] * (share.log().to(z) - log_normal(z)).sum(-1)
         cell = 2 / (self.levels - 1) if self.levels else 0.0
         z = (x + (u - 0.5) * cell - self.mean) / self.sd * self.valid(mask)
         total = self.channels * ((math.log(cell) if cell else 0.0) - math.log(self.sd))
-        return z, mask * total
+        return z, self.valid(mask)[..., 0] * total
 
     def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
         if self.levels is None:

@@ -95,10 +95,15 @@ class Layout:
     def __len__(self) -> int:
         return len(self.field)
 
-    def valid(self, mask: Tensor) -> Tensor:
-        """Which slots exist in each sample, `(B, T)`."""
+    def valid(self, mask: Tensor, fields: Mapping[str, Field]) -> Tensor:
+        """Which slots exist in each sample, `(B, T)`: those of its sites where their field has values."""
         flat = mask.flatten(1)
-        return flat[:, self.site] & flat[:, self.other]
+        exist = flat[:, self.site] & flat[:, self.other]
+        for name, f in fields.items():
+            if f.rank == "site":
+                own = self.slots(name)
+                exist[:, own] &= f.valid(mask).flatten(1)[:, self.site[own]]
+        return exist
 
     def slots(self, name: str) -> Tensor:
         """The slots of one field, `(T_k,)`, in order."""

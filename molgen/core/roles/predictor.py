@@ -136,7 +136,7 @@ class Predictor(Role):
     ) -> dict[str, Tensor]:
         """Outputs for the densities of each field's slots, `(B, T_k, density_outputs)`."""
         layout, told = self.layout(mask.flatten(1).shape[1])
-        valid = layout.valid(mask)
+        valid = layout.valid(mask, self.fields)
         told = told.to(mask.device, self.dtype).expand(len(mask), -1, -1)
         held = self._hold(layout, values)
         own = torch.cat([held, told], -1)
@@ -162,7 +162,7 @@ class Predictor(Role):
         """log p of each field's entries given all that was written before, in nats, `(B,)`."""
         raw = self(values, mask, labels, code)
         layout, _ = self.layout(mask.flatten(1).shape[1])
-        valid, out = layout.valid(mask), {}
+        valid, out = layout.valid(mask, self.fields), {}
         for name, f in self.fields.items():
             log_p = f.density(raw[name]).log_prob(layout.read(name, f, values[name]))
             own = valid[:, layout.slots(name)]
@@ -197,8 +197,8 @@ class Predictor(Role):
         trunk = self.trunk
         assert isinstance(trunk, CausalTrunk)
         layout, told = self.layout(mask.flatten(1).shape[1])
-        told, valid = told.to(mask.device, self.dtype), layout.valid(mask)
-        kept = layout.valid(keep) if keep is not None else torch.zeros_like(valid)
+        told, valid = told.to(mask.device, self.dtype), layout.valid(mask, self.fields)
+        kept = layout.valid(keep, self.fields) if keep is not None else torch.zeros_like(valid)
         labels = labels or {}
         rows = Rows.of([mask, *labels.values(), code]) if trunk.shares else Rows.own(mask)
         u = self._uniforms(layout, mask, noise)
@@ -248,7 +248,7 @@ class Predictor(Role):
 
     def _uniforms(self, layout: Layout, mask: Tensor, noise: Noise) -> Tensor:
         """Two uniforms per slot, `(B, T, 2)`, that depend on the sample and on its own slots alone."""
-        valid = layout.valid(mask)
+        valid = layout.valid(mask, self.fields)
         counts = valid.sum(1)
         longest = int(counts.max()) if len(counts) else 0
         own = torch.arange(longest, device=mask.device) < counts[:, None]
