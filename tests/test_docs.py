@@ -69,8 +69,9 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
     [
         ("a 1.00", "a 1.04", True),
         ("a 1.00", "a 1.06", False),
+        ("a 0.01", "a 0.04", False),
         ("n 100", "n 101", False),
-        ("a 0.01", "a 0.02", True),  # a unit of the last digit
+        ("a 0.01", "a 0.03", True),  # two units of the last digit
         ("a 1.0", "b 1.0", False),
         ("one ... three", "one two three", True),
     ],
