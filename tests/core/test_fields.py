@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -305,3 +306,27 @@ def test_drawing_from_a_relaxed_class_follows_its_probabilities() -> None:
     x[..., 0].sum().backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert logits.grad[..., 0].mean() > 0
+
+
+# ---------------------------------------------------------------------- values of the whole sample
+
+
+def test_a_value_of_the_whole_sample_has_the_density_of_one_vector() -> None:
+    field = Continuous(2, whole=True, mean=1.0, sd=2.0)
+    x = field.project(torch.randn(2, 5, 2, generator=generator(3)), MASK)
+    assert (x[:, 1:] == 0).all() and (x[:, 0] != 0).all()
+    z, volume = field.dequantize(x, torch.rand(2, 5, 2, generator=generator(4)), MASK)
+    assert torch.allclose(field.quantize(z, MASK), x, atol=1e-6)
+    assert volume.sum(1).tolist() == pytest.approx([-2 * math.log(2.0)] * 2)
+    sigma = field.schedule.high
+    normal = torch.distributions.Normal(1.0, sigma)
+    assert torch.allclose(field.log_prior(x, MASK), normal.log_prob(x[:, 0]).sum(1), atol=1e-4)
+
+
+def test_a_value_of_the_whole_sample_counts_once_however_many_sites_there_are() -> None:
+    field, t = Continuous(2, whole=True), torch.full((2,), 0.5)
+    x0 = field.project(torch.ones(2, 5, 2), MASK)
+    loss = field.loss(x0 + 0.1, x0, x0, t, MASK)
+    assert loss[0].item() == pytest.approx(loss[1].item())
+    learned = field.learn([np.array([[3.0, 5.0], [0, 0], [0, 0]]), np.array([[3.0, 5.0]])])
+    assert learned == {"mean": 4.0, "sd": 1.0}

@@ -235,3 +235,17 @@ def test_bad_options_are_refused() -> None:
     model = AutoregressiveModel("smiles", trunk_options=SMALL).fit(["CC", "CO"] * 4, max_steps=1, seed=0)
     with pytest.raises(UnsupportedError, match="steps"):
         model.sample(1, steps=5)
+
+
+def test_values_of_the_whole_sample_are_written_once() -> None:
+    """Slots where a field has no value tell nothing, are asked nothing, and leave uniforms to the others."""
+    fields: dict[str, Field] = {"kind": Categorical(3), "cell": Continuous(2, whole=True)}
+    network, mask = predictor(fields), torch.ones(1, 4, dtype=torch.bool)
+    layout, _ = network.layout(4)
+    assert layout.valid(mask, fields).sum() == 4 + 2
+    values = {"kind": torch.tensor([[0, 1, 2, 1]]), "cell": torch.zeros(1, 4, 2)}
+    junk = {**values, "cell": values["cell"].index_fill(1, torch.tensor([1, 2, 3]), 7.0)}
+    first, second = (network.log_prob(v, mask) for v in (values, junk))
+    assert all(torch.equal(first[k], second[k]) for k in fields)
+    drawn = network.write(mask, SampleNoise(0, [0]))["cell"]
+    assert (drawn[:, 1:] == 0).all() and (drawn[:, 0] != 0).all()
