@@ -1,6 +1,7 @@
 """Audio: a kind of data for molgen, one frame of a lapped transform a site."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -86,10 +87,9 @@ class Audio(Modality):
 
     @property
     def datasets(self) -> Mapping[str, DataSource]:
-        made = {"tones": sound.tones, "plucks": sound.plucks}
         return {
-            name: embedded(name, lambda make=make: make(self.rate, 16 * self.frame), 2400, "made by formula")
-            for name, make in made.items()
+            name: embedded(name, partial(make, self.rate, 16 * self.frame), 2400, "made by formula")
+            for name, make in {"tones": sound.tones, "plucks": sound.plucks}.items()
         }
 
     def measure(self, record: Any, name: str) -> float:

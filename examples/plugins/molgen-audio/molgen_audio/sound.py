@@ -118,4 +118,5 @@ def _hertz(pitch: Any) -> Any:
 
 def _normal(x: np.ndarray) -> np.ndarray:
     """With its loudest sample at 0.8."""
-    return (0.8 * x / np.abs(x).max()).astype(np.float32)
+    loud: np.ndarray = 0.8 * x / np.abs(x).max()
+    return loud.astype(np.float32)

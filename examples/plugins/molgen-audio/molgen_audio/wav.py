@@ -16,7 +16,7 @@ from molgen.core.files import atomic
 
 
 def read(path: Path, rate: int, frame: int, on_error: Any) -> Records:
-    """The sounds of a folder in order of their names, or that of a file; filled up with zeros to whole frames."""
+    """The sounds of a folder in order of names, or of one file; zeros fill up the last frame."""
     items = []
     for file in sorted(path.glob("*.wav")) if path.is_dir() else [path]:
         try:

@@ -53,7 +53,8 @@ def number_names() -> Records:
 @cache
 def descriptions() -> Records:
     """Pieces of 32 characters of what scikit-learn tells of its data sets, without lines of mere signs."""
-    pages = sorted(page for page in files("sklearn.datasets.descr").iterdir() if page.name.endswith(".rst"))
-    lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    pages = {page.name: page for page in files("sklearn.datasets.descr").iterdir()}
+    rst = [pages[name].read_text(encoding="utf-8") for name in sorted(pages) if name.endswith(".rst")]
+    lines = [line for text in rst for line in text.splitlines()]
     flow = " ".join(" ".join(line for line in lines if any(map(str.isalpha, line))).split())
     return Records([flow[i : i + 32] for i in range(0, len(flow) - 31, 32)], name="descriptions")
