@@ -10,6 +10,7 @@ from griffe import Extension, Object
 _INLINE = re.compile(r"^( *)(Errors|Keys|Returns|Source): +(?=\S)", re.MULTILINE)
 _EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
 _MATH = re.compile(r"^( *)\.\. math:: *(.*(?:\n\1 +\S.*)*)", re.MULTILINE)
+_SEVERAL = re.compile(r"^( +)((?:\w+, )+\w+): (.*(?:\n\1 +\S.*)*)", re.MULTILINE)
 _LITERAL = re.compile(r"::$", re.MULTILINE)
 _ROLE = re.compile(r":math:`([^`]*)`")
 
@@ -24,8 +25,14 @@ def told(text: str) -> str:
     text = _MATH.sub(lambda m: f"{m[1]}$$\n{m[1]}{' '.join(m[2].split())}\n{m[1]}$$", text)
     text = _ROLE.sub(r"$\1$", text)
     text = _INLINE.sub(r"\1**\2:** ", text)
+    text = _SEVERAL.sub(_each, text)
     text = _LITERAL.sub(":", text)
     return _EXAMPLE.sub(r"\1Examples:", text)
+
+
+def _each(match: re.Match[str]) -> str:
+    """Arguments that share a line, each with the line."""
+    return "\n".join(f"{match[1]}{name}: {match[3]}" for name in match[2].split(", "))
 
 
 class Docstrings(Extension):

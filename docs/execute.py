@@ -1,10 +1,10 @@
 """The code of the guide, run: `python -m docs.execute [PAGE ...]` runs pages and draws their pictures anew.
 
-A page is run from top to bottom in an empty folder. Its blocks of `python` share one namespace; those
-with `>>>` are doctests. Of its blocks of `bash` the lines that begin with `molgen` are run; a `text` after one
-is what they print, or the one line of a mistake, which exits with status 2. Numbers with a point hold to five
-per cent or two units of their last digit, since other machines round otherwise; all else holds to the letter.
-A block of `console` is only shown.
+A page is run from top to bottom in an empty folder. Its blocks of `python` share one namespace; those with
+`>>>` are doctests. Of its blocks of `bash` the lines that begin with `molgen` are run; a block of `text`
+below is what they print, or the one line of a mistake, which exits with status 2. Numbers with a point hold
+to five per cent or two units of their last digit, since other machines round otherwise; all else holds to
+the letter. A block of `console` is only shown.
 """
 
 from __future__ import annotations
