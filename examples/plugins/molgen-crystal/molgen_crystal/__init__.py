@@ -24,7 +24,6 @@ from molgen_crystal.torus import Torus, wrapped
 
 __all__ = ["Crystal", "Crystals", "Torus", "crystals", "wrapped"]
 
-_FIRST, _LAST = (0.4, 1.0), (0.0, 0.6)
 _ELEMENTS = tuple(gemmi.Element(number).name for number in range(1, 119))
 _CELL = ([math.log(5.0)] * 3 + [math.pi / 2] * 3, [0.3] * 3 + [0.2] * 3)
 
@@ -63,11 +62,10 @@ class Crystals(Modality):
 
     @property
     def fields(self) -> Mapping[str, Field]:
-        # What the atoms are comes out of the noise first: it decides the cell, and where they stand.
         return {
-            "species": Categorical(len(self.elements), window=_FIRST, **self.learned("species")),
-            "cell": Continuous(6, whole=True, window=_LAST, **self.learned("cell")),
-            "places": Torus(3, window=_LAST, **self.learned("places")),
+            "species": Categorical(len(self.elements), **self.learned("species")),
+            "cell": Continuous(6, whole=True, **self.learned("cell")),
+            "places": Torus(3, **self.learned("places")),
         }
 
     @property

@@ -36,7 +36,7 @@ def read_cif(path: Path, on_error: Callable[[DataError], None]) -> Records:
                 small.cell.parameters[:3],
                 small.cell.parameters[3:],
                 tuple(site.element.name for site in sites),
-                tuple(tuple(x % 1 for x in site.fract.tolist()) for site in sites),
+                tuple((site.fract.x % 1, site.fract.y % 1, site.fract.z % 1) for site in sites),
             )
         )
     return Records(found, name=path.name)

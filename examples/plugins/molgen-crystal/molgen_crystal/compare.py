@@ -7,10 +7,12 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import molgen
+from molgen.core.resolve import write
 from molgen_crystal import Crystals
 
 SMALL = {"width": 96, "depth": 3, "heads": 4}
@@ -31,12 +33,12 @@ def main() -> None:
     print(f"| family | {' | '.join(_SHOWN)} |\n|---|{'---|' * len(_SHOWN)}")
     scores: dict[str, float] = {}
     for name in asked.families:
-        model = molgen.list_families()[name](Crystals(), trunk_options=SMALL)
+        family: Any = molgen.list_families()[name]
+        model = family(Crystals(), trunk_options=SMALL)
         model.fit("prototypes", max_steps=asked.steps, lr=2e-3, seed=asked.seed, progress=False)
         drawn = model.sample(asked.count, seed=asked.seed)
         if asked.out is not None:
-            asked.out.mkdir(parents=True, exist_ok=True)
-            model.modality.formats[0].write(asked.out / f"{name}.cif", drawn)
+            write(model.modality, asked.out / f"{name}.cif", drawn)
         scores = model.evaluate(drawn, "prototypes")
         print(f"| {name} | {_cells(scores)} |", flush=True)
     floor = {key: scores.get(f"floor/{key}", scores.get(f"data/{key}", 1.0)) for key in _SHOWN}

@@ -8,13 +8,13 @@ from an explicit seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
-from molgen_crystal.crystal import Crystal
+from molgen_crystal.crystal import Crystal, Triple
 
 IONS: Mapping[str, tuple[int, float]] = {
     **{"Li": (1, 0.76), "Na": (1, 1.02), "K": (1, 1.38), "Rb": (1, 1.52), "Cs": (1, 1.67)},
@@ -26,11 +26,11 @@ IONS: Mapping[str, tuple[int, float]] = {
 """Charge and radius in Angstrom of each ion."""
 
 _HALIDES, _CHALCOGENIDES = ("F", "Cl", "Br", "I"), ("O", "S", "Se")
-_FACES = [(0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)]
+_FACES: list[Triple] = [(0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)]
 
 
-def _shifted(places: list[tuple[float, ...]], *by: float) -> list[tuple[float, ...]]:
-    return [tuple((x + d) % 1 for x, d in zip(place, by, strict=True)) for place in places]
+def _shifted(places: Sequence[Triple], by: float) -> list[Triple]:
+    return [((x + by) % 1, (y + by) % 1, (z + by) % 1) for x, y, z in places]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Prototype:
 
     name: str
     roles: tuple[int, ...]
-    places: tuple[tuple[float, ...], ...]
+    places: tuple[Triple, ...]
     bond: float
     compositions: tuple[tuple[str, ...], ...]
     neighbours: tuple[int, ...]
@@ -74,7 +74,7 @@ PROTOTYPES: tuple[Prototype, ...] = (
     Prototype(
         "rock salt",
         (0,) * 4 + (1,) * 4,
-        (*_FACES, *_shifted(_FACES, 0.5, 0.5, 0.5)),
+        (*_FACES, *_shifted(_FACES, 0.5)),
         2.0,
         _pairs((("Li", "Na", "K", "Rb"), _HALIDES), (("Mg", "Ca", "Sr", "Ba"), _CHALCOGENIDES)),
         (6, 6),
@@ -90,7 +90,7 @@ PROTOTYPES: tuple[Prototype, ...] = (
     Prototype(
         "zinc blende",
         (0,) * 4 + (1,) * 4,
-        (*_FACES, *_shifted(_FACES, 0.25, 0.25, 0.25)),
+        (*_FACES, *_shifted(_FACES, 0.25)),
         4 / math.sqrt(3),
         _pairs((("Zn", "Cd"), ("S", "Se"))),
         (4, 4),
@@ -108,7 +108,7 @@ PROTOTYPES: tuple[Prototype, ...] = (
     Prototype(
         "fluorite",
         (0,) * 4 + (1,) * 8,
-        (*_FACES, *_shifted(_FACES, 0.25, 0.25, 0.25), *_shifted(_FACES, 0.75, 0.75, 0.75)),
+        (*_FACES, *_shifted(_FACES, 0.25), *_shifted(_FACES, 0.75)),
         4 / math.sqrt(3),
         _pairs((("Ca", "Sr", "Ba", "Cd"), ("F",)), (("Sr", "Ba"), ("Cl",)), (("Zr",), ("O",))),
         (8, 4),
@@ -153,6 +153,6 @@ def crystals(count: int, seed: int, strain: float = 0.01, displacement: float = 
     return found
 
 
-def _triple(x: np.ndarray) -> tuple[float, float, float]:
+def _triple(x: np.ndarray) -> Triple:
     a, b, c = x.tolist()
     return a, b, c

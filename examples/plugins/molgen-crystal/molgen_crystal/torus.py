@@ -95,7 +95,8 @@ class Torus(GaussianField):
         return self.project(seen, torch.ones(1, len(places), dtype=torch.bool))[0].numpy()
 
     def offset(self, x: Tensor, x0: Tensor) -> Tensor:
-        return wrapped(x - x0)
+        gap: Tensor = wrapped(x - x0)
+        return gap
 
     def tangent(self, v: Tensor, mask: Tensor) -> Tensor:
         return v * self.valid(mask)

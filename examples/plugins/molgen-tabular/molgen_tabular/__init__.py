@@ -100,7 +100,6 @@ class Tabular(Modality):
             if "values" in column:
                 row[name] = dict(enumerate(column["values"])).get(x)
                 continue
-            x = min(max(x, -1.0), 1.0) if column["levels"] else x
             value = round(x * column["scale"] + column["centre"], column["places"])
             gap = column["gaps"] and sample[f"no {key}"][0]
             row[name] = None if gap else value if column["places"] else int(value)
@@ -154,7 +153,7 @@ def _scaled(name, value, column):
         x = (float(value) - column["centre"]) / column["scale"]
     except (TypeError, ValueError):
         x = math.nan
-    if not abs(x) < math.inf or (column["levels"] and (abs(x) > 1 or float(value) % 1)):
+    if not abs(x) < math.inf or (column["levels"] and float(value) % 1):
         raise DataError(f"{name} {value!r}, expected a number as in the data", fix=_FIX)
     return x
 
@@ -170,7 +169,7 @@ def _learned(cells, kind):
     mean, sd, levels = float(x.mean()), float(x.std()) or 1.0, None
     low, high = int(x.min()), int(x.max())
     if kind == "integer" and 0 < high - low < 400:  # whole numbers of a wider range are rounded reals
-        wide = (high - low) // 8  # room for rows not yet seen
+        wide = (high - low) // 8  # room for rows not yet seen; one beyond is as likely as the last level
         low, high = low - (wide if low < 0 else min(wide, low)), high + wide
         mean, sd, levels = (low + high) / 2, (high - low) / 2, high - low + 1
     places = 0 if kind == "integer" else 6 - math.floor(math.log10(sd))

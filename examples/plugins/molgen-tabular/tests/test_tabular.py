@@ -87,6 +87,12 @@ def test_whole_numbers_are_levels_whose_density_is_a_probability() -> None:
     assert density.log_prob(every).exp().sum().item() == pytest.approx(1.0, abs=1e-5)
 
 
+def test_whole_numbers_beyond_those_seen_are_kept() -> None:
+    table = Tabular().fitted([{"dots": 1 + i % 60} for i in range(60)])
+    for k in (-40, 0, 61, 900):
+        assert table.decode(table.encode({"dots": k}, "row"), "row") == {"dots": k}
+
+
 def test_log_p_of_a_table_of_classes_sums_to_one() -> None:
     rows = [{"a": "xy"[i % 2], "b": "pqr"[i % 3]} for i in range(24)]
     model = AutoregressiveModel(Tabular(), trunk_options={"width": 16, "depth": 1, "heads": 2})
@@ -118,7 +124,7 @@ def test_codes_with_zeros_in_front_stay_texts(tmp_path) -> None:
 def test_bad_rows_are_named(tmp_path) -> None:
     table = Tabular().fitted(ROWS)
     path = tmp_path / "bad.csv"
-    path.write_text("size,rooms,heat,year.built\n1.0,2,gas,\n1.0,2,coal,\n1.0,77,gas,\n")
+    path.write_text("size,rooms,heat,year.built\n1.0,2,gas,\n1.0,2,coal,\n1.0,2.5,gas,\n")
     with pytest.raises(DataError, match="line 3: heat 'coal', which was not in the data"):
         read(table, path)
     assert len(read(table, path, skip_invalid=True)) == 1
