@@ -139,6 +139,6 @@ def test_bad_rows_are_named(tmp_path) -> None:
 def test_scores_need_no_fitted_modality() -> None:
     rows = list(Tabular().datasets["wine"].load("train"))[::2]  # they are sorted
     scores = Tabular().evaluate(rows, "wine")
-    assert scores["valid"] == 1 and scores["marginal/target"] < 0.05
+    assert scores["valid"] == 1 and scores["marginal/target"] < 0.1
     narrow = [{**row, "target": "class_0"} for row in rows]
     assert Tabular().evaluate(narrow, "wine")["marginal/target"] > 0.2
