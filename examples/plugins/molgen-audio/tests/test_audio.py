@@ -7,6 +7,7 @@ import pytest
 from molgen_audio import Audio, sound
 from scipy.io import wavfile
 
+from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.resolve import read, write
 from molgen.testing import Check, modality_checks
@@ -82,6 +83,8 @@ def test_scores_of_strings_of_quiet_ones_and_of_noise() -> None:
     quiet = Audio().evaluate([0.1 * x for x in strings], "plucks")
     assert quiet["spectrum"] == pytest.approx(20, abs=1)
     assert Audio().evaluate(list(noise(40, 256)), "plucks")["tuned"] < 0.8
+    half = Records([strings[0], np.zeros(0, np.float32)], {"pitch": np.array([0, 1])})
+    assert Audio().evaluate(half)["pitch"] == 0.5
 
 
 def test_wav_files_of_any_kind_are_read(tmp_path: Path) -> None:

@@ -90,9 +90,8 @@ class Text(Modality):
             known, held = (self.datasets[reference].load(part) for part in ("train", "test"))
         else:
             known, held = reference[1::2], reference[::2]
-        whole = [text for pair in zip(held, known, strict=False) for text in pair]
         told = self.replace(scales={}, **self.learn([*known, *held]))
-        scores = super(Text, told).evaluate(records, Records(whole), **options)
+        scores = super(Text, told).evaluate(records, reference, **options)
         words, lines = {word for text in known for word in text.split()}, set(known)
         for key, some in (("", records), ("floor/", held)):
             scores[f"{key}words"] = _share(word in words for text in some for word in text.split())

@@ -66,6 +66,7 @@ def test_scores_count_words_names_and_what_is_new() -> None:
     assert scores["new"] == sum(text not in train for text in some) / 16
     assert scores["floor/new"] == 1
     assert scores["valid"] == 1
+    assert scores["floor/size"] < scores["size"]
     assert "numbers" not in modality.evaluate(some, "descriptions")
 
 
