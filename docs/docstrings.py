@@ -35,7 +35,7 @@ def _each(match: re.Match[str]) -> str:
     return "\n".join(f"{match[1]}{name}: {match[3]}" for name in match[2].split(", "))
 
 
-class Docstrings(Extension):
+class Docstrings(Extension):  # type: ignore[misc]  # griffe is there only with the extra docs
     """Turns every docstring before it is read."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
