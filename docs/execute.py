@@ -21,6 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     matches = list(_FENCE.finditer(text))
     found = []
-    for match, after in zip(matches, [*matches[1:], None], strict=True):
+    for match, after in zip_longest(matches, matches[1:]):
         follows = after is not None and after[1] == "text" and not text[match.end() : after.start()].strip()
         shown = after[2] if after is not None and follows else None
         found.append(Block(match[1], match[2], text.count("\n", 0, match.start()) + 2, shown))
