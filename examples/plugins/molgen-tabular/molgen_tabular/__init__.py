@@ -4,6 +4,7 @@ import io
 import math
 import zlib
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -172,7 +173,8 @@ def _learned(cells, kind):
         wide = (high - low) // 8  # room for rows not yet seen; one beyond is as likely as the last level
         low, high = low - (wide if low < 0 else min(wide, low)), high + wide
         mean, sd, levels = (low + high) / 2, (high - low) / 2, high - low + 1
-    places = 0 if kind == "integer" else 6 - math.floor(math.log10(sd))
+    digits = max(-int(Decimal(repr(v)).as_tuple().exponent) for v in x.tolist())  # as the data are written
+    places = 0 if kind == "integer" else min(digits, 6 - math.floor(math.log10(sd)))
     return {"centre": mean, "scale": sd, "places": places, "levels": levels, "gaps": gaps}
 
 

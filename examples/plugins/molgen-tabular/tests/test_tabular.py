@@ -60,6 +60,14 @@ def test_a_column_of_each_kind_is_told_from_the_data() -> None:
     assert type(codes)(**json.loads(json.dumps(codes.config()))).config() == codes.config()
 
 
+def test_reals_come_back_with_the_places_of_the_data() -> None:
+    rows = [{"price": i + 0.25, "tiny": 1e-7 * i} for i in range(20)]
+    table = Tabular().fitted(rows)
+    sample = {"price": np.array([[0.123456]], np.float32), "tiny": np.array([[0.5]], np.float32)}
+    drawn = table.decode(sample, "row")
+    assert drawn["price"] == round(drawn["price"], 2) and drawn["tiny"] == pytest.approx(1.2383e-6, rel=1e-3)
+
+
 def test_gaps_are_filled_with_the_distribution_of_what_is_known() -> None:
     draw = np.random.default_rng(0)
     rows = [{"id": i, "x": None if i % 2 else 5 + 3 * draw.normal()} for i in range(4000)]
