@@ -84,7 +84,7 @@ def test_what_counts_as_the_same(shown: str, printed: str, same: bool) -> None:
     ("text", "complaint"),
     [
         ("```python\n>>> 1 + 1\n3\n```\n", "Expected"),
-        ("```python\nassert False\n```\n", ""),
+        ("```python\nassert False, 'so it is'\n```\n", "so it is"),
         ("```bash\nmolgen list --nothing\n```\n", "exits with 2"),
         (
             "```bash\nmolgen sample no-such -o a.smi\n```\n\n```text\nmolgen: well\n```\n",
