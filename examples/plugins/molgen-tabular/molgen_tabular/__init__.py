@@ -71,7 +71,8 @@ class Tabular(Modality):
     @property
     def views(self):
         filled = any(column.get("gaps") for _, _, column in self._known)
-        return {"row": replace(super().views["fields"], name="row", bijective=not filled)}
+        drawn = {"temperature": 1.0}  # a median of every number would be no row
+        return {"row": replace(super().views["fields"], name="row", bijective=not filled, recipe=drawn)}
 
     def encode(self, record, view):
         if not isinstance(record, dict) or not record or record.keys() - self.columns.keys():
@@ -107,9 +108,11 @@ class Tabular(Modality):
         return row
 
     def evaluate(self, records, reference=None, **options):
+        if reference is not None and not isinstance(reference, str):
+            reference = resolve(self, reference)  # a frame, perhaps
         if self._known:
-            return super().evaluate(records, reference, **options)
-        seen = records if reference is None else resolve(self, reference)  # they know the columns
+            return super().evaluate(resolve(self, records), reference, **options)
+        seen = records if reference is None else resolve(self, reference)  # it knows the columns
         return self.fitted(seen).evaluate(records, reference, **options)
 
     @property
