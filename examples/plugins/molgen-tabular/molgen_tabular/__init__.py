@@ -71,8 +71,7 @@ class Tabular(Modality):
     @property
     def views(self):
         filled = any(column.get("gaps") for _, _, column in self._known)
-        drawn = {"temperature": 1.0}  # a median of every number would be no row
-        return {"row": replace(super().views["fields"], name="row", bijective=not filled, recipe=drawn)}
+        return {"row": replace(super().views["fields"], name="row", bijective=not filled)}
 
     def encode(self, record, view):
         if not isinstance(record, dict) or not record or record.keys() - self.columns.keys():
