@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,18 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from molgen.core import checkpoint
 from molgen.core.batch import Batch
-from molgen.core.conditions import Condition, condition_from
+from molgen.core.conditions import Condition
 from molgen.core.data import Records
-from molgen.core.errors import CheckpointError, ConfigError, MolgenError, UnsupportedError
-from molgen.core.header import finite, need
+from molgen.core.errors import ConfigError, MolgenError, UnsupportedError
 from molgen.core.modality import Modality, View
 from molgen.core.noise import Noise, SampleNoise, generator
 from molgen.core.options import called
 from molgen.core.registry import FAMILIES, Table, get_modality
 from molgen.core.samples import Samples
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.models.stored import Stored
 
 if TYPE_CHECKING:
     from molgen.train import TrainingModule
@@ -36,7 +35,7 @@ _WINDOW = 8
 """Batches that are drawn together: enough for batches of like sizes, few enough for flat memory."""
 
 
-class GenerativeModel(ABC):
+class GenerativeModel(Stored):
     """A family of deep generative models over any modality.
 
     A family says which view it needs, builds its networks, and gives `losses` and `generate`;
@@ -523,90 +522,6 @@ class GenerativeModel(ABC):
                 sizes = [self.modality.log_size(n) for n in batch.sizes.tolist()]
                 out.append(value + torch.tensor(sizes, dtype=torch.float64))
         return torch.cat(out) if out else torch.zeros(0, dtype=torch.float64)
-
-    # ------------------------------------------------------------------ save and load
-
-    def header(self) -> dict[str, Any]:
-        """Everything but the weights: what the checkpoint's JSON header holds."""
-        from molgen import __version__
-
-        return {
-            "kind": "model",
-            "molgen": __version__,
-            "family": self.family,
-            "modality": self.modality.name,
-            "modality_version": self.modality.version,
-            "modality_config": self.modality.config(),
-            "view": self._view,
-            "trunk": self.trunk,
-            "trunk_options": self.trunk_options,
-            "hyper": self.hyper,
-            "conditions": [c.config() for c in self.conditions],
-            "parameters": self.parameters,
-            "training": self.training,
-            "metrics": finite({k: v for k, v in self.metrics.items() if v is not None}),
-        }
-
-    def save(self, path: str | Path, half: bool = False) -> None:
-        """Writes weights and header to one safetensors file, atomically.
-
-        Arguments:
-            path: the file.
-            half: store weights as float16, half the size, for shipping.
-        """
-        state = self.tensors()
-        if half:
-            state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
-        checkpoint.write(path, state, self.header())
-
-    @classmethod
-    def from_header(cls, header: Mapping[str, Any], path: str | Path = "checkpoint") -> Self:
-        """A model without weights from a checkpoint's header."""
-        modality_type = type(get_modality(need(header, "modality", str, path)))
-        if header.get("modality_version") != modality_type.version:
-            raise CheckpointError(
-                f"{path}: written for version {header.get('modality_version')!r} of modality "
-                f"{modality_type.name!r}, here is {modality_type.version}; use the matching package"
-            )
-        try:
-            modality = modality_type(**need(header, "modality_config", dict, path))
-            family: Callable[..., Self] = cls  # families take options of their own
-            model = family(
-                modality,
-                view=need(header, "view", str, path),
-                trunk=header.get("trunk"),
-                trunk_options=need(header, "trunk_options", dict, path),
-                **need(header, "hyper", dict, path),
-            )
-            model.conditions = tuple(condition_from(c) for c in need(header, "conditions", list, path))
-            model.training = need(header, "training", dict, path)
-            model.metrics = need(header, "metrics", dict, path)
-        except (TypeError, ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{path}: its header does not describe a {cls.family} model ({error})"
-            ) from None
-        return model
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All weights by name, as `load_weights` takes them."""
-        return dict(self.trained.state_dict())
-
-    def load_weights(self, tensors: Mapping[str, Tensor], path: str | Path = "checkpoint") -> None:
-        """Builds the network and fills it; `CheckpointError` if a tensor is missing or of another shape."""
-        network = self._built(0)
-        expected = network.state_dict()
-        for name, tensor in expected.items():
-            got = tensors.get(name)
-            if got is None or got.shape != tensor.shape:
-                found = "missing" if got is None else f"of shape {tuple(got.shape)}"
-                raise CheckpointError(f"{path}: tensor {name!r} is {found}, expected {tuple(tensor.shape)}")
-        network.load_state_dict({k: tensors[k].to(v.dtype) for k, v in expected.items()})
-        self.network = network.eval()
-
-    def to(self, device: torch.device | str) -> Self:
-        """The model on another device."""
-        self.trained.to(device)
-        return self
 
     def __repr__(self) -> str:
         size = "unfitted" if self.network is None else f"{self.parameters:,} parameters"

@@ -154,6 +154,11 @@ class GANModel(GenerativeModel):
             self.modality.extent,
         )
 
+    def parts(self) -> dict[str, nn.Module]:
+        """``"generator"``: noise to the parameters of p(x | noise), at t = 1; ``"critic"``."""
+        gan = cast(Adversaries, self.trained)
+        return {"generator": gan.generator, "critic": gan.critic}
+
     # ------------------------------------------------------------------ training
 
     def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> State:

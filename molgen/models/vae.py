@@ -242,6 +242,10 @@ class VAEModel(GenerativeModel):
             self.option("recall", False),
         )
 
+    def parts(self) -> dict[str, nn.Module]:
+        """``"decoder"``: a code to the densities of all entries; ``"encoder"``: means and log sd of codes."""
+        return {"decoder": self._network.decoder, "encoder": self._network.encoder}
+
     # ------------------------------------------------------------------ training
 
     def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:

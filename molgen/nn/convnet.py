@@ -75,6 +75,6 @@ class ConvNet(Trunk):
         """The site stream with coordinates, `(B, C + 2, H, W)`."""
         like = self.stem.weight
         axes = [torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) for n in mask.shape[1:]]
-        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).expand(len(mask), -1, -1, -1)
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).expand(mask.shape[0], -1, -1, -1)
         x = grid if site is None else torch.cat([site, grid], -1)
         return x.permute(0, 3, 1, 2)

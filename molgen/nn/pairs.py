@@ -13,24 +13,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Places = tuple[Tensor, Tensor, Tensor, Tensor]
 
-@lru_cache(maxsize=64)
-def _places(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+
+def _places(n: int, device: torch.device) -> Places:
     """Flat indices: of each (i, j) in the packing, of (i, i + k) and (i + k, i) in the matrix.
 
     The last entry says where the packing stands for (i + k, i) as well.
     """
+    # While a network is exported n may be a symbol, which is computed with and not remembered.
+    return _find(n, device) if isinstance(n, torch.SymInt) else _known(n, device)
+
+
+@lru_cache(maxsize=64)
+def _known(n: int, device: torch.device) -> Places:
     with torch.inference_mode(False):
-        columns = n // 2 + 1
-        i = torch.arange(n, device=device)
-        step = (i[None] - i[:, None]) % n
-        back = (i[:, None] - i[None]) % n
-        own = step < columns
-        place = torch.where(own, i[:, None] * columns + step, i[None] * columns + back)
-        k = torch.arange(columns, device=device)
-        j = (i[:, None] + k) % n
-        both = ((n - k) % n >= columns).expand(n, columns)
-        return place.flatten(), (i[:, None] * n + j).flatten(), (j * n + i[:, None]).flatten(), both.flatten()
+        return _find(n, device)
+
+
+def _find(n: int, device: torch.device) -> Places:
+    columns = n // 2 + 1
+    i = torch.arange(n, device=device)
+    step = (i[None] - i[:, None]) % n
+    back = (i[:, None] - i[None]) % n
+    own = step < columns
+    place = torch.where(own, i[:, None] * columns + step, i[None] * columns + back)
+    k = torch.arange(columns, device=device)
+    j = (i[:, None] + k) % n
+    both = ((n - k) % n >= columns).expand(n, columns)
+    return place.flatten(), (i[:, None] * n + j).flatten(), (j * n + i[:, None]).flatten(), both.flatten()
 
 
 def _take(x: Tensor, index: Tensor, axis: int) -> Tensor:
@@ -114,5 +125,9 @@ def partners(x: Tensor) -> Tensor:
 
     The value at site i is `x[:, :, None]`.
     """
-    columns = x.shape[1] // 2 + 1
+    n = x.shape[1]
+    columns = n // 2 + 1
+    if isinstance(n, torch.SymInt):  # `unfold` would fix the number of sites in a program
+        i = torch.arange(n, device=x.device)
+        return x[:, (i[:, None] + i[:columns]) % n]
     return torch.cat([x, x[:, : columns - 1]], 1).unfold(1, columns, 1).transpose(2, 3)

@@ -126,7 +126,7 @@ class PixelCNN(CausalTrunk):
         site = streams.site
         if site is None or site.shape[1] != math.prod(self.extent):
             raise ConfigError(f"PixelCNN expects {math.prod(self.extent)} pixels with one number each")
-        grid = site.reshape(len(site), *self.extent, -1).permute(0, 3, 1, 2)
+        grid = site.reshape(site.shape[0], *self.extent, -1).permute(0, 3, 1, 2)
         v = h = self.stem(grid.contiguous(memory_format=torch.channels_last))
         for layer, (told_v, told_h) in zip(self._stack, self._told(context), strict=True):
             raw = layer.rows(F.pad(v, (0, 0, 1, 0)), told_v)

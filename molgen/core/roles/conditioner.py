@@ -72,7 +72,7 @@ class Conditioner(Role):
         parts = {k: [z[k] * seen[k], seen[k].to(z[k]).mean(-1, keepdim=True)] for k in z}
         size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
         levels = torch.stack([torch.full_like(size, layer / self.layers), size], 1)
-        context = self.embed(levels, labels, count=len(mask))
+        context = self.embed(levels, labels, count=mask.shape[0])
         out = self.trunk(gather(self.fields, parts, self.dtype), mask, context)
         raw = {}
         for k, f in self.fields.items():

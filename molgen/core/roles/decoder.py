@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
+from molgen.core.noise import Noise
 from molgen.core.roles.role import MakeTrunk, Role, Spread
 from molgen.core.trunk import Streams, TrunkSpec
 
@@ -44,12 +45,16 @@ class Decoder(Role):
         outputs = {name: f.entries * f.density_outputs for name, f in fields.items()}
         self.add_heads(outputs, silent=False)
 
+    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+        """Inputs of `forward`, see `Exportable`."""
+        return {**self.coded(mask, noise), "mask": mask, **self.told(mask)}
+
     def forward(
         self, code: Tensor, mask: Tensor, labels: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Outputs for the densities per field, `(B, ..., entries, density_outputs)`, from `(B, code)`."""
         size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
-        context = self.embed(size[:, None], labels, code, count=len(mask))
+        context = self.embed(size[:, None], labels, code, count=mask.shape[0])
         out = self.trunk(Streams(site=self.spread(code, mask)), mask, context)
         raw = {k: self.read_out(out, k) for k in self.fields}
         return {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
+from molgen.core.noise import Noise
 from molgen.core.roles.role import MakeTrunk, Role, Spread, channels, gather
 from molgen.core.trunk import Streams, TrunkSpec
 
@@ -56,6 +57,12 @@ class Denoiser(Role):
         self.self_condition = self_condition
         self.add_heads({name: f.outputs for name, f in fields.items()})
 
+    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+        """Inputs of `forward` but the previous estimate, see `Exportable`."""
+        x = {name: f.prior(mask, noise) for name, f in self.fields.items()}
+        t = noise.uniform(mask, ())
+        return {"x": x, "t": t, "mask": mask, **self.told(mask), **self.coded(mask, noise)}
+
     def forward(
         self,
         x: Mapping[str, Tensor],
@@ -76,7 +83,7 @@ class Denoiser(Role):
             code: `(B, code)`, where the network has one.
         """
         levels = torch.stack([f.level(t) for f in self.fields.values()], 1)
-        context = self.embed(levels, labels, code, count=len(mask))
+        context = self.embed(levels, labels, code, count=mask.shape[0])
         streams = self._streams(x, t, mask, previous)
         if self.spread is not None and code is not None:
             views = self.spread(code, mask)

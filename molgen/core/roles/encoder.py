@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import GaussianField
+from molgen.core.noise import Noise
 from molgen.core.roles.role import SILU_GAIN, MakeTrunk, Role, channels, gather, preserving
 from molgen.core.trunk import TrunkSpec
 
@@ -64,6 +65,11 @@ class Encoder(Role):
         )
         self.relaxed = fields
 
+    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+        """Inputs of `forward` for values without noise, see `Exportable`."""
+        x = {name: f.prior(mask, noise) for name, f in self.relaxed.items()}
+        return {"x": x, "mask": mask, **self.told(mask)}
+
     def forward(
         self,
         x: Mapping[str, Tensor],
@@ -72,9 +78,9 @@ class Encoder(Role):
         t: Tensor | None = None,
     ) -> Tensor:
         """`(B, outputs)` from relaxed values; `t` `(B,)` tells their noise level, by default none."""
-        time = torch.zeros(len(mask), device=mask.device) if t is None else t
+        time = torch.zeros(mask.shape[0], device=mask.device) if t is None else t
         parts = {k: [f.features(x[k], time, mask)] for k, f in self.relaxed.items()}
-        context = self.embed(time[:, None], labels, count=len(mask))
+        context = self.embed(time[:, None], labels, count=mask.shape[0])
         out = self.trunk(gather(self.fields, parts, self.dtype), mask, context)
         assert out.site is not None
         pooled = self._pool(self.gate_site(out.site), _coarser(mask, out.site.shape[1:-1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -105,9 +106,13 @@ class Layout:
                 exist[:, own] &= f.valid(mask).flatten(1)[:, self.site[own]]
         return exist
 
+    @cached_property
+    def _own(self) -> dict[str, Tensor]:
+        return {name: (self.field == k).nonzero().squeeze(1) for k, name in enumerate(self.names)}
+
     def slots(self, name: str) -> Tensor:
         """The slots of one field, `(T_k,)`, in order."""
-        return (self.field == self.names.index(name)).nonzero().squeeze(1)
+        return self._own[name]
 
     def read(self, name: str, field: Field, x: Tensor) -> Tensor:
         """Values of a field in the order of its slots, `(B, T_k)`."""

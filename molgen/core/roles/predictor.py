@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,7 @@ class Predictor(Role):
     def _hold(self, layout: Layout, values: Mapping[str, Tensor]) -> Tensor:
         """What each slot holds, `(B, T, held)`."""
         first = next(iter(values.values()))
-        held = torch.zeros(len(first), len(layout), self._held, dtype=self.dtype, device=first.device)
+        held = torch.zeros(first.shape[0], len(layout), self._held, dtype=self.dtype, device=first.device)
         at = 0
         for name, f in self.fields.items():
             held[:, layout.slots(name), at : at + f.entry_inputs] = f.observe(
@@ -125,7 +125,14 @@ class Predictor(Role):
 
     def _context(self, mask: Tensor, labels: Mapping[str, Tensor] | None, code: Tensor | None) -> Tensor:
         size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
-        return self.embed(size[:, None], labels, code, count=len(mask))
+        return self.embed(size[:, None], labels, code, count=mask.shape[0])
+
+    sized = True
+
+    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+        """Inputs of `forward`, see `Exportable`; slots are laid out for one number of sites."""
+        values = {k: f.harden(f.relaxed().prior(mask, noise), mask) for k, f in self.fields.items()}
+        return {"values": values, "mask": mask, **self.told(mask), **self.coded(mask, noise)}
 
     def forward(
         self,
@@ -137,7 +144,7 @@ class Predictor(Role):
         """Outputs for the densities of each field's slots, `(B, T_k, density_outputs)`."""
         layout, told = self.layout(mask.flatten(1).shape[1])
         valid = layout.valid(mask, self.fields)
-        told = told.to(mask.device, self.dtype).expand(len(mask), -1, -1)
+        told = told.to(mask.device, self.dtype).expand(mask.shape[0], -1, -1)
         held = self._hold(layout, values)
         own = torch.cat([held, told], -1)
         # The slot before is the last one that the sample has; padding may stand in between.

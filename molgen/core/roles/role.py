@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
+from molgen.core.noise import Noise
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.core.waves import waves
 
@@ -81,6 +83,17 @@ class Role(nn.Module, ABC):
         self.embed_label = preserving(nn.Linear(flags, width), math.sqrt(flags)) if flags else None
         self.embed_code = preserving(nn.Linear(code, width)) if code else None
         self.context = nn.Sequential(nn.SiLU(), preserving(nn.Linear(width, width), SILU_GAIN), nn.SiLU())
+
+    sized = False  # see `Exportable`
+
+    def told(self, mask: Tensor) -> dict[str, Any]:
+        """The labels of an example, none of them given; nothing where the network knows no labels."""
+        labels = {c.name: torch.full((len(mask),), c.missing(), device=mask.device) for c in self.conditions}
+        return {"labels": labels} if labels else {}
+
+    def coded(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+        """The code of an example; nothing where the network has none."""
+        return {} if self.embed_code is None else {"code": noise.normal(mask, (self.embed_code.in_features,))}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -157,7 +170,7 @@ class Spread(nn.Module):
         """`(B, *extent, site)`, zero on padding."""
         views = self.views(code.to(self.views.weight.dtype))
         shape = self.extent or (1,) * (mask.dim() - 1)
-        wide = views.reshape(len(mask), *shape, self.site).expand(*mask.shape, self.site)
+        wide = views.reshape(mask.shape[0], *shape, self.site).expand(*mask.shape, self.site)
         out: Tensor = wide * mask[..., None]
         return out
 

@@ -28,6 +28,31 @@ _ANNEAL, _ORDER, _WEIGHTS = 0xA15, 0x0DE, 0x3E1  # what a key of randomness is f
 
 
 @final
+class Inference(nn.Module):
+    """A machine's mean field: what is exported of it."""
+
+    sized = True  # a machine has units for its largest sample
+
+    def __init__(self, machine: DeepBoltzmann, iterations: int) -> None:
+        super().__init__()
+        self.machine, self.iterations = machine, iterations
+
+    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+        """Inputs of `forward`, see `Exportable`."""
+        fields = self.machine.visible.fields
+        return {
+            "values": {k: f.harden(f.relaxed().prior(mask, noise), mask) for k, f in fields.items()},
+            "mask": mask,
+        }
+
+    def forward(self, values: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of the hidden units `(B, units)`, and the free energy in nats `(B,)`."""
+        net = self.machine
+        state = net.mean_field(net.visible.encode(values, mask), net.visible.real(mask), self.iterations)
+        return torch.cat(state[1:], 1), net.free_energy(state)
+
+
+@final
 class BoltzmannMachine(EnergyModel):
     r"""A deep Boltzmann machine over any view whose values are classes.
 
@@ -299,6 +324,10 @@ class BoltzmannMachine(EnergyModel):
         }
         out[known] = -free - torch.tensor([log_z[n] for n in part.sizes.tolist()]).to(free)
         return out
+
+    def parts(self) -> dict[str, nn.Module]:
+        """``"features"``: values to the means of the hidden units, and the variational free energy."""
+        return {"features": Inference(self._network, self.hyper["iterations"])}
 
     # ------------------------------------------------------------------ features
 

@@ -70,6 +70,13 @@ class Energy(nn.Module):
             parts.append(torch.where(f.window.active(t), own, torch.zeros_like(own)))
         return torch.stack(parts).sum(0)
 
+    sized = False
+
+    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+        """Inputs of `forward`, see `Exportable`."""
+        x = {name: f.prior(mask, noise) for name, f in self.fields.items()}
+        return {"x": x, "t": noise.uniform(mask, ()), "mask": mask, "labels": {}, **self.critic.told(mask)}
+
     @property
     def walkers(self) -> dict[str, GaussianField]:
         """The fields as chains walk on them: at the level of data, on the classes themselves."""
@@ -183,6 +190,10 @@ class NeuralEnergy(EnergyModel):
             self.hyper["width"],
             self.modality.template(sizes),
         )
+
+    def parts(self) -> dict[str, nn.Module]:
+        """``"energy"``: noisy values and their time to E."""
+        return {"energy": self.trained}
 
     # ------------------------------------------------------------------ training
 

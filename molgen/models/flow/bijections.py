@@ -61,7 +61,7 @@ class Bijection(nn.Module, ABC):
             u: uniform in (0, 1), of the discrete fields.
             middle: gives the reals in the middle of each value's cell.
         """
-        return u, torch.zeros(len(sites.mask), device=sites.mask.device)
+        return u, torch.zeros(sites.mask.shape[0], device=sites.mask.device)
 
 
 @final
@@ -73,7 +73,7 @@ class Chain(Bijection):
         self.steps = nn.ModuleList(steps)
 
     def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
-        total = torch.zeros(len(sites.mask), device=sites.mask.device)
+        total = torch.zeros(sites.mask.shape[0], device=sites.mask.device)
         for step in self.steps:
             z, log_det = step(z, sites)
             total = total + log_det
@@ -341,7 +341,7 @@ class Coupling(Bijection):
         return out, torch.stack(parts).sum(0)
 
     def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
-        total = torch.zeros(len(sites.mask), device=sites.mask.device)
+        total = torch.zeros(sites.mask.shape[0], device=sites.mask.device)
         for layer in range(self.layers):
             if self.mixings:
                 z, log_det = self.mixings[layer](z, sites)

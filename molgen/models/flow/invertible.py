@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.fields.field import own_shape
@@ -20,6 +21,41 @@ from molgen.core.samples import Samples
 from molgen.core.solvers import State
 from molgen.models.flow.bijections import Bijection, Sites
 from molgen.models.flow.model import FlowModel
+
+
+@final
+class Way(nn.Module):
+    """A bijection one way, from tensors to tensors: what is exported of it.
+
+    Arguments:
+        flow: the bijection.
+        fields: by name.
+        conditions: the labels that it knows.
+        back: from noise to reals, instead of reals to noise and the log-determinant.
+    """
+
+    sized = False
+
+    def __init__(
+        self, flow: Bijection, fields: Mapping[str, Field], conditions: Sequence[Condition], back: bool
+    ) -> None:
+        super().__init__()
+        self.flow, self.fields, self.conditions, self.back = flow, fields, tuple(conditions), back
+
+    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+        """Inputs of `forward`, see `Exportable`."""
+        sites = self._sites(mask, {})
+        z = {k: _symmetric(f, noise.normal(mask, _own(f, mask))) for k, f in self.fields.items()}
+        labels = {c.name: torch.full((len(mask),), c.missing()) for c in self.conditions}
+        return {"z": {k: sites.only(k, v) for k, v in z.items()}, "mask": mask, "labels": labels}
+
+    def forward(self, z: Mapping[str, Tensor], mask: Tensor, labels: Mapping[str, Tensor]) -> Any:
+        """The image, `(B, ..., cells)` of each field; forwards also the log-determinant, `(B,)`."""
+        sites = self._sites(mask, labels)
+        return self.flow.inverse(dict(z), sites) if self.back else self.flow(dict(z), sites)
+
+    def _sites(self, mask: Tensor, labels: Mapping[str, Tensor]) -> Sites:
+        return Sites(mask, {k: _weight(f, mask) for k, f in self.fields.items()}, labels)
 
 
 class Invertible(FlowModel):
@@ -69,6 +105,12 @@ class Invertible(FlowModel):
     @abstractmethod
     def white(self, mask: Tensor, own: tuple[int, ...], noise: Noise) -> Tensor:
         """Noise of the shape `own` for each sample."""
+
+    def parts(self) -> dict[str, nn.Module]:
+        """``"inverse"``: noise to reals, which `Field.quantize` makes values of; ``"forward"``: back."""
+        flow, fields = cast(Bijection, self.trained), self.view.fields
+        ways = {"inverse": True, "forward": False}
+        return {name: Way(flow, fields, self.conditions, back) for name, back in ways.items()}
 
     # ------------------------------------------------------------------ both ways
 

@@ -69,7 +69,7 @@ class Perceptrons(nn.Module):
         columns = [(z[k] * seen[k]).flatten(1) for k in self.shapes]
         for c in self.conditions:
             value = (labels or {}).get(c.name)
-            absent = torch.full((len(mask),), c.missing(), device=mask.device)
+            absent = torch.full((mask.shape[0],), c.missing(), device=mask.device)
             columns.append(c.features(absent if value is None else value).to(columns[0]))
         out = self.networks[layer](torch.cat(columns, 1))
         parts = out.split([math.prod(shape) for shape in self.shapes.values()], 1)

@@ -1,0 +1,173 @@
+"""How models leave and come back: files, and programs of `torch.export`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from molgen.core import checkpoint
+from molgen.core.conditions import Condition, condition_from
+from molgen.core.errors import CheckpointError, ConfigError
+from molgen.core.header import finite, need
+from molgen.core.modality import Modality
+from molgen.core.noise import SampleNoise
+from molgen.core.registry import get_modality
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+_TRACED = 7  # sites of an example where any number will do
+
+
+class Stored(ABC):
+    """What of a model does not depend on data: its header, its weights, and where they go."""
+
+    family: ClassVar[str]
+    modality: Modality
+    trunk: str | None
+    trunk_options: dict[str, Any]
+    hyper: dict[str, Any]
+    conditions: tuple[Condition, ...]
+    training: dict[str, Any]
+    metrics: dict[str, float | None]
+    network: nn.Module | None
+    _view: str
+
+    @property
+    @abstractmethod
+    def trained(self) -> nn.Module:
+        """The network; `ConfigError` before it exists."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """Number of trained numbers."""
+
+    @abstractmethod
+    def _built(self, seed: int) -> nn.Module:
+        """A new network with the weights of a seed."""
+
+    def header(self) -> dict[str, Any]:
+        """Everything but the weights: what the checkpoint's JSON header holds."""
+        from molgen import __version__
+
+        return {
+            "kind": "model",
+            "molgen": __version__,
+            "family": self.family,
+            "modality": self.modality.name,
+            "modality_version": self.modality.version,
+            "modality_config": self.modality.config(),
+            "view": self._view,
+            "trunk": self.trunk,
+            "trunk_options": self.trunk_options,
+            "hyper": self.hyper,
+            "conditions": [c.config() for c in self.conditions],
+            "parameters": self.parameters,
+            "training": self.training,
+            "metrics": finite({k: v for k, v in self.metrics.items() if v is not None}),
+        }
+
+    def save(self, path: str | Path, half: bool = False) -> None:
+        """Writes weights and header to one safetensors file, atomically.
+
+        Arguments:
+            path: the file.
+            half: store weights as float16, half the size, for shipping.
+        """
+        state = self.tensors()
+        if half:
+            state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
+        checkpoint.write(path, state, self.header())
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any], path: str | Path = "checkpoint") -> Self:
+        """A model without weights from a checkpoint's header."""
+        modality_type = type(get_modality(need(header, "modality", str, path)))
+        if header.get("modality_version") != modality_type.version:
+            raise CheckpointError(
+                f"{path}: written for version {header.get('modality_version')!r} of modality "
+                f"{modality_type.name!r}, here is {modality_type.version}; use the matching package"
+            )
+        try:
+            modality = modality_type(**need(header, "modality_config", dict, path))
+            family: Callable[..., Self] = cls  # families take options of their own
+            model = family(
+                modality,
+                view=need(header, "view", str, path),
+                trunk=header.get("trunk"),
+                trunk_options=need(header, "trunk_options", dict, path),
+                **need(header, "hyper", dict, path),
+            )
+            model.conditions = tuple(condition_from(c) for c in need(header, "conditions", list, path))
+            model.training = need(header, "training", dict, path)
+            model.metrics = need(header, "metrics", dict, path)
+        except (TypeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{path}: its header does not describe a {cls.family} model ({error})"
+            ) from None
+        return model
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights by name, as `load_weights` takes them."""
+        return dict(self.trained.state_dict())
+
+    def load_weights(self, tensors: Mapping[str, Tensor], path: str | Path = "checkpoint") -> None:
+        """Builds the network and fills it; `CheckpointError` if a tensor is missing or of another shape."""
+        network = self._built(0)
+        expected = network.state_dict()
+        for name, tensor in expected.items():
+            got = tensors.get(name)
+            if got is None or got.shape != tensor.shape:
+                found = "missing" if got is None else f"of shape {tuple(got.shape)}"
+                raise CheckpointError(f"{path}: tensor {name!r} is {found}, expected {tuple(tensor.shape)}")
+        network.load_state_dict({k: tensors[k].to(v.dtype) for k, v in expected.items()})
+        self.network = network.eval()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks that `export` knows, by name, first the one that samples are made with."""
+        return {"network": self.trained}
+
+    def export(
+        self, path: str | Path | None = None, part: str | None = None, sites: int | None = None
+    ) -> ExportedProgram:
+        """A network of the model as a program of `torch.export`, which runs without molgen.
+
+        It takes tensors by name: a denoiser `x`, the noisy values of each field, `t` `(B,)` and `mask`
+        `(B, N)`; a predictor or an encoder `values` or `x`, and `mask`; and all of them `code` and `labels`,
+        where they have such (a label that is not given is NaN, or -1 of a class). Out comes what `forward` of
+        the network says, so ``program.module()(x={"tokens": x}, t=t, mask=mask)``. Any number of samples will
+        do, and any number of sites unless the network is laid out for one (predictors, Boltzmann machines).
+        Noise and the steps of a solver stay outside.
+
+        Arguments:
+            path: a file ending in ``.pt2``, which `torch.export.load` reads; its ``molgen.json`` has the
+                header, the shapes of the inputs, and the `smallest_batch`, 1 or, where torch cannot, 2.
+            part: one of `parts`, e.g. ``"encoder"`` of a VAE; by default the first.
+            sites: the number of sites where a network has one; by default the largest of the data.
+
+        Errors: `ConfigError` for an unknown part; `UnsupportedError` for a network that torch.export cannot
+            follow, as those that pass messages along edges.
+        """
+        from molgen.core.export import program
+
+        known = self.parts()
+        name = next(iter(known)) if part is None else part
+        if name not in known:
+            raise ConfigError.unknown(f"part of {self.family}", name, known)
+        network, modality = known[name], self.modality
+        n = sites or (modality.largest if getattr(network, "sized", False) else _TRACED)
+        mask = modality.template([n, n, max(1, n - 1)]).to(next(network.parameters()).device)
+        header = {**self.header(), "part": name}
+        what = f"{name} of {self.family} on {modality.name!r}"
+        return program(network, mask, SampleNoise(0, range(len(mask))), what, path, header)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The model on another device."""
+        self.trained.to(device)
+        return self
