@@ -13,6 +13,7 @@ from molgen.core.errors import CheckpointError, ConfigError, MolgenError, Unsupp
 from molgen.core.header import need, read_header
 from molgen.core.options import called
 from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality
+from molgen.hub import fetch, is_repo
 
 if TYPE_CHECKING:
     import torch
@@ -84,13 +85,15 @@ def list_weights() -> dict[str, dict[str, Any]]:
 
 
 def find_weights(path_or_name: str | Path) -> Path:
-    """The file of a checkpoint, or of shipped weights.
+    """The file of a checkpoint, of shipped weights, or of a repository of the Hub, which is fetched.
 
     Errors: `ConfigError` suggesting the nearest shipped name, `CheckpointError` if a file is not there.
     """
     path = Path(path_or_name)
     if path.is_file():
         return path
+    if isinstance(path_or_name, str) and is_repo(path_or_name):
+        return fetch(path_or_name)
     if isinstance(path_or_name, Path) or path.suffix or len(path.parts) != 1:
         raise CheckpointError(f"{path}: no such file; give a checkpoint or the name of shipped weights")
     shipped = WEIGHTS / f"{path_or_name}.safetensors"
@@ -100,10 +103,12 @@ def find_weights(path_or_name: str | Path) -> Path:
 
 
 def load(path_or_name: str | Path) -> GenerativeModel:
-    """A model with its weights from a checkpoint, or from weights that ship with molgen.
+    """A model with its weights from a checkpoint, from weights that ship with molgen, or from the Hub.
 
     Arguments:
-        path_or_name: a file written by `save`, or a shipped name, e.g. ``"diffusion-molecule"``.
+        path_or_name: a file written by `save`, a shipped name, e.g. ``"diffusion-molecule"``, or a repository
+            of the Hugging Face Hub, ``"user/repo"`` or ``"user/repo@revision"``, of which nothing but
+            ``model.safetensors`` is fetched.
 
     Errors: `CheckpointError` if the file is missing, truncated, of another version, not a model, or of a
         family or modality that is not installed; `ConfigError` for an unknown name.

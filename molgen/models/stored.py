@@ -1,4 +1,4 @@
-"""How models leave and come back: files, and programs of `torch.export`."""
+"""How models leave and come back: files, the Hub, and programs of `torch.export`."""
 
 from __future__ import annotations
 
@@ -166,6 +166,26 @@ class Stored(ABC):
         header = {**self.header(), "part": name}
         what = f"{name} of {self.family} on {modality.name!r}"
         return program(network, mask, SampleNoise(0, range(len(mask))), what, path, header)
+
+    def push_to_hub(
+        self, repo: str, token: str | None = None, private: bool = False, message: str | None = None
+    ) -> str:
+        """Writes checkpoint and model card to the Hugging Face Hub, from where `molgen.load(repo)` reads it.
+
+        Arguments:
+            repo: ``"user/repo"``, which is made if it is not there.
+            token: that may write there; by default that of `hf auth login`, or of `HF_TOKEN`.
+            private: whether a new repository is seen by its owner only.
+            message: of the commit.
+
+        Errors: `ConfigError` without the package `huggingface_hub`; `CheckpointError` if the Hub cannot be
+            reached or refuses.
+
+        Returns: the address of the repository.
+        """
+        from molgen.hub import push
+
+        return push(self, repo, token, private, message)
 
     def to(self, device: torch.device | str) -> Self:
         """The model on another device."""
