@@ -218,7 +218,9 @@ def test_frames_and_graphs_of_molecules_are_read() -> None:
     assert resolve(get_modality("smiles"), [Data(smiles="OCC"), water])[:].items == ["CCO", "O"]
     with pytest.raises(DataError, match="record 2: a graph of PyG without edge_attr"):
         resolve(get_modality("graph"), [water, Data(z=torch.tensor([8]))])
-    with pytest.raises(DataError, match="record 1: a graph of PyG, which modality 'image' does not read"):
+    with pytest.raises(
+        DataError, match="record 1: a graph of PyG without image, expected what molgen.to_pyg"
+    ):
         resolve(get_modality("image"), [water])
 
 
