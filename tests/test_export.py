@@ -67,7 +67,7 @@ def test_a_program_is_its_network(family: str, name: str, part: str, tmp_path: P
         sizes = [[64] * 4, [64]]
     else:
         free = told["inputs"]["mask"][1] == "sites"
-        # What writes entry by entry has slots, and a machine units, for so many sites; strings' decoder writes so.
+        # What writes entry by entry has slots, a machine units, for so many sites; so has strings' decoder.
         assert free == (part not in ("features", "decoder") and family != "autoregressive")
         sizes = [[5, 4, 6, 6], [9]] if free else [[8, 5, 8, 3], [8]]
     assert told["smallest_batch"] == 1
