@@ -46,21 +46,24 @@ def split(
     validation: str | Path | Sequence[Any] | None,
     seed: int,
     skip_invalid: bool,
-) -> tuple[Records, Records]:
-    """Training and validation records: given, the data set's own, or a held-out twentieth."""
+) -> tuple[Records, Records, Records]:
+    """Records to train on, to validate on (given, the data set's own, or a held-out twentieth), and to know.
+
+    What is held out of a user's data is known as well: a character that it alone has must not stop the fit.
+    """
     records = resolve(modality, data, "train", skip_invalid)
     if len(records) == 0:
         raise ConfigError("there is nothing to fit: the data hold no records")
     if validation is not None:
-        return records, resolve(modality, validation, "valid", skip_invalid)
+        return records, resolve(modality, validation, "valid", skip_invalid), records
     if isinstance(data, str) and "valid" in getattr(modality.datasets.get(data), "splits", ()):
         held = resolve(modality, data, "valid")
-        return records, held[:2000] if len(held) > 2000 else held
+        return records, held[:2000] if len(held) > 2000 else held, records
     count = min(len(records) // 20, 1000)
     if count == 0:
-        return records, Records([])
+        return records, Records([]), records
     order = torch.randperm(len(records), generator=generator(seed, _HELD)).numpy()
-    return records[np.sort(order[count:])], records[np.sort(order[:count])]
+    return records[np.sort(order[count:])], records[np.sort(order[:count])], records
 
 
 @final
@@ -143,9 +146,9 @@ class DataModule(pl.LightningDataModule):
         skip_invalid: bool = False,
     ) -> None:
         super().__init__()
-        records, held = split(model.modality, data, validation, seed, skip_invalid)
+        records, held, known = split(model.modality, data, validation, seed, skip_invalid)
         self.records, self.seed = records.name, seed
-        self.data = model.prepared(records, condition, seed)
+        self.data = model.prepared(records, known, condition, seed)
         self.held = model.encode(held) if len(held) else None
         self.batch_size = min(batch_size or model.option("batch_size", 64), len(self.data))
 

@@ -11,7 +11,7 @@ import torch
 
 from molgen import ConfigError, DiffusionModel, MolgenError
 from molgen.core.batch import collate
-from molgen.train import Loader, parse_time
+from molgen.train import DataModule, Loader, parse_time
 from tests.models.cells import records, tiny
 
 
@@ -60,6 +60,16 @@ def test_times_are_read(text: str, seconds: int) -> None:
 def test_bad_times_say_what_is_expected(text: str) -> None:
     with pytest.raises(ConfigError, match="10m"):
         parse_time(text)
+
+
+def test_a_character_that_only_held_out_records_have_is_known() -> None:
+    strings, apart = ["CCO", "CCC", "CO"] * 13 + ["CBr"], 0
+    for seed in range(40):
+        model = tiny("smiles")
+        held = DataModule(model, strings, seed=seed).held
+        assert held is not None and "B" in model.modality.config()["vocabulary"]
+        apart += "CBr" in list(model.decode(held))
+    assert apart  # some seed does hold it out
 
 
 def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:

@@ -259,14 +259,14 @@ class GenerativeModel(Stored):
             self, lr or self.option("lr", 1e-3), seed, warmup, ema=ema, clip=clip, weight_decay=weight_decay
         )
 
-    def prepared(self, records: Records, condition: Sequence[str], seed: int) -> Batch:
-        """Records as a batch; a new model learns from them what it must know of data, and builds its network.
+    def prepared(self, records: Records, known: Records, condition: Sequence[str], seed: int) -> Batch:
+        """Records as a batch; a new model learns what it must know of data from `known` and gets its network.
 
         Errors: `ConfigError` for an unknown condition, or others than those of a model that goes on training.
         """
         fresh = self.network is None
         if fresh:
-            self.modality = self.modality.fitted(records)
+            self.modality = self.modality.fitted(known)
             self.conditions = self._conditions(condition, records)
         elif condition and {c.name for c in self.conditions} != set(condition):
             raise ConfigError(
