@@ -30,6 +30,8 @@ PARTS = [
     ("energy-dbm", "smiles", "features"),
     ("flow-coupling", "smiles", "inverse"),
     ("flow-nice", "smiles", "forward"),
+    ("diffusion:message", "molecule", "network"),
+    ("diffusion:equivariant", "molecule", "network"),
 ]
 
 
@@ -37,6 +39,9 @@ def built(family: str, name: str) -> GenerativeModel:
     """A small model with random weights, none of them zero."""
     if family == "energy-dbm":
         model: GenerativeModel = molgen.EnergyModel(name, kind="dbm", hidden=(6, 4), chains=4)
+    elif ":" in family:  # another trunk, whose edges depend on the mask
+        family, trunk = family.split(":")
+        model = molgen.list_families()[family](name, trunk=trunk, trunk_options={"width": 16, "depth": 1})
     else:
         model = tiny(name, family, **({"layers": 2} if family.startswith("flow") else {}))
     model.modality = model.modality.replace(sizes={5: 1, 8: 1}) if name != "image" else model.modality

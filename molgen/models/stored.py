@@ -152,7 +152,7 @@ class Stored(ABC):
             sites: the number of sites where a network has one; by default the largest of the data.
 
         Errors: `ConfigError` for an unknown part; `UnsupportedError` for a network that torch.export cannot
-            follow, as those that pass messages along edges.
+            follow, as one of a plugin may be.
         """
         from molgen.core.export import program
 
