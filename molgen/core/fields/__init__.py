@@ -10,8 +10,18 @@ padding is zero before and after every verb.
 
 from molgen.core.fields.angles import Angles
 from molgen.core.fields.categorical import Categorical
+from molgen.core.fields.circular import CircularField
 from molgen.core.fields.field import Field
 from molgen.core.fields.gaussian import Continuous, GaussianField, Positions
 from molgen.core.fields.simplex import Simplex
 
-__all__ = ["Angles", "Categorical", "Continuous", "Field", "GaussianField", "Positions", "Simplex"]
+__all__ = [
+    "Angles",
+    "Categorical",
+    "CircularField",
+    "Continuous",
+    "Field",
+    "GaussianField",
+    "Positions",
+    "Simplex",
+]

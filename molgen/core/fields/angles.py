@@ -1,4 +1,4 @@
-"""Values on the circle: wrapped Gaussian noise, and a direction as the prediction."""
+"""Angles: torsions, in radians."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ import torch
 from torch import Tensor
 
 from molgen.core.densities import Gaussians
+from molgen.core.fields.circular import CircularField
 from molgen.core.fields.field import own_shape
-from molgen.core.fields.gaussian import GaussianField
 from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, Window
 
 
 @final
-class Angles(GaussianField):
+class Angles(CircularField):
     r"""Angles in :math:`(-\pi, \pi]`: wrapped Gaussian noise, a direction as the prediction.
 
-    The parameters are :math:`D \in R^2` per angle, an estimate of
-    :math:`E[e^{i x_0} | x_t]`, preconditioned by :math:`e^{-\sigma^2/2} e^{i x_t}`, which is exact for
-    uniform data; its argument is the mean angle and its length the concentration. The step's
-    divergence uses the nearest lift of each angle, so it is a bound up to wrapped tails.
+    See `CircularField`. The step's divergence uses the nearest lift of each angle, so it is a bound up to
+    wrapped tails.
 
     Arguments:
         channels: angles per site.
@@ -57,75 +55,15 @@ class Angles(GaussianField):
         return np.concatenate([np.cos(x), np.sin(x)], 1)
 
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
-        return torch.atan2(x.sin(), x.cos()) * self.valid(mask)
+        return self.offset(x, torch.zeros_like(x)) * self.valid(mask)
 
-    def white(self, mask: Tensor, noise: Noise) -> Tensor:
-        # Noise lives on the line and is wrapped once it is added.
-        return noise.normal(mask, own_shape(mask, self.channels)) * self.valid(mask)
+    def offset(self, x: Tensor, x0: Tensor) -> Tensor:
+        gap = x - x0
+        return torch.atan2(gap.sin(), gap.cos())
 
     def prior(self, mask: Tensor, noise: Noise) -> Tensor:
         turn = noise.uniform(mask, own_shape(mask, self.channels))
         return self.project((2 * turn - 1) * math.pi, mask)
-
-    def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
-        # A wrapped Gaussian has density (1 + 2 sum_k e^{-k^2 sigma^2 / 2} cos k(x - x0)) / 2 pi.
-        per_angle = math.exp(-(self.schedule.high**2))
-        return self._dimension(mask) * per_angle
-
-    def point(self, params: Tensor) -> Tensor:
-        return torch.atan2(params[..., self.channels :], params[..., : self.channels])
-
-    @staticmethod
-    def _vector(x: Tensor) -> Tensor:
-        return torch.cat([x.cos(), x.sin()], -1)
-
-    def features(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        return self._vector(x) * self.valid(mask)
-
-    def estimate(self, params: Tensor, mask: Tensor) -> Tensor:
-        return params * self.valid(mask)
-
-    def _shrink(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        return (-(sigma**2) / 2).exp(), (-torch.expm1(-(sigma**2))).sqrt()
-
-    def predict(self, raw: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        skip, out = self._shrink(self._sigma(t, x))
-        return (skip * self._vector(x) + out * raw) * self.valid(mask)
-
-    def loss(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        _, out = self._shrink(self.schedule.sigma(t).clamp_min(self.schedule.low))
-        error = ((params - self._vector(x0)) ** 2 * self.valid(mask)).flatten(1).sum(1)
-        return error / self._dimension(mask) / out**2 * self.window.active(t)
-
-    @staticmethod
-    def _wrap(x: Tensor) -> Tensor:
-        return torch.atan2(x.sin(), x.cos())
-
-    def offset(self, x: Tensor, x0: Tensor) -> Tensor:
-        return self._wrap(x - x0)
-
-    def tangent(self, v: Tensor, mask: Tensor) -> Tensor:
-        return v * self.valid(mask)
-
-    def log_prior(self, x: Tensor, mask: Tensor) -> Tensor:
-        return -self._dimension(mask) * math.log(2 * math.pi)
-
-    def potential(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        return torch.zeros(len(mask), device=mask.device)  # any direction is as likely as any other
-
-    def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
-        return params  # directions are not extrapolated: Euler on the circle
-
-    def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-        return ((a - b) ** 2 * self.valid(mask)).flatten(1).sum(1) / self._dimension(mask)
-
-    # -- densities and cells
-
-    entry_inputs = 8
-
-    def observe(self, entries: Tensor) -> Tensor:
-        turns = entries[..., None] * torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=entries.dtype)
-        return torch.cat([turns.cos(), turns.sin()], -1)
 
     def density(self, raw: Tensor) -> Gaussians:
         return Gaussians(raw, 0.0, self.sd, floor=0.01, period=2 * math.pi)

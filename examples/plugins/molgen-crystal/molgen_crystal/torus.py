@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from molgen.core.densities import Gaussians
-from molgen.core.fields import GaussianField
+from molgen.core.fields import CircularField
 from molgen.core.fields.field import own_shape
 from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, Window
-
-_TURN = 2 * math.pi
 
 
 def wrapped(x: Any) -> Any:
@@ -30,7 +28,7 @@ def wrapped(x: Any) -> Any:
 
 
 @final
-class Torus(GaussianField):
+class Torus(CircularField):
     r"""Fractional coordinates modulo one, as seen from the first site, under wrapped Gaussian noise.
 
     Translation acts on all sites alike, so differences to the first site are what is left of
@@ -39,9 +37,7 @@ class Torus(GaussianField):
 
     .. math:: \sum_k N(x + k; 0, \sigma^2) = 1 + 2 \sum_{k \ge 1} e^{-2 \pi^2 k^2 \sigma^2} \cos 2 \pi k x
 
-    (a theta function), which forgets :math:`x_0` as :math:`\sigma` grows: the prior is uniform. The
-    parameters are :math:`D \in R^2` per coordinate, an estimate of :math:`E[e^{2 \pi i x_0} | x_t]`,
-    preconditioned by :math:`e^{-2 \pi^2 \sigma^2} e^{2 \pi i x_t}`, which is exact for uniform data.
+    a theta function; see `CircularField` for the process and what is predicted.
 
     Arguments:
         channels: coordinates per site.
@@ -58,6 +54,10 @@ class Torus(GaussianField):
         >>> field.project(torch.tensor([[[0.5], [0.75], [1.25]]]), mask)[0, :, 0].tolist()
         [0.0, -0.25, 0.25]
     """
+
+    period = 1.0
+    harmonics = (1, 2)
+    orders = (1.0, 2.0, 4.0, 8.0)
 
     def __init__(
         self,
@@ -98,12 +98,6 @@ class Torus(GaussianField):
         gap: Tensor = wrapped(x - x0)
         return gap
 
-    def tangent(self, v: Tensor, mask: Tensor) -> Tensor:
-        return v * self.valid(mask)
-
-    def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-        return ((a - b) ** 2 * self.valid(mask)).flatten(1).sum(1) / self._dimension(mask)
-
     def learn(self, values: Sequence[np.ndarray]) -> dict[str, Any]:
         """The cut: the bin of 48 around the circle that is farthest from values."""
         flat = np.concatenate([v[1:].ravel() for v in values])
@@ -112,71 +106,15 @@ class Torus(GaussianField):
         return {"cut": round((int(np.sum(near, 0).argmin()) + 0.5) / 48, 4) - 1}
 
     def readings(self, value: np.ndarray) -> np.ndarray:
-        x = _TURN * np.asarray(value[1:], np.float64).reshape(-1, self.channels)
+        x = self.turn * np.asarray(value[1:], np.float64).reshape(-1, self.channels)
         return np.concatenate([np.cos(x), np.sin(x)], 1)
 
     # -- process
 
-    def white(self, mask: Tensor, noise: Noise) -> Tensor:
-        return noise.normal(mask, own_shape(mask, self.channels)) * self.valid(mask)
-
     def prior(self, mask: Tensor, noise: Noise) -> Tensor:
         return self.project(noise.uniform(mask, own_shape(mask, self.channels)), mask)
 
-    def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
-        # Half the squared first coefficient of the theta series, twice: all others are far smaller.
-        return self._dimension(mask) * math.exp(-((_TURN * self.schedule.high) ** 2))
-
-    def log_prior(self, x: Tensor, mask: Tensor) -> Tensor:
-        return torch.zeros(len(mask), device=mask.device)  # uniform on a circumference of one
-
-    def potential(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        return torch.zeros(len(mask), device=mask.device)
-
-    # -- network
-
-    @staticmethod
-    def _vector(x: Tensor, harmonic: int = 1) -> Tensor:
-        turn = harmonic * _TURN * x
-        return torch.cat([turn.cos(), turn.sin()], -1)
-
-    @staticmethod
-    def _shrink(sigma: Tensor) -> tuple[Tensor, Tensor]:
-        square = (_TURN * sigma) ** 2
-        return (-square / 2).exp(), (-torch.expm1(-square)).sqrt()
-
-    def point(self, params: Tensor) -> Tensor:
-        cosine, sine = params.chunk(2, -1)
-        return torch.atan2(sine, cosine) / _TURN
-
-    def features(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        return torch.cat([self._vector(x), self._vector(x, 2)], -1) * self.valid(mask)
-
-    def estimate(self, params: Tensor, mask: Tensor) -> Tensor:
-        return params * self.valid(mask)
-
-    def predict(self, raw: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        skip, out = self._shrink(self._sigma(t, x))
-        return (skip * self._vector(x) + out * raw) * self.valid(mask)
-
-    # -- learning
-
-    def loss(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        _, out = self._shrink(self.schedule.sigma(t).clamp_min(self.schedule.low))
-        error = ((params - self._vector(x0)) ** 2 * self.valid(mask)).flatten(1).sum(1)
-        return error / self._dimension(mask) / out**2 * self.window.active(t)
-
-    def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
-        return params  # directions are not extrapolated: Euler on the circle
-
     # -- densities and cells
-
-    entry_inputs = 8
-
-    def observe(self, entries: Tensor) -> Tensor:
-        orders = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=entries.dtype, device=entries.device)
-        turns = _TURN * entries[..., None] * orders
-        return torch.cat([turns.cos(), turns.sin()], -1)
 
     def density(self, raw: Tensor) -> Gaussians:
         return Gaussians(raw, self.cut + 0.5, self.sd, floor=1e-3, period=1.0)
