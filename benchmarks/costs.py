@@ -100,11 +100,14 @@ def speed(cell: str, n: int) -> dict[str, Any]:
     from benchmarks.cells import CELLS
     from benchmarks.measure import draw
 
-    found = [
-        drawn["samples_per_second"]
-        for drawn in (draw(molgen.load(cell), n, 0, CELLS[cell].sample)[1] for _ in range(3))
-    ]
-    return {"of": f"{cell}, {n} samples as the tables draw them", "n": n, "per_second": max(found)}
+    model, asked = molgen.load(cell), CELLS[cell].sample
+    found = {
+        precision: max(
+            draw(model, n, 0, {**asked, "precision": precision})[1]["samples_per_second"] for _ in range(3)
+        )
+        for precision in ("fp32", "bf16")
+    }
+    return {"of": f"{cell}, {n} samples as the tables draw them", "n": n, "per_second": found}
 
 
 # ---------------------------------------------------------------------- training
@@ -211,7 +214,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 def _line(r: Mapping[str, Any]) -> str:
     where = f"({r['machine']}, {r['date']})"
     if "per_second" in r:
-        return f"- {r['of']}: {r['per_second']:.1f} a second, the best of three {where}"
+        each = ", ".join(f"{value:.1f} in {precision}" for precision, value in r["per_second"].items())
+        return f"- {r['of']}: a second, the best of three, {each} {where}"
     if "megabytes" in r:
         counts = ", ".join(f"{n:,}" for n in r["n"])
         seconds = ", ".join(f"{s:.1f}" for s in r["cpu_seconds"])

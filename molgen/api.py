@@ -215,7 +215,7 @@ def from_pyg(graphs: Iterable[Any], modality: str | Modality) -> Samples:
     from molgen.core.samples import Samples
 
     kind = get_modality(modality) if isinstance(modality, str) else modality
-    return Samples(resolve(kind, graphs), kind)  # type: ignore[arg-type]
+    return Samples(resolve(kind, graphs), kind)
 
 
 def _read(kind: Modality, path: Path) -> Records:

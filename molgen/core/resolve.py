@@ -16,7 +16,7 @@ from molgen.core.modality import Format, Modality
 
 
 def resolve(
-    modality: Modality, data: str | Path | Sequence[Any], split: str = "train", skip_invalid: bool = False
+    modality: Modality, data: str | Path | Iterable[Any], split: str = "train", skip_invalid: bool = False
 ) -> Records:
     """Records from a data set's name, a path, a sequence of domain objects, an array, a frame, PyG graphs.
 

@@ -343,8 +343,8 @@ class GenerativeModel(Stored):
                 mean of p(x | label); ``{"digit": None}`` withholds it from the network.
             progress: whether to show a progress bar.
             valid_only: draw on until n samples are valid; by default all are returned as drawn.
-            precision: ``"fp32"``, or ``"bf16"`` for products of matrices with 8 bits of mantissa, up to
-                twice as fast where the processor multiplies them itself (AMX, GPUs).
+            precision: ``"fp32"``, or ``"bf16"`` for products of matrices with 8 bits of mantissa, which is
+                faster where the processor multiplies them itself (AMX, GPUs) and the products are large.
             options: the family's, e.g. `steps`.
 
         Errors: `ConfigError` for an option that the family does not take.
