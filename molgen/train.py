@@ -127,12 +127,13 @@ class DataModule(pl.LightningDataModule):
     Example:
         >>> from molgen import DiffusionModel
         >>> model = DiffusionModel("smiles", trunk_options={"width": 32, "depth": 1, "heads": 2})
-        >>> data = DataModule(model, ["CCO", "CCN", "CCC", "CO"], batch_size=2, seed=0)
+        >>> data = DataModule(model, ["CCO", "CCN", "CCC", "CO"], ["CN"], batch_size=2, seed=0)
         >>> module = model.lightning_module(lr=1e-3, seed=0)
-        >>> len(data.train_dataloader()), module.lr
-        (2, 0.001)
-        >>> trainer = pl.Trainer(max_steps=2)  # doctest: +SKIP
-        >>> trainer.fit(module, data)  # doctest: +SKIP
+        >>> silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        >>> trainer = pl.Trainer(max_steps=2, enable_model_summary=False, accelerator="cpu", **silent)
+        >>> trainer.fit(module, data)
+        >>> model.training["steps"], len(model.sample(3, steps=2))
+        (2, 3)
     """
 
     def __init__(
