@@ -259,6 +259,16 @@ _VARIANTS = (  # each trained as long as the row it stands beside
         shipped=False,
     ),
     Cell("diffusion", "molecule", "qm9", fit=_SMALL, n=1000, variant="pair", shipped=False),
+    Cell(  # secondary structure and the pairing of strands before the trace
+        "diffusion",
+        "protein",
+        "pdb_chains_128",
+        model={"view": "folded", "label_dropout": 0.5},
+        fit={"condition": ["helix"]},
+        variant="folded",
+        shipped=False,
+        **_PROTEINS,
+    ),
     *(
         Cell(
             "diffusion",

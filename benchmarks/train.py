@@ -27,6 +27,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="the weights; by default where the package ships them")
     parser.add_argument("--from", dest="start", type=Path, help="weights to go on from, budgets summed")
     parser.add_argument(
+        "--like",
+        type=Path,
+        help="weights of another model to begin with, where names and shapes are the same; budgets summed",
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="go on from the training state of a cut-off run"
     )
     args = parser.parse_args(argv)
@@ -43,6 +48,11 @@ def main(argv: list[str]) -> int:
         model = molgen.load(str(args.start))
     else:
         model = unfitted(cell, **({"trunk": args.trunk} if args.trunk else {}))
+        if args.like:
+            other = molgen.load(str(args.like))
+            model.modality, model.conditions = other.modality, other.conditions
+            model.training = other.training
+            model.begin_with(other.tensors())
     asked = {"lr": args.lr, "batch_size": args.batch_size}
     model.fit(
         cell.data,

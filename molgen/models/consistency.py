@@ -113,7 +113,7 @@ class ConsistencyModel(GenerativeModel):
         """
         if teacher.vae is not None:
             raise UnsupportedError("a teacher in a latent space cannot be distilled; give one without latent")
-        taught = teacher.trained.state_dict()
+        taught = teacher.tensors()
         student = cls(
             teacher.modality,
             **{
@@ -127,13 +127,8 @@ class ConsistencyModel(GenerativeModel):
             },
         )
         student.conditions = teacher.conditions
-        network = student._built(0)
-        own = network.state_dict()
-        known = {k: v for k, v in taught.items() if k in own and own[k].shape == v.shape}
-        network.load_state_dict({**own, **known})
-        if len(known) < len(own) and "pretraining" not in options:
+        if not student.begin_with(taught) and "pretraining" not in options:
             student.hyper["pretraining"] = 0.3
-        student.network = network
         return student
 
     def build(self) -> nn.Module:

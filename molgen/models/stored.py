@@ -129,6 +129,20 @@ class Stored(ABC):
         network.load_state_dict({k: tensors[k].to(v.dtype) for k, v in expected.items()})
         self.network = network.eval()
 
+    def begin_with(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Builds the network with those weights of another one whose names and shapes it has.
+
+        Layers without a counterpart keep the weights of seed 0.
+
+        Returns: whether all layers had one.
+        """
+        network = self._built(0)
+        own = network.state_dict()
+        known = {k: v.to(own[k].dtype) for k, v in tensors.items() if k in own and own[k].shape == v.shape}
+        network.load_state_dict({**own, **known})
+        self.network = network
+        return len(known) == len(own)
+
     def parts(self) -> dict[str, nn.Module]:
         """The networks that `export` knows, by name, first the one that samples are made with."""
         return {"network": self.trained}
