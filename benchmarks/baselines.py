@@ -57,11 +57,10 @@ class Data(Baseline):
         return [self.records[int(i)] for i in picks]
 
 
-@final
 class Marginals(Baseline):
-    r"""Every entry of every field by itself, or every entry given a label: naive Bayes.
+    r"""Every entry of every field by itself.
 
-    .. math:: p(x) = \sum_y p(y) \prod_i p_i(x_i | y), \qquad p(y | x) \propto p(y) \prod_i p_i(x_i | y)
+    .. math:: p(x) = \prod_i p_i(x_i)
 
     The i-th entry of a sample is that of a training record with such an entry, chosen for each i anew. Sizes
     are drawn from the data's histogram. Probabilities of classes and levels are counted, with half a count
@@ -69,7 +68,6 @@ class Marginals(Baseline):
 
     Arguments:
         modality: any; the first view whose values do not change when the object moves is used.
-        label: the label y; None for a single class of all records.
 
     Example:
         >>> model = Marginals(get_modality("smiles")).learn(Records(["CO", "NC"]))
@@ -79,9 +77,8 @@ class Marginals(Baseline):
         [0.18367346938775508]
     """
 
-    def __init__(self, modality: Modality, label: str | None = None) -> None:
-        super().__init__(modality)
-        self.label = label
+    label: str | None = None
+    """The label that entries are counted by; None for a single class of all records."""
 
     def learn(self, records: Records) -> Self:
         """Counts the records."""
@@ -149,6 +146,22 @@ class Marginals(Baseline):
         batch = self.modality.encode_all(records, self.view.name)
         sizes = torch.tensor([self.modality.log_size(n) for n in batch.sizes.tolist()], dtype=torch.float64)
         return self.joint(records).logsumexp(1) + sizes
+
+
+@final
+class Bayes(Marginals):
+    r"""Every entry by itself given a label: naive Bayes.
+
+    .. math:: p(x) = \sum_y p(y) \prod_i p_i(x_i | y), \qquad p(y | x) \propto p(y) \prod_i p_i(x_i | y)
+
+    Arguments:
+        modality: as for `Marginals`.
+        label: the label y.
+    """
+
+    def __init__(self, modality: Modality, label: str) -> None:
+        super().__init__(modality)
+        self.label = label
 
     def predict(self, records: Sequence[Any]) -> np.ndarray:
         """log p(y | x), `(n, classes)`."""
@@ -255,7 +268,7 @@ def learned(cell: Cell) -> Any:
         "data": lambda: Data(modality, load("valid"), again=False),
         "copies": lambda: Data(modality, load("train"), again=True),
         "marginals": lambda: Marginals(modality).learn(load("train")),
-        "bayes": lambda: Marginals(modality, "digit").learn(load("train")),
+        "bayes": lambda: Bayes(modality, "digit").learn(load("train")),
         "logistic": lambda: Logistic(modality).learn(load("train")),
     }
     return make[cell.family]()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.baselines import Data, Marginals
+from benchmarks.baselines import Bayes, Data, Marginals
 from benchmarks.shorts import closings
 from molgen.core.data import Records
 from molgen.core.errors import UnsupportedError
@@ -89,7 +89,7 @@ def test_naive_bayes_is_bayes_by_hand() -> None:
     black, white = np.uint8(0), np.uint8(255)
     images = [np.array([[[a], [b]]], np.uint8) for a, b in ((0, 0), (0, 255), (255, 255), (255, 255), (0, 0))]
     records = Records(images, {"digit": np.array([0, 0, 1, 1, 1])})
-    model = Marginals(ImageModality((1, 2, 1), labels={"digit": 2}), "digit").learn(records)
+    model = Bayes(ImageModality((1, 2, 1), labels={"digit": 2}), "digit").learn(records)
     # p(white | y) for each pixel, with half a count more for each of both levels.
     p = {0: (0.5 / 3, 1.5 / 3), 1: (2.5 / 4, 2.5 / 4)}
     prior = {0: 2 / 5, 1: 3 / 5}
