@@ -24,6 +24,7 @@ class Cell:
         sample: options of `sample`.
         evaluate: options of `evaluate`.
         likelihood: options of `log_prob`.
+        records: number of test records whose log p is evaluated, where not more than n.
         variant: what sets a cell apart from the family's first one on this kind of data.
         options: of the modality.
         teacher: shipped weights that the model is distilled from.
@@ -39,6 +40,7 @@ class Cell:
     sample: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     likelihood: Mapping[str, Any] = field(default_factory=dict)
+    records: int = 1000
     variant: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     teacher: str = ""
@@ -136,6 +138,7 @@ def _cells(
     fit: Mapping[str, Any] = _SMALL,
     data: Mapping[str, str] = _DATA,
     shipped: bool = True,
+    records: int = 1000,
     **models: Any,
 ) -> list[Cell]:
     """A family on every kind of data, each with the options of its model."""
@@ -149,6 +152,7 @@ def _cells(
             sample=_SAMPLE.get((family, modality), {}),
             variant=variant,
             shipped=shipped,
+            records=records,
             **(_PROTEINS if modality == "protein" else {}),
         )
         for modality, name in data.items()
@@ -196,7 +200,8 @@ def _others(**where: Any) -> list[Cell]:
             molecule=_trunk(width=64, pair_width=24, depth=4, heads=4),
             protein=_trunk(width=64, pair_width=16, depth=3, heads=4),
         ),
-        *_cells("flow", **where, all={"kind": "continuous"}, image=_trunk(width=32)),
+        # Its log p takes hundreds of evaluations and as many derivatives.
+        *_cells("flow", **where, records=100, all={"kind": "continuous"}, image=_trunk(width=32)),
         *_cells("flow", **coupling, fit={"batch_size": 16, "lr": 4e-3}, all={"kind": "coupling"}),
     ]
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.cells import CELLS
-from benchmarks.measure import LIKELIHOOD_N, log_p
+from benchmarks.measure import log_p
 from benchmarks.store import RESULTS, write_json
 
 
@@ -16,7 +16,7 @@ def main(argv: list[str]) -> int:
     """Evaluates log p, or its bound, on test records; writes benchmarks/results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks likelihood", description=__doc__)
     parser.add_argument("cell", choices=sorted(CELLS))
-    parser.add_argument("--n", type=int, default=LIKELIHOOD_N, help="number of test records")
+    parser.add_argument("--n", type=int, help="number of test records; by default the cell's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path, help="another checkpoint")
     args = parser.parse_args(argv)
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         "cell": cell.name,
         "data": f"{cell.data}/test",
         "seed": args.seed,
-        **log_p(model, cell, args.n, args.seed),
+        **log_p(model, cell, args.n or cell.records, args.seed),
         "date": time.strftime("%Y-%m-%d"),
     }
     write_json(RESULTS / f"likelihood-{cell.name}.json", result)

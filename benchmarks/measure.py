@@ -57,10 +57,6 @@ class Job:
         }
 
 
-LIKELIHOOD_N = 1000
-"""Test records whose log p is evaluated."""
-
-
 # ---------------------------------------------------------------------- models
 
 
@@ -138,7 +134,7 @@ def measure(job: Job, say: Say) -> None:
         scores |= tell(model, cell)
     say("likelihood", scores=scores)
     if model.likelihood != "none":
-        say("likelihood", likelihood=log_p(model, cell, min(job.n, LIKELIHOOD_N), job.seed))
+        say("likelihood", likelihood=log_p(model, cell, min(job.n, cell.records), job.seed))
 
 
 def draw(model: Any, n: int, seed: int, options: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
