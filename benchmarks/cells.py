@@ -123,6 +123,7 @@ _SAMPLE: dict[tuple[str, str], dict[str, Any]] = {
     ("autoregressive", "smiles"): {"top_p": 0.97},
     ("autoregressive", "graph"): {"top_p": 0.95},
     ("vae", "smiles"): {"temperature": 0.7},
+    ("vae", "molecule"): {"temperature": 0.5},
     ("autoregressive", "molecule"): {"temperature": 0.7},
     ("gan", "graph"): {"temperature": 0.6},
     ("flow", "smiles"): {"temperature": 0.6},
