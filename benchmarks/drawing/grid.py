@@ -18,7 +18,7 @@ _LEFT, _WIDE, _HIGH, _TOP = 142, 150, 92, 104
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """A row for each family; a cell without weights says so."""
+    """A row for each family; a cell without weights says so, and one that has those of a variant names it."""
     sheet = Sheet(
         _TOP + len(FAMILIES) * _HIGH + 10,
         "Seven families, five kinds of data",
@@ -34,10 +34,11 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
         sheet.head(24, y + _HIGH / 2, name, colour)
         for column, kind in enumerate(MODALITIES):
             x = _LEFT + column * _WIDE
-            cell = f"{family}-{kind}"
-            if shelf.has(cell):
+            if cell := there(shelf, family, kind):
                 options = dict(CELLS[cell].sample) if cell in CELLS else {}
                 tiles(sheet, shelf.load(cell), options, seed, (x, y))
+                variant = cell.removeprefix(f"{family}-{kind}").lstrip("-")
+                sheet.text(x + _WIDE / 2, y + 4, variant, 9, SOFT)
                 found += 1
             else:
                 sheet.rectangle(x + 4, y + 4, _WIDE - 8, _HIGH - 8, GROUND)
@@ -45,6 +46,12 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     if not found:
         raise MissingWeights("diffusion-image")
     return sheet
+
+
+def there(shelf: Shelf, family: str, kind: str) -> str | None:
+    """The family's model of a kind of data that has weights, its variants last; None if none has."""
+    variants = [c.name for c in CELLS.values() if c.shipped and (c.family, c.modality) == (family, kind)]
+    return next(filter(shelf.has, [f"{family}-{kind}", *variants]), None)
 
 
 def tiles(sheet: Sheet, model: Any, options: dict[str, Any], seed: int, place: tuple[float, float]) -> None:

@@ -93,6 +93,7 @@ def _points(axes: Any, found: list[dict[str, Any]], value: Callable[..., float |
     known = [(r, value(r["scores"], others)) for r in found]
     if less:
         axes.set_yscale("log")
+        axes.margins(y=0.15)  # room for names under points
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         axes.invert_yaxis()
