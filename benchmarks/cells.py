@@ -139,7 +139,7 @@ def _cells(
     fit: Mapping[str, Any] = _SMALL,
     data: Mapping[str, str] = _DATA,
     shipped: bool = True,
-    records: int = 1000,
+    records: int = Cell.records,
     **models: Any,
 ) -> list[Cell]:
     """A family on every kind of data, each with the options of its model."""

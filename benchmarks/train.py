@@ -25,8 +25,9 @@ def main(argv: list[str]) -> int:
         "--precision", default="32-true", help="Lightning's; bf16-mixed is faster on some processors"
     )
     parser.add_argument("--out", type=Path, help="the weights; by default where the package ships them")
-    parser.add_argument("--from", dest="start", type=Path, help="weights to go on from, budgets summed")
-    parser.add_argument(
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--from", dest="start", type=Path, help="weights to go on from, budgets summed")
+    begin.add_argument(
         "--like",
         type=Path,
         help="weights of another model to begin with, where names and shapes are the same; budgets summed",

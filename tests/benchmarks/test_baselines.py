@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from benchmarks.baselines import Bayes, Data, Marginals
+from benchmarks.cells import Cell
+from benchmarks.measure import Job, measure
 from benchmarks.shorts import closings
-from molgen.core.data import Records
+from molgen.core.data import DataSource, Records
 from molgen.core.errors import UnsupportedError
 from molgen.core.noise import SampleNoise
 from molgen.core.registry import get_modality
@@ -102,6 +104,23 @@ def test_naive_bayes_is_bayes_by_hand() -> None:
         found = np.exp(model.predict([image]))[0]
         assert found == pytest.approx([x / sum(joint) for x in joint])
         assert float(model.log_prob([image]).exp()) == pytest.approx(sum(joint))
+
+
+def test_only_models_of_labels_are_asked_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marginals of a row know no digit, naive Bayes does: its figures have an accuracy."""
+    level = np.repeat(np.uint8([0, 255]), 8)
+    data = Records([np.full((1, 1, 1), v, np.uint8) for v in level], {"digit": (level > 0).astype(int)})
+    modality = ImageModality((1, 1, 1), labels={"digit": 2})
+    monkeypatch.setattr("benchmarks.measure.score", lambda model, cell, samples: {})
+    monkeypatch.setattr(
+        ImageModality, "datasets", {"toy": DataSource("toy", lambda split: data, 16, "here", "-")}
+    )
+    for family, model in (("marginals", Marginals(modality)), ("bayes", Bayes(modality, "digit"))):
+        monkeypatch.setattr("benchmarks.baselines.learned", lambda cell, m=model: m.learn(data))
+        found: dict[str, Any] = {}
+        measure(Job(Cell(family, "image", "toy"), 1, 16, None), lambda phase, f=found, **more: f.update(more))
+        assert found["scores"].get("accuracy") == (1.0 if family == "bayes" else None)
+        assert np.exp(found["likelihood"]["nats"]) == pytest.approx(0.5)  # two levels, as many of each
 
 
 def test_a_level_that_no_image_has_is_impossible() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from molgen.core.errors import DataError
 from molgen.modalities.protein.backbone import ATOMS, TO_LETTER, Backbone, Number
 from molgen.modalities.protein.geometry import unit
 from molgen.modalities.protein.rebuild import C_O, CA_C_O, rebuild
+
+if TYPE_CHECKING:
+    from gemmi import cif
 
 CA_CA, C_N = 4.2, 2.0
 """Longest distances of consecutive CA, and of C to the next N, within an unbroken chain (Angstrom)."""
@@ -193,13 +197,13 @@ def parse_cif(text: str) -> Content:
     return Content(builder.finished(), MARK in said, "NAMED GLY" in said)
 
 
-def _bare(row: object, column: int) -> str:
+def _bare(row: cif.Table.Row, column: int) -> str:
     """A value without quotes, empty where it is unknown or not given."""
     from gemmi import cif
 
-    if not row.has(column):  # type: ignore[attr-defined]
+    if not row.has(column):
         return ""
-    raw = row[column]  # type: ignore[index]
+    raw = row[column]
     return "" if cif.is_null(raw) else cif.as_string(raw)
 
 
