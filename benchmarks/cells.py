@@ -164,6 +164,7 @@ def _trunk(**options: Any) -> dict[str, Any]:
     return {"trunk_options": options}
 
 
+_INTERNAL = {"view": "internal"}
 _CAUSAL = {"decoder_options": {"width": 128, "depth": 3, "heads": 4}}
 
 
@@ -198,21 +199,32 @@ def _others(**where: Any) -> list[Cell]:
             image=_trunk(width=32),
             smiles=_trunk(width=128, depth=3, heads=4),
             graph=_trunk(width=64, pair_width=24, depth=4, heads=4),
-            molecule=_trunk(width=64, pair_width=24, depth=4, heads=4),
-            protein=_trunk(width=64, pair_width=16, depth=3, heads=4),
+            molecule=_trunk(width=64, pair_width=24, depth=4, heads=4) | _INTERNAL,
+            protein=_trunk(width=64, pair_width=16, depth=3, heads=4) | _INTERNAL,
         ),
         # Its log p takes hundreds of evaluations and as many derivatives.
-        *_cells("flow", **where, records=100, all={"kind": "continuous"}, image=_trunk(width=32)),
+        *_cells(
+            "flow",
+            **where,
+            records=100,
+            all={"kind": "continuous"},
+            image=_trunk(width=32),
+            protein=_INTERNAL,
+        ),
         *_cells("flow", **coupling, fit={"batch_size": 16, "lr": 4e-3}, all={"kind": "coupling"}),
     ]
 
 
 def _consistency(teachers: Iterable[Cell]) -> list[Cell]:
-    """A consistency model for each teacher, distilled from it."""
-    return [
-        replace(teacher, family="consistency", model={}, fit=_SMALL, sample={}, teacher=teacher.name)
-        for teacher in teachers
-    ]
+    """A consistency model for each teacher, distilled from it; that of chains learns torsions by itself."""
+
+    def student(teacher: Cell) -> Cell:
+        cell = replace(teacher, family="consistency", model={}, fit=_SMALL, sample={}, teacher=teacher.name)
+        if teacher.modality != "protein":
+            return cell
+        return replace(cell, model=_INTERNAL, fit={"batch_size": 8}, teacher="")
+
+    return [student(teacher) for teacher in teachers]
 
 
 _ZINC: Mapping[str, Any] = {

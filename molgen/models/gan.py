@@ -91,7 +91,7 @@ class GANModel(GenerativeModel):
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
-    Errors: `UnsupportedError` if the modality has no view that is denoisable.
+    Errors: `UnsupportedError` if the modality has no view that is denoisable and invariant.
 
     Source: Goodfellow et al., Generative Adversarial Nets (2014); Mescheder et al., Which Training Methods
     for GANs do actually Converge? (2018); Huang et al., The GAN is dead; long live the GAN! (2024); Jang et
@@ -107,7 +107,7 @@ class GANModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "gan"
-    needs: Mapping[str, bool] = {"denoisable": True}
+    needs: Mapping[str, bool] = {"denoisable": True, "invariant": True}
     sampling: tuple[str, ...] = ("temperature",)
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from molgen import GANModel
 from molgen.core.batch import Batch, Sample
-from molgen.core.errors import ConfigError, MolgenWarning
+from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Continuous
 from molgen.core.modality import Modality, View
 from molgen.core.noise import BatchNoise, generator
@@ -157,3 +157,9 @@ def test_collapse_is_warned_about() -> None:
         model.fitted()
     with pytest.raises(ConfigError, match="penalty"):
         GANModel(Plane(), penalty=-1.0)
+
+
+def test_a_generator_that_says_all_at_once_works_where_motions_change_nothing() -> None:
+    assert [GANModel(name).view.name for name in ("molecule", "protein")] == ["internal", "internal"]
+    with pytest.raises(UnsupportedError, match="invariant.*cartesian"):
+        GANModel("protein", view="cartesian")

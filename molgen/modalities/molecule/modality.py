@@ -138,9 +138,7 @@ class MoleculeModality(Modality):
         }
         return {
             "cartesian": View("cartesian", cartesian, bijective=False, invariant=False, recipe=RECIPE),
-            "internal": View(
-                "internal", internal, bijective=False, denoisable=False, ordered=True, recipe=INTERNAL
-            ),
+            "internal": View("internal", internal, bijective=False, ordered=True, recipe=INTERNAL),
         }
 
     # ------------------------------------------------------------------ codec

@@ -115,7 +115,6 @@ class ProteinModality(Modality):
                 "internal",
                 {"angles": Angles(2)},
                 bijective=False,
-                denoisable=False,
                 ordered=True,
                 recipe=INTERNAL,
             ),
