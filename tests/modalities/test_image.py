@@ -303,5 +303,8 @@ def test_mnist_reads_and_has_the_default_scale() -> None:
     modality = ImageModality()
     parts = {split: modality.datasets["mnist"].load(split) for split in ("train", "valid", "test")}
     assert [len(p) for p in parts.values()] == [55_000, 5_000, 10_000]
-    assert modality.fitted(parts["train"]).config() == modality.config()
+    learned = modality.fitted(parts["train"]).config()
+    shares = learned.pop("shares")  # of grey levels, which no default knows
+    assert len(shares) == 256 and sum(shares) == pytest.approx(1, abs=1e-3)
+    assert {**learned, "shares": None} == modality.config()
     assert parts["test"].labels["digit"][:5].tolist() == [7, 2, 1, 0, 4]

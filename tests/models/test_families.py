@@ -62,12 +62,17 @@ def test_the_loss_falls_on_a_tiny_set(family: str, name: str) -> None:
     # All four are for training: none is held out.
     model.fit(few, few, max_steps=1, batch_size=4, lr=1e-12)
     before = loss(model.trained)
-    # Couplings start from the marginal distribution of the data, so what is left takes longer to learn.
-    model.fit(few, few, max_steps=300 if family == "flow-coupling" else 150, batch_size=4, lr=3e-3)
-    after = loss(model.trained)
-    assert math.isfinite(after)
     # The consistency loss is a root mean square, so the same fit moves it half as much.
-    assert after < before - (0.08 if family == "consistency" else 0.2) * abs(before)
+    goal = before - (0.08 if family == "consistency" else 0.2) * abs(before)
+    # Couplings start from the marginal distribution of the data, so what is left takes longest to learn.
+    rounds = [300] if family == "flow-coupling" else [50, 50, 50]
+    for steps in rounds:
+        model.fit(few, few, max_steps=steps, batch_size=4, lr=3e-3)
+        after = loss(model.trained)
+        assert math.isfinite(after)
+        if after < goal:
+            return
+    pytest.fail(f"the loss went from {before:.4g} to {after:.4g} in {sum(rounds)} steps, not below {goal:.4g}")
 
 
 @collapsing
