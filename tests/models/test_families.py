@@ -72,7 +72,7 @@ def test_the_loss_falls_on_a_tiny_set(family: str, name: str) -> None:
         assert math.isfinite(after)
         if after < goal:
             return
-    pytest.fail(f"the loss went from {before:.4g} to {after:.4g} in {sum(rounds)} steps, not below {goal:.4g}")
+    pytest.fail(f"the loss went from {before:.4g} to {after:.4g} in {sum(rounds)} steps, not to {goal:.4g}")
 
 
 @collapsing
