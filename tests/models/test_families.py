@@ -93,7 +93,7 @@ def test_conditional_samples_follow_their_condition(family: str) -> None:
     family, _, kind = family.partition("-")
     options: dict[str, Any] = {"kind": kind} if kind else {}
     model = molgen.list_families()[family](modality, trunk_options=trunk, **options)
-    model.fit(data, condition=["kind"], max_steps=200, batch_size=32, lr=3e-3, seed=0)
+    model.fit(data, condition=["kind"], max_steps=200, batch_size=16, lr=3e-3, seed=0)
     for kind, low, high in ((0, 0, 80), (1, 175, 255)):
         means = [image.mean() for image in model.sample(20, seed=0, condition={"kind": kind})]
         assert sum(low <= mean <= high for mean in means) >= 15
