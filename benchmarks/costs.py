@@ -21,7 +21,8 @@ from molgen.core.files import atomic
 
 RESULTS = Path(__file__).parent / "results" / "costs.json"
 
-_COUNTS = (512, 2048, 4096)
+_COUNTS = (1024, 8192, 16_384)
+"""Samples: kernels kept for each shape of a batch fill memory up to some thousands."""
 _BATCHES = (16, 32, 64, 128)
 _RECORDS = 10_000
 
@@ -80,18 +81,31 @@ def sampling(cell: str, suffix: str) -> dict[str, Any]:
     }
 
 
+_SPENT = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
+"""Runs a command and tells what it used. On Linux the largest memory of a process counts from what its parent
+held when it began, so the parent must be one that holds nothing."""
+
+
+def used(command: Sequence[str]) -> tuple[float, float]:
+    """CPU seconds and megabytes at most of a command.
+
+    Errors: `CalledProcessError` if it fails.
+    """
+    told = subprocess.run([sys.executable, "-c", _SPENT, *command], check=True, capture_output=True)
+    seconds, memory = map(float, told.stdout.split())
+    return seconds, memory / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def _child(cell: str, suffix: str, n: int) -> tuple[float, float]:
-    """CPU seconds and megabytes at most of one child."""
+    """CPU seconds and megabytes at most of one child that samples."""
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / f"out{suffix}")
-        command = [sys.executable, "-m", "molgen", "sample", cell, "-n", str(n), "-o", out]
-        child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, command)
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / unit
+        return used([sys.executable, "-m", "molgen", "sample", cell, "-n", str(n), "-o", out])
 
 
 def speed(cell: str, n: int) -> dict[str, Any]:
