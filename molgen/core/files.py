@@ -9,7 +9,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +56,26 @@ def atomic(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def write_pieces(path: Path, pieces: Iterable[str]) -> None:
+    """Writes pieces of text as they come, atomically; packed, the same bytes every time, for `.gz`.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "a.smi"
+        >>> write_pieces(target, ("C" * n + " " for n in (1, 2)))
+        >>> target.read_text()
+        'C CC '
+    """
+    with atomic(path) as temporary, temporary.open("wb") as raw:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
+                for piece in pieces:
+                    packed.write(piece.encode())
+        else:
+            for piece in pieces:
+                raw.write(piece.encode())
 
 
 def check_writable(path: str | Path) -> None:

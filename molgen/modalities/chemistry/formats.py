@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import gzip
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from rdkit.Chem import Mol
 
 from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import atomic, read_lines
+from molgen.core.files import read_lines, write_pieces
 from molgen.modalities.chemistry.parse import parse, sanitised, text
 
 OnError = Callable[[DataError], None]
@@ -119,18 +117,20 @@ def write_lines(path: Path, records: Sequence[Any]) -> None:
         path: `.smi` or `.txt`, perhaps with `.gz`.
         records: SMILES, or molecules, which are written as canonical SMILES where RDKit sanitises them.
     """
-    _write(path, "".join(f"{line}\n" for line in lines_of(records)))
+    write_pieces(path, (f"{line}\n" for line in lines_of(records)))
 
 
 def write_table(path: Path, records: Sequence[Any]) -> None:
     """A table with a column `smiles`, and the labels of `Records`; what is no molecule keeps its row."""
     labels: Mapping[str, np.ndarray] = records.labels if isinstance(records, Records) else {}
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(["smiles", *labels])
-    for i, line in enumerate(lines_of(records)):
-        table.writerow([line, *(_cell(labels[name][i]) for name in labels)])
-    _write(path, out.getvalue())
+    table = csv.writer(_Passing(), lineterminator="\n")
+
+    def rows() -> Iterator[str]:
+        yield table.writerow(["smiles", *labels])
+        for i, line in enumerate(lines_of(records)):
+            yield table.writerow([line, *(_cell(labels[name][i]) for name in labels)])
+
+    write_pieces(path, rows())
 
 
 def lines_of(records: Iterable[Any]) -> Iterator[str]:
@@ -199,9 +199,8 @@ def _cell(value: Any) -> str:
     return "" if math.isnan(number) else f"{number:.7g}"
 
 
-def _write(path: Path, content: str) -> None:
-    data = content.encode()
-    if path.suffix.lower() == ".gz":
-        data = gzip.compress(data, mtime=0)
-    with atomic(path) as temporary:
-        temporary.write_bytes(data)
+class _Passing:
+    """A file for `csv.writer`, which gives back what its file's `write` does: the row as text."""
+
+    def write(self, row: str) -> str:
+        return row

@@ -71,14 +71,14 @@ def write_sdf(path: Path, records: Sequence[Any]) -> None:
 
     from molgen.modalities.molecule.formats import write_sdf as write
 
-    laid = []
-    for record in records:
+    def flattened(record: Mol) -> Mol:
         mol = Mol(record)
         with rdBase.BlockLogs():
             mol.UpdatePropertyCache(strict=False)
             rdDepictor.Compute2DCoords(mol)
-        laid.append(mol)
-    write(path, laid)
+        return mol
+
+    write(path, records, flattened)
 
 
 def _picture(path: Path, records: Sequence[Any]) -> None:

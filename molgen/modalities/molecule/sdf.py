@@ -9,7 +9,6 @@ Source: Dalby et al., J. Chem. Inf. Comput. Sci. 32, 244 (1992); BIOVIA, CTfile 
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -22,7 +21,7 @@ from rdkit import Chem, rdBase
 
 from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import atomic, read_lines
+from molgen.core.files import read_lines, write_pieces
 from molgen.modalities.chemistry.formats import numeric
 from molgen.modalities.chemistry.parse import sanitised
 from molgen.modalities.molecule.codec import Mol, number_of
@@ -74,12 +73,13 @@ def read_sdf(path: Path, on_error: OnError, geometry: bool = False) -> Records:
     return Records(items, labels, path.name)
 
 
-def write_sdf(path: Path, records: Iterable[Any]) -> None:
+def write_sdf(path: Path, records: Iterable[Any], lay: Callable[[Mol], Mol] | None = None) -> None:
     """One V2000 record per molecule, in order, valid or not; labels of `Records` become data fields.
 
     Arguments:
         path: the file, packed if it ends in `.gz`.
         records: molecules; without a conformer the coordinates are zeros.
+        lay: gives a molecule other coordinates before it is written.
 
     Errors: `DataError` naming the record that is no molecule, or too large for V2000.
     """
@@ -92,14 +92,14 @@ def write_sdf(path: Path, records: Iterable[Any]) -> None:
                     f"a record of type {type(record).__name__}, expected rdkit.Chem.Mol", record=i + 1
                 )
             try:
-                block = mol_block(record)
+                block = mol_block(record if lay is None else lay(record))
             except DataError as error:
                 raise error.at(file=path, record=i + 1) from None
             told = {name: float(values[i]) for name, values in labels.items()}
             extra = [f"> <{name}>\n{value:.7g}\n\n" for name, value in told.items() if not math.isnan(value)]
             yield f"{block}{''.join(extra)}{_STOP}\n"
 
-    store(path, texts())
+    write_pieces(path, texts())
 
 
 def mol_block(mol: Mol) -> str:
@@ -178,18 +178,6 @@ def checked(mol: Mol, solid: bool | None = None) -> Mol:
             fix="add them, e.g. with RDKit's AddHs(mol, addCoords=True)",
         )
     return clean
-
-
-def store(path: Path, texts: Iterable[str]) -> None:
-    """Writes pieces of text as they come, atomically; packed, the same bytes every time, for `.gz`."""
-    with atomic(path) as temporary, temporary.open("wb") as raw:
-        if path.suffix.lower() == ".gz":
-            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
-                for text in texts:
-                    packed.write(text.encode())
-        else:
-            for text in texts:
-                raw.write(text.encode())
 
 
 # --------------------------------------------------------------------------- parts

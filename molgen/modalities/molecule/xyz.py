@@ -15,9 +15,9 @@ from rdkit import Chem, rdBase
 
 from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import read_lines
+from molgen.core.files import read_lines, write_pieces
 from molgen.modalities.molecule.codec import Mol, number_of, positions_of, symbol_of
-from molgen.modalities.molecule.sdf import checked, store
+from molgen.modalities.molecule.sdf import checked
 
 OnError = Callable[[DataError], None]
 _FIX = "correct or remove the record"
@@ -80,7 +80,7 @@ def write_xyz(path: Path, records: Iterable[Any]) -> None:
             body = "".join(f"{symbol:<2} {x:12.6f} {y:12.6f} {z:12.6f}\n" for symbol, (x, y, z) in atoms)
             yield f"{len(xyz)}\n{title}\n{body}"
 
-    store(path, texts())
+    write_pieces(path, texts())
 
 
 def bonded(mol: Mol) -> Mol:
