@@ -404,7 +404,8 @@ _SEEN = 20
 def check_scores(subject: Subject) -> None:
     """Scores are numbers by name; data do not score as bad samples do."""
     m = subject.fitted
-    scores = m.evaluate(list(subject.records), Records(list(subject.records) * 2, {}, "reference"))
+    few = list(subject.records[:12])  # some scores compare every pair
+    scores = m.evaluate(few, Records(few * 2, {}, "reference"))
     demand(
         scores and all(isinstance(k, str) and isinstance(v, (float, int)) for k, v in scores.items()),
         "evaluate gives no scores",

@@ -255,7 +255,7 @@ def test_log_z_of_a_gaussian() -> None:
 
 def test_annealed_chains_end_at_the_data() -> None:
     model, _, mask = independent(Continuous(1, mean=0.4, sd=0.7), 2000)
-    x = model.generate(mask, {}, SampleNoise(0, range(2000)), steps=300)["x"].flatten()
+    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=300)["x"].flatten()
     assert float(x.mean()) == pytest.approx(0.4, abs=0.05)
     assert float(x.std()) == pytest.approx(0.7, rel=0.04)
 

@@ -105,7 +105,8 @@ def test_the_weight_of_the_kl_term_rises() -> None:
 
 def test_a_fitted_code_reconstructs_and_interpolates() -> None:
     dark, light = np.zeros((4, 4, 1), np.uint8), np.full((4, 4, 1), 255, np.uint8)
-    model = VAEModel(ImageModality((4, 4, 1)), latent=2, trunk_options={"width": 16, "groups": 4})
+    trunk = {"width": 16, "groups": 4, "multipliers": (1,), "attention": (False,)}
+    model = VAEModel(ImageModality((4, 4, 1)), latent=2, trunk_options=trunk)
     model.fit([dark, light] * 16, max_steps=200, batch_size=32, lr=3e-3, seed=0)
     again = model.reconstruct([dark, light])
     assert again[0].mean() < 10
