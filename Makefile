@@ -13,7 +13,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml $(wildcard constraints-cpu.txt)
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'molgen needs Python 3.11 or later')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c $(CONSTRAINTS) -e ".[dev]"
 	touch $@
 
 demo: $(STAMP)

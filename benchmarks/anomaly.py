@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from benchmarks.drawing.shelf import MissingWeights, Shelf
-from benchmarks.measure import provenance
+from benchmarks.measure import provenance, readable
 from benchmarks.store import RESULTS, Store
 from molgen.core.anomaly import Background, auroc, complexity, typicality
 from molgen.core.console import bar
 from molgen.core.data import Records
-from molgen.core.errors import ConfigError, DataError
+from molgen.core.errors import ConfigError
 
 OUT = RESULTS / "anomaly.json"
 RULES: Mapping[str, str] = {
@@ -189,12 +189,12 @@ def measure(
     rows = {}
     with bar(len(others), model.family) as advance:
         for kind, records in others.items():
-            readable = [r for r in records if _readable(model, r)]
-            row: dict[str, Any] = {"n": min(len(readable), n)}
-            if len(readable) < len(records):
-                row |= {"readable": len(readable), "of": len(records)}
-            if readable:
-                theirs = said(readable[:n])
+            known = [r for r in records if readable(model, r)]
+            row: dict[str, Any] = {"n": min(len(known), n)}
+            if len(known) < len(records):
+                row |= {"readable": len(known), "of": len(records)}
+            if known:
+                theirs = said(known[:n])
                 row |= {"log_p": _mean(theirs.log_p), "per_entry": _mean(theirs.rate)}
                 row["auroc"] = told_apart(usual, normal, theirs)
             rows[kind] = row
@@ -276,15 +276,6 @@ def symbols(model: Any, record: Any) -> np.ndarray:
         return np.frombuffer(record.encode(), np.uint8)
     levels = np.asarray(record, np.uint8).ravel()
     return np.uint8(255) * (levels >= 128) if model.view.discrete else levels
-
-
-def _readable(model: Any, record: Any) -> bool:
-    """Whether a model has symbols for all of a record: what it cannot read, it cannot judge."""
-    try:
-        model.modality.encode(record, model._view)
-    except DataError:
-        return False
-    return True
 
 
 def told_apart(usual: Said, normal: Said, theirs: Said) -> dict[str, float]:

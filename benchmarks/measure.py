@@ -176,7 +176,7 @@ def tell(model: Any, cell: Cell) -> dict[str, float | None]:
 def log_p(model: Any, cell: Cell, n: int, seed: int) -> dict[str, Any]:
     """log p of n test records in nats, for images in bits as well; log Z where a model bounds it.
 
-    Labels are withheld from the model.
+    Labels are withheld from the model. Records with a symbol that it has never seen are left out and counted.
     """
     import numpy as np
 
@@ -184,10 +184,23 @@ def log_p(model: Any, cell: Cell, n: int, seed: int) -> dict[str, Any]:
     from molgen.core.resolve import resolve
 
     # Test sets may be sorted: of the binarised digits a thousand in a row can be of one kind.
-    records = evenly(resolve(model.modality, cell.data, "test"), n)
+    asked = evenly(resolve(model.modality, cell.data, "test"), n)
+    records = [record for record in asked if readable(model, record)]
     # With the labels told it would be log p(x | y), which is not to be compared with log p(x).
     hidden = {c.name: np.full(len(records), c.missing()) for c in getattr(model, "conditions", ())}
-    return log_p_of(model, Records(records, hidden), cell.likelihood, seed)
+    found = log_p_of(model, Records(records, hidden), cell.likelihood, seed)
+    return found if len(records) == len(asked) else {**found, "of": len(asked)}
+
+
+def readable(model: Any, record: Any) -> bool:
+    """Whether a model has symbols for all of a record: what it cannot read, it cannot judge."""
+    from molgen.core.errors import DataError
+
+    try:
+        model.modality.encode(record, model.view.name)
+    except DataError:
+        return False
+    return True
 
 
 def log_p_of(model: Any, records: Sequence[Any], options: Mapping[str, Any], seed: int) -> dict[str, Any]:

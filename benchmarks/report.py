@@ -202,12 +202,23 @@ def spread(found: Sequence[float]) -> str:
     return shown if len(found) == 1 else f"{shown} +- {statistics.stdev(found):.3g}"
 
 
+def asked(found: Mapping[str, Any]) -> str:
+    """How many records a likelihood is of, and of how many the model could read no more.
+
+    Example:
+        >>> asked({"n": 984, "of": 1000})
+        'n 984; it cannot read 16 of 1,000'
+    """
+    left = found.get("of", found["n"]) - found["n"]
+    return f"n {found['n']:,}" + (f"; it cannot read {left:,} of {found['of']:,}" if left else "")
+
+
 def _likelihood(group: Sequence[Row]) -> str:
     known = [row["likelihood"] for row in group if row.get("likelihood")]
     if not known:
         return str(group[0].get("access", "-"))
     nats = values(known, lambda x: x["nats"])
-    out = f"{spread(nats)} (n {known[0]['n']:,}, {known[0]['likelihood']}"
+    out = f"{spread(nats)} ({asked(known[0])}, {known[0]['likelihood']}"
     bits = values(known, lambda x: x["bits_per_dim"])
     never = values(known, lambda x: x["impossible"])
     if not nats and never:

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import costs, peers
 from benchmarks.cells import ASIDE, CELLS, Cell
-from benchmarks.report import made, table
+from benchmarks.report import asked, made, table
 from benchmarks.store import RESULTS, read_json
 from molgen.core.errors import DataError
 from molgen.core.files import atomic
@@ -132,7 +132,7 @@ def likelihoods(results: list[dict[str, Any]]) -> str:
     lines = [
         f"- `{r['cell']}` on {r['data']}: {_nats(r)}"
         + (f", {r['bits_per_dim']:.3f} bits per dimension" if "bits_per_dim" in r else "")
-        + f" ({r['likelihood']}; n {r['n']:,}, seed {r['seed']})"
+        + f" ({r['likelihood']}; {asked(r)}, seed {r['seed']})"
         + "".join(_log_z(end, found) for end, found in r.get("log_z", {}).items())
         for r in results
     ]
