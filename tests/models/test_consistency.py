@@ -143,7 +143,8 @@ def test_distilling_takes_what_it_can_of_masked_tokens() -> None:
 def test_it_learns_two_points_in_two_steps() -> None:
     """Data are two images, so two steps from noise give one of them in most cases."""
     dark, light = np.zeros((4, 4, 1), np.uint8), np.full((4, 4, 1), 255, np.uint8)
-    model = ConsistencyModel(ImageModality((4, 4, 1)), trunk_options={"width": 16, "groups": 4}, stages=3)
+    trunk = {"width": 16, "groups": 4, "multipliers": (1,), "attention": (False,)}
+    model = ConsistencyModel(ImageModality((4, 4, 1)), trunk_options=trunk, stages=3)
     model.fit([dark, light] * 16, max_steps=200, batch_size=16, lr=3e-3, seed=0)
     means = np.array([image.mean() for image in model.sample(60, seed=0, steps=2)])
     assert ((means < 64) | (means > 191)).mean() > 0.75

@@ -117,7 +117,7 @@ def test_guidance_follows_the_label() -> None:
     model = DiffusionModel(
         "image", trunk_options={"width": 32, "multipliers": (1,), "attention": (False,)}, solver="heun"
     )
-    model.fit(few, max_steps=250, batch_size=32, lr=3e-3, condition=["digit"], seed=0)
+    model.fit(few, max_steps=150, batch_size=32, lr=3e-3, condition=["digit"], seed=0)
     images = np.stack([np.asarray(i, float) for i in few.items])
     means = [images[few.labels["digit"] == d].mean(0) for d in (0, 1)]
     for digit in (0, 1):
