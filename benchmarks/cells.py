@@ -216,16 +216,21 @@ def _others(**where: Any) -> list[Cell]:
     ]
 
 
-def _consistency(teachers: Iterable[Cell]) -> list[Cell]:
-    """A consistency model for each teacher, distilled from it; that of chains learns torsions by itself."""
+def _consistency(cells: Iterable[Cell]) -> list[Cell]:
+    """A consistency model on each kind of data, distilled from a diffusion model or a continuous flow.
 
-    def student(teacher: Cell) -> Cell:
-        cell = replace(teacher, family="consistency", model={}, fit=_SMALL, sample={}, teacher=teacher.name)
-        if teacher.modality != "protein":
-            return cell
-        return replace(cell, model=_INTERNAL, fit={"batch_size": 8}, teacher="")
+    Digits have the better teacher in diffusion; the others have classes, which a flow sees as the student
+    does. Chains learn torsions by themselves: no flow of them came so far.
+    """
 
-    return [student(teacher) for teacher in teachers]
+    def student(cell: Cell) -> Cell:
+        teacher = cell.name if cell.modality == "image" else cell.name.replace("diffusion", "flow")
+        made = replace(cell, family="consistency", model={}, fit=_SMALL, sample={}, teacher=teacher)
+        if cell.modality != "protein":
+            return made
+        return replace(made, model=_INTERNAL, fit={"batch_size": 8}, teacher="")
+
+    return [student(cell) for cell in cells]
 
 
 _ZINC: Mapping[str, Any] = {

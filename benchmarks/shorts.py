@@ -57,7 +57,10 @@ def step_cost(name: str, batch: int, steps: int, say: Say) -> None:
 
     cell = CELLS[name]
     family: Any = molgen.list_families()[cell.family]
-    options = {**CELLS[cell.teacher].model, "pretraining": 0.0} if cell.teacher else dict(cell.model)
+    options = dict(cell.model)
+    if cell.teacher:
+        own = {k: v for k, v in CELLS[cell.teacher].model.items() if k != "kind"}
+        options = {**own, "pretraining": 0.0}
     model = family(type(get_modality(cell.modality))(**cell.options), **options)
     records = model.modality.datasets[cell.data].load("train")[: 4 * batch * steps]
     before, spent = memory(), []

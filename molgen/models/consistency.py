@@ -19,6 +19,7 @@ from molgen.core.samples import Samples
 from molgen.core.solvers import State, checked
 from molgen.models.base import GenerativeModel
 from molgen.models.diffusion import DiffusionModel
+from molgen.models.flow.continuous import ContinuousFlow
 
 
 @final
@@ -99,20 +100,39 @@ class ConsistencyModel(GenerativeModel):
         )
 
     @classmethod
-    def distill(cls, teacher: DiffusionModel, **options: Any) -> Self:
-        """A consistency model that begins with the weights of a trained diffusion model.
+    def distill(cls, teacher: DiffusionModel | ContinuousFlow, **options: Any) -> Self:
+        """A consistency model that begins with the weights of a trained diffusion model or continuous flow.
 
-        Real fields have the same network in both families. Classes are masked tokens in the teacher and
-        noisy vectors here, so layers that read them begin anew, and with them the denoising stage.
+        Their networks are told the level of the noise and nothing of the path that led there, so a flow has
+        the same one, and so have real fields of a diffusion model. Its classes are masked tokens and noisy
+        vectors here: layers that read them begin anew, and with them the denoising stage.
 
         Arguments:
-            teacher: a trained diffusion model.
+            teacher: a trained diffusion model, or flow of the kind ``"continuous"``.
             options: of the constructor; `pretraining` is 0 by default where all weights could be taken.
 
-        Errors: `ConfigError` if the teacher has no weights; `UnsupportedError` if it has a latent space.
+        Errors: `ConfigError` if the teacher has no weights; `UnsupportedError` if it is another model, or
+            has a latent space.
+
+        Example:
+            >>> from molgen import ConsistencyModel, FlowModel
+            >>> small = {"width": 32, "depth": 1, "heads": 2}
+            >>> teacher = FlowModel("smiles", kind="continuous", trunk_options=small)
+            >>> _ = teacher.fit(["CCO", "CCN", "CCC", "CO"], max_steps=2, batch_size=4, seed=0)
+            >>> len(ConsistencyModel.distill(teacher).sample(3, seed=0))
+            3
         """
-        if teacher.vae is not None:
-            raise UnsupportedError("a teacher in a latent space cannot be distilled; give one without latent")
+        if not isinstance(teacher, DiffusionModel | ContinuousFlow):
+            raise UnsupportedError(
+                f"{teacher!r} cannot be distilled; give a DiffusionModel or a FlowModel of kind 'continuous'"
+            )
+        guesses = False
+        if isinstance(teacher, DiffusionModel):
+            if teacher.vae is not None:
+                raise UnsupportedError(
+                    "a teacher in a latent space cannot be distilled; give one without latent"
+                )
+            guesses = teacher.option("self_condition", False)
         taught = teacher.tensors()
         student = cls(
             teacher.modality,
@@ -120,7 +140,7 @@ class ConsistencyModel(GenerativeModel):
                 "view": teacher._view,
                 "trunk": teacher.trunk,
                 "trunk_options": teacher.trunk_options,
-                "self_condition": teacher.option("self_condition", False),
+                "self_condition": guesses,
                 "width": teacher.hyper["width"],
                 "pretraining": 0.0,
                 **options,

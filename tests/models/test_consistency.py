@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from molgen import ConsistencyModel, DiffusionModel
+from molgen import ConsistencyModel, DiffusionModel, FlowModel, GANModel
 from molgen.core.batch import Batch
-from molgen.core.errors import ConfigError
+from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, GaussianField, Positions
 from molgen.core.noise import BatchNoise, generator, stratified
 from molgen.core.roles import Denoiser
@@ -126,6 +126,30 @@ def test_distilling_takes_the_teachers_weights() -> None:
     for name, value in teacher.trained.state_dict().items():
         assert torch.equal(student.trained.state_dict()[name], value)
     assert student.hyper["pretraining"] == 0
+
+
+def test_distilling_a_flow_takes_all_of_its_weights_and_answers() -> None:
+    """A flow's network is told the noise and not the path, so the student gives what it gives."""
+    teacher = FlowModel("smiles", kind="continuous", trunk_options=SMALL)
+    teacher.fit(["CC", "CO", "CCO"] * 4, max_steps=3, batch_size=4, seed=0)
+    student = ConsistencyModel.distill(teacher)
+    assert student.hyper["pretraining"] == 0
+    batch = teacher.encode(["CCO", "CC"])
+    ours, theirs = student._fields, teacher.fields
+    x = teacher.relaxed(batch)
+    for level in (0.3, 1.0, 5.0):
+        there, here = ({k: f.time(level) for k, f in fields.items()} for fields in (theirs, ours))
+        for k in x:
+            said = [
+                model.trained(x, torch.full((2,), time[k]), batch.mask, {})[k]
+                for model, time in ((teacher, there), (student, here))
+            ]
+            assert torch.allclose(*said, atol=1e-4)
+
+
+def test_only_what_denoises_is_distilled() -> None:
+    with pytest.raises(UnsupportedError, match=r"GANModel.*cannot be distilled; give a DiffusionModel"):
+        ConsistencyModel.distill(GANModel("smiles", trunk_options=SMALL))  # type: ignore[arg-type]
 
 
 def test_distilling_takes_what_it_can_of_masked_tokens() -> None:
