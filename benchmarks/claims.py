@@ -26,6 +26,8 @@ FIDELITY = {
     "protein": ("frechet", "lower"),
 }
 """The score that stands for a kind of data, and which way is better."""
+STEPPED = {**FIDELITY, **dict.fromkeys(("smiles", "graph"), ("valid_x_unique", "higher"))}
+"""The same over numbers of steps: an FCD is of the valid ones alone, and its floor rises as these fall."""
 DIVERSITY = {
     "image": ("coverage", "class_min_share"),
     "smiles": ("unique", "int_div"),
@@ -89,7 +91,7 @@ def measurements(n: int, budget: str) -> dict[str, tuple[Any, ...]]:
     for cell in CELLS.values():
         if not cell.shipped or not cell.weights.is_file():
             continue
-        key, count = FIDELITY[cell.modality][0], min(n, cell.n)
+        key, count = STEPPED[cell.modality][0], min(n, cell.n)
         if cell.family == "consistency":
             out[f"steps {cell.name}"] = (shorts.stepping, cell.name, (1, 2, 0), count, key)
         if cell.family == "diffusion" and cell.modality != "protein":
@@ -251,16 +253,16 @@ def slow_autoregression(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def fast_consistency(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """One step of consistency against diffusion's default: ten times as fast, within twice its distance."""
+    """One step of consistency against diffusion's default: ten times as fast, within twice its shortfall."""
     found, texts = {}, []
-    for modality, (key, better) in FIDELITY.items():
+    for modality, (key, better) in STEPPED.items():
         one, many = known.get(f"steps consistency-{modality}"), known.get(f"steps diffusion-{modality}")
         if one is None or many is None:
             continue
         ours, theirs = one["runs"][0], many["runs"][-1]
         ratio = ours["samples_per_second"] / theirs["samples_per_second"]
-        a, b = (_above(run, better) for run in (ours, theirs))
-        good = a is not None and b is not None and _ratio(a, b, better) <= 2
+        a, b = (_short(run, better) for run in (ours, theirs))
+        good = a is not None and b is not None and a <= 2 * b
         found[modality] = ratio >= 10 and good
         texts.append(
             f"{modality}: {ratio:.3g} times as fast in 1 step as diffusion in {theirs['steps']}, "
@@ -282,15 +284,14 @@ def good_diffusion(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def many_steps(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """In five steps diffusion has twice the distance that it has in its default number, or half the share."""
+    """In five steps diffusion has twice the shortfall that it has in its default number."""
     found, texts = {}, []
-    for modality, (key, better) in FIDELITY.items():
+    for modality, (key, better) in STEPPED.items():
         row = known.get(f"steps diffusion-{modality}")
         if row is None:
             continue
-        few, default = (_above(row["runs"][i], better) for i in (0, -1))
-        worse = few is None or (default is not None and _ratio(few, default, better) >= 2)
-        found[modality] = worse
+        few, default = (_short(row["runs"][i], better) for i in (0, -1))
+        found[modality] = few is None or (default is not None and few >= 2 * default)
         told = ", ".join(f"{_number(r['score'])} in {r['steps']}" for r in row["runs"])
         texts.append(f"{modality}: {key} {told} (n {row['n']})")
     return found, "; ".join(texts)
@@ -435,18 +436,19 @@ CLAIMS: dict[str, Callable[[Mapping[str, Groups], Shorts], Found]] = {
 }
 
 
-def _above(run: Mapping[str, Any], better: str) -> float | None:
-    """A score of a run; a distance less its floor, at least a tenth of it."""
+def _short(run: Mapping[str, Any], better: str) -> float | None:
+    """What a run lacks: a distance less its floor, at least a tenth of it; what a share lacks to one.
+
+    Example:
+        >>> _short({"score": 3.0, "floor": 1.0}, "lower"), _short({"score": 0.75, "floor": None}, "higher")
+        (2.0, 0.25)
+    """
     if run["score"] is None:
         return None
-    floor = (run["floor"] or 0.0) if better == "lower" else 0.0
+    if better == "higher":
+        return max(1 - float(run["score"]), 0.01)
+    floor = run["floor"] or 0.0
     return max(float(run["score"]) - floor, floor / 10)
-
-
-def _ratio(score: float, other: float, better: str) -> float:
-    """How many times worse a score is than another one."""
-    worse, base = (score, other) if better == "lower" else (other, score)
-    return worse / base if base else float("inf")
 
 
 def _number(value: float | None) -> str:

@@ -43,6 +43,16 @@ def test_distances_are_compared_less_their_floors() -> None:
     assert claims.good_diffusion(groups(ours, few), {})[0] == {}, "an FCD of 30 valid samples says little"
 
 
+def test_steps_are_compared_by_what_is_lacking() -> None:
+    def runs(*scores: float | None) -> dict[str, Any]:
+        told = [{"steps": 5, "score": s, "floor": None, "samples_per_second": 1.0} for s in scores]
+        return {"runs": told, "n": 300}
+
+    for few, holds in ((0.3, True), (0.89, False), (None, True)):
+        known = {"steps diffusion-graph": runs(few, 0.9, 0.94)}
+        assert claims.many_steps({}, known)[0] == {"graph": holds}
+
+
 def test_diversity_is_compared_at_equal_numbers() -> None:
     gan, small, equal = row("gan", unique=0.9), row("vae", n=100, unique=0.8), row("flow", unique=0.95)
     assert claims.collapse(groups(gan, small, equal), {})[0] == {"graph": True}
