@@ -137,6 +137,15 @@ class GenerativeModel(Stored):
         value = self.hyper.get(name)
         return self.view.recipe.get(name, default) if value is None else value
 
+    def student_options(self) -> dict[str, Any]:
+        """The options with which a consistency model has this model's network, beside view, trunk and width.
+
+        Errors: `UnsupportedError` where it has another one: a teacher predicts the clean end of noisy values.
+        """
+        raise UnsupportedError(
+            f"{self!r} cannot be distilled; give a diffusion model, or a flow of kind 'continuous'"
+        )
+
     def make_trunk(self, spec: TrunkSpec, options: Mapping[str, Any] | None = None) -> Trunk:
         """The modality's trunk for these streams, with the model's options or others."""
         make = self.modality.causal_trunk if spec.causal else self.modality.trunk

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
-from molgen.core.errors import ConfigError, UnsupportedError
+from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
@@ -18,8 +18,6 @@ from molgen.core.roles import Denoiser
 from molgen.core.samples import Samples
 from molgen.core.solvers import State, checked
 from molgen.models.base import GenerativeModel
-from molgen.models.diffusion import DiffusionModel
-from molgen.models.flow.continuous import ContinuousFlow
 
 
 @final
@@ -100,7 +98,7 @@ class ConsistencyModel(GenerativeModel):
         )
 
     @classmethod
-    def distill(cls, teacher: DiffusionModel | ContinuousFlow, **options: Any) -> Self:
+    def distill(cls, teacher: GenerativeModel, **options: Any) -> Self:
         """A consistency model that begins with the weights of a trained diffusion model or continuous flow.
 
         Their networks are told the level of the noise and nothing of the path that led there, so a flow has
@@ -111,8 +109,8 @@ class ConsistencyModel(GenerativeModel):
             teacher: a trained diffusion model, or flow of the kind ``"continuous"``.
             options: of the constructor; `pretraining` is 0 by default where all weights could be taken.
 
-        Errors: `ConfigError` if the teacher has no weights; `UnsupportedError` if it is another model, or
-            has a latent space.
+        Errors: `ConfigError` if the teacher has no weights; `UnsupportedError` if it has another network
+            (see `GenerativeModel.student_options`), or a latent space.
 
         Example:
             >>> from molgen import ConsistencyModel, FlowModel
@@ -122,17 +120,7 @@ class ConsistencyModel(GenerativeModel):
             >>> len(ConsistencyModel.distill(teacher).sample(3, seed=0))
             3
         """
-        if not isinstance(teacher, DiffusionModel | ContinuousFlow):
-            raise UnsupportedError(
-                f"{teacher!r} cannot be distilled; give a DiffusionModel or a FlowModel of kind 'continuous'"
-            )
-        guesses = False
-        if isinstance(teacher, DiffusionModel):
-            if teacher.vae is not None:
-                raise UnsupportedError(
-                    "a teacher in a latent space cannot be distilled; give one without latent"
-                )
-            guesses = teacher.option("self_condition", False)
+        same = teacher.student_options()
         taught = teacher.tensors()
         student = cls(
             teacher.modality,
@@ -140,9 +128,9 @@ class ConsistencyModel(GenerativeModel):
                 "view": teacher._view,
                 "trunk": teacher.trunk,
                 "trunk_options": teacher.trunk_options,
-                "self_condition": guesses,
                 "width": teacher.hyper["width"],
                 "pretraining": 0.0,
+                **same,
                 **options,
             },
         )

@@ -115,6 +115,11 @@ class DiffusionModel(GenerativeModel):
             width=self.hyper["width"],
         )
 
+    def student_options(self) -> dict[str, Any]:
+        if self.vae is not None:
+            raise UnsupportedError("a teacher in a latent space cannot be distilled; give one without latent")
+        return {"self_condition": self.option("self_condition", False)}
+
     # ------------------------------------------------------------------ training
 
     def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:

@@ -202,7 +202,6 @@ def test_sizes_have_densities_of_their_own() -> None:
 
 
 @lru_cache
-@lru_cache
 def taught() -> tuple[BoltzmannMachine, list[np.ndarray]]:
     two = images(torch.tensor([[1.0, 0, 1, 0, 1, 0], [0, 1, 1, 1, 0, 0]]))
     model = BoltzmannMachine(PLAIN, hidden=(8, 4), chains=40, sweeps=3)

@@ -65,7 +65,7 @@ def test_the_loss_falls_on_a_tiny_set(family: str, name: str) -> None:
     # The consistency loss is a root mean square, so the same fit moves it half as much.
     goal = before - (0.08 if family == "consistency" else 0.2) * abs(before)
     # Couplings start from the marginal distribution of the data, so what is left takes longest to learn.
-    rounds = [100, 300] if family == "flow-coupling" else [50, 50, 50]
+    rounds = [100, 200] if family == "flow-coupling" else [50, 50, 50]
     for steps in rounds:
         model.fit(few, few, max_steps=steps, batch_size=4, lr=3e-3)
         after = loss(model.trained)

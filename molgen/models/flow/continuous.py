@@ -102,6 +102,9 @@ class ContinuousFlow(FlowModel):
     def build(self) -> nn.Module:
         return Denoiser(self.fields, self.make_trunk, self.conditions, width=self.hyper["width"])
 
+    def student_options(self) -> dict[str, Any]:
+        return {}
+
     # ------------------------------------------------------------------ training
 
     def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
