@@ -224,13 +224,13 @@ def _consistency(cells: Iterable[Cell]) -> list[Cell]:
     """
 
     def student(cell: Cell) -> Cell:
-        teacher = cell.name if cell.modality == "image" else cell.name.replace("diffusion", "flow")
-        # What the teacher knows is lost again at the rate that it was learned with.
-        fit = {**_SMALL, "lr": 3e-4}
-        made = replace(cell, family="consistency", model={}, fit=fit, sample={}, teacher=teacher)
-        if cell.modality != "protein":
+        made = replace(cell, family="consistency", model={}, fit=_SMALL, sample={}, teacher=cell.name)
+        if cell.modality == "image":
             return made
-        return replace(made, model=_INTERNAL, fit={"batch_size": 8}, teacher="")
+        if cell.modality == "protein":
+            return replace(made, model=_INTERNAL, fit={"batch_size": 8}, teacher="")
+        # Where all weights are taken, they are lost again at the rate that they were learned with.
+        return replace(made, fit={**_SMALL, "lr": 3e-4}, teacher=cell.name.replace("diffusion", "flow"))
 
     return [student(cell) for cell in cells]
 
