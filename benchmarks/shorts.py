@@ -59,8 +59,8 @@ def step_cost(name: str, batch: int, steps: int, say: Say) -> None:
     family: Any = molgen.list_families()[cell.family]
     options = dict(cell.model)
     if cell.teacher:
-        own = {k: v for k, v in CELLS[cell.teacher].model.items() if k != "kind"}
-        options = {**own, "pretraining": 0.0}
+        network = ("view", "trunk", "trunk_options")
+        options = {k: v for k, v in CELLS[cell.teacher].model.items() if k in network} | {"pretraining": 0.0}
     model = family(type(get_modality(cell.modality))(**cell.options), **options)
     records = model.modality.datasets[cell.data].load("train")[: 4 * batch * steps]
     before, spent = memory(), []
