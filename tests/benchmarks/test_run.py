@@ -11,13 +11,11 @@ import pytest
 
 from benchmarks.cells import Cell
 from benchmarks.child import ChildError, Say, isolated, memory
-from benchmarks.measure import Job, log_p
-from benchmarks.report import asked, page
+from benchmarks.measure import Job
+from benchmarks.report import page
 from benchmarks.run import KEY, run, trained_job
 from benchmarks.store import Store, write_json
-from molgen.core.data import Records
 from molgen.core.errors import DataError
-from tests.models.cells import fitted, records
 
 GOOD = Cell("vae", "graph", "qm9")
 BAD = Cell("gan", "graph", "qm9")
@@ -144,16 +142,3 @@ def test_peak_memory_is_that_of_the_work(tmp_path: Path) -> None:
 def test_what_cannot_be_started_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ChildError, match="TypeError"):
         isolated(holds, log=tmp_path / "log", heard=lambda phase, found: None)
-
-
-def test_what_a_model_cannot_read_is_left_out_of_its_likelihood_and_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model = fitted("smiles", "autoregressive")
-    known = list(records("smiles")[:3])
-    monkeypatch.setattr("molgen.core.resolve.resolve", lambda *_: Records([known[0], "[Fe]", *known[1:]]))
-    found = log_p(model, Cell("autoregressive", "smiles", "gdb6"), 10, 0)
-    assert found["nats"] == pytest.approx(float(model.log_prob(known).mean()))
-    assert asked(found) == "n 3; it cannot read 1 of 4"
-    monkeypatch.setattr("molgen.core.resolve.resolve", lambda *_: Records(known))
-    assert asked(log_p(model, Cell("autoregressive", "smiles", "gdb6"), 10, 0)) == "n 3"
