@@ -420,6 +420,13 @@ class GenerativeModel(Stored):
                 )
             raise ConfigError.unknown(f"sampling option of {self.family}", name, self.sampling)
 
+    def heat(self, temperature: float | None) -> float:
+        """The factor on the spread of the noise that samples are made from, by default the model's."""
+        value = self.hyper["temperature"] if temperature is None else temperature
+        if value < 0:
+            raise ConfigError(f"temperature is {value}, expected 0 or more")
+        return float(value)
+
     def _wanted(self, condition: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
         """A request's conditions, parted into labels of the network and constraints on the size."""
         known = {c.name: c for c in self.conditions}

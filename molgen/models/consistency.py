@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, final
 
@@ -42,6 +43,10 @@ class ConsistencyModel(GenerativeModel):
         pretraining: share of the budget that is spent at :math:`\delta = 1`, in [0, 1).
         anchor: weight of the cross-entropy on classes.
         steps: default number of steps, 1, 2, 4, ...
+        temperature: factor on the spread of the noise of sampling; below 1, samples are better and more
+            alike.
+        gamma: share of new noise at every step back, in [0, 1]: 1 forgets the noise that a sample was made
+            from, 0 keeps it.
         label_dropout: share of training samples whose label is withheld.
         self_condition: whether the network has inputs for an earlier estimate, as a teacher may have; they
             stay empty.
@@ -49,7 +54,8 @@ class ConsistencyModel(GenerativeModel):
 
     Errors: `UnsupportedError` if the modality has no view that is denoisable.
 
-    Source: Song et al., Consistency Models (2023); Geng et al., Consistency Models Made Easy (2025).
+    Source: Song et al., Consistency Models (2023); Geng et al., Consistency Models Made Easy (2025); Kim et
+    al., Consistency Trajectory Models (2024), for gamma.
 
     Example:
         >>> from molgen import ConsistencyModel
@@ -61,7 +67,7 @@ class ConsistencyModel(GenerativeModel):
 
     family: ClassVar[str] = "consistency"
     needs: Mapping[str, bool] = {"denoisable": True}
-    sampling: tuple[str, ...] = ("steps",)
+    sampling: tuple[str, ...] = ("steps", "temperature", "gamma")
 
     def __init__(
         self,
@@ -74,6 +80,8 @@ class ConsistencyModel(GenerativeModel):
         pretraining: float = 0.4,
         anchor: float = 0.3,
         steps: int = 4,
+        temperature: float = 1.0,
+        gamma: float = 1.0,
         label_dropout: float = 0.1,
         self_condition: bool = False,
         width: int = 128,
@@ -92,10 +100,14 @@ class ConsistencyModel(GenerativeModel):
             pretraining=pretraining,
             anchor=anchor,
             steps=steps,
+            temperature=temperature,
+            gamma=gamma,
             label_dropout=label_dropout,
             self_condition=self_condition,
             width=width,
         )
+        self.heat(None)
+        self._fresh(None)
 
     @classmethod
     def distill(cls, teacher: GenerativeModel, **options: Any) -> Self:
@@ -185,33 +197,56 @@ class ConsistencyModel(GenerativeModel):
     # ------------------------------------------------------------------ sampling
 
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *, steps: int | None = None
+        self,
+        mask: Tensor,
+        labels: Mapping[str, Tensor],
+        noise: Noise,
+        *,
+        steps: int | None = None,
+        temperature: float | None = None,
+        gamma: float | None = None,
     ) -> State:
-        """From noise to data in a few steps: to the clean end, back to less noise, and again.
+        r"""From noise to data in a few steps: to the clean end, back to less noise, and again.
+
+        The noise of a step back from :math:`x_s` is
+        :math:`\sqrt{1 - \gamma^2} (x_s - x_0) / \sigma(s) + \gamma T \varepsilon`.
 
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
             noise: the source of randomness.
             steps: evaluations of the network, 1 or more.
+            temperature, gamma: see the class.
 
-        Source: Song et al. (2023), algorithm 1.
+        Source: Song et al. (2023), algorithm 1; Kim et al. (2024), algorithm 3.
         """
         steps = checked(self.hyper["steps"] if steps is None else steps)
+        heat, fresh = self.heat(temperature), self._fresh(gamma)
         fields, b = self._fields, len(mask)
-        x = {k: f.prior(mask, noise) for k, f in fields.items()}
-        clean = x
+        x = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
+        clean, s = x, torch.ones(b, device=mask.device)
         for i in range(steps):
             t = torch.full((b,), 1 - i / steps, device=mask.device)
             if i > 0:
-                white = {k: f.white(mask, noise) for k, f in fields.items()}
+                white = {
+                    k: math.sqrt(1 - fresh**2) * f.whitened(x[k], clean[k], s, mask)
+                    + fresh * heat * f.white(mask, noise)
+                    for k, f in fields.items()
+                }
                 again = self._perturbed(clean, white, t, mask)
                 # What is still pure noise at this time has not been touched by the path yet.
                 x = {k: torch.where(_pure(f, t, x[k]), x[k], again[k]) for k, f in fields.items()}
+                s = t
             params = self.trained(x, t, mask, labels)
             # Classes go on as probabilities: to draw each by itself would break what they say together.
             clean = {k: f.project(f.point(params[k]), mask) for k, f in fields.items()}
         return {k: self.view.fields[k].harden(clean[k], mask) for k in fields}
+
+    def _fresh(self, gamma: float | None) -> float:
+        value = self.hyper["gamma"] if gamma is None else gamma
+        if not 0 <= value <= 1:
+            raise ConfigError(f"gamma is {value}, expected a number in [0, 1]")
+        return float(value)
 
     @torch.no_grad()
     def denoise(self, records: Sequence[Any], level: float, batch_size: int | None = None) -> Samples:

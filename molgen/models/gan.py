@@ -88,6 +88,7 @@ class GANModel(GenerativeModel):
             swing from one mode to another.
         latent: dimensions of the code for the whole sample; 0 for noise on the sites alone.
         blur: the strongest noise, in standard deviations of the data; little is more frequent.
+        temperature: factor on the spread of the noise that samples are made from.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
@@ -122,6 +123,7 @@ class GANModel(GenerativeModel):
         latent: int = 32,
         penalty: float = 0.3,
         blur: float = 1.0,
+        temperature: float = 1.0,
         label_dropout: float = 0.1,
         width: int = 128,
     ) -> None:
@@ -138,9 +140,11 @@ class GANModel(GenerativeModel):
             latent=latent,
             penalty=penalty,
             blur=blur,
+            temperature=temperature,
             label_dropout=label_dropout,
             width=width,
         )
+        self.heat(None)
 
     def build(self) -> nn.Module:
         options = self.hyper["critic_options"]
@@ -230,7 +234,7 @@ class GANModel(GenerativeModel):
     # ------------------------------------------------------------------ sampling
 
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *, temperature: float = 1.0
+        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *, temperature: float | None = None
     ) -> State:
         """From noise to data in one step of the generator.
 
@@ -242,9 +246,7 @@ class GANModel(GenerativeModel):
 
         Source: Brock et al., Large Scale GAN Training for High Fidelity Natural Image Synthesis (2019).
         """
-        if temperature < 0:
-            raise ConfigError(f"temperature is {temperature}, expected 0 or more")
-        made = cast(Adversaries, self.trained).generate(mask, labels, noise, temperature)
+        made = cast(Adversaries, self.trained).generate(mask, labels, noise, self.heat(temperature))
         return {k: f.harden(made[k], mask) for k, f in self.view.fields.items()}
 
 

@@ -184,7 +184,53 @@ def test_it_learns_two_points_in_two_steps() -> None:
     assert clean[1].mean() > 235
 
 
+@pytest.mark.parametrize("name", FIELDS)
+def test_whitening_inverts_noising(name: str) -> None:
+    field = FIELDS[name].relaxed()
+    assert isinstance(field, GaussianField)
+    noise, t = BatchNoise(generator(0)), torch.tensor([0.1, 0.2])
+    x0 = field.project(0.1 * field.white(MASK, noise), MASK)
+    white = field.white(MASK, noise)
+    assert torch.allclose(field.whitened(field.perturb(x0, white, t, MASK), x0, t, MASK), white, atol=1e-3)
+
+
+def test_a_step_back_keeps_as_much_noise_as_gamma_says() -> None:
+    """Where all noise maps to one image, kept noise stays on a straight path, and new noise is T's spread."""
+    seen: list[Tensor] = []
+
+    class Point(torch.nn.Module):
+        def forward(self, x: dict[str, Tensor], t: Tensor, *_: object) -> dict[str, Tensor]:
+            seen.append(x[name] / field.schedule.sigma(t).reshape(-1, 1, 1, 1))
+            return {name: torch.zeros_like(x[name])}
+
+    model = ConsistencyModel(ImageModality((8, 8, 1)), temperature=0.5, steps=3)
+    ((name, field),) = model._fields.items()
+    model.network = Point()
+    mask = torch.ones(64, 8, 8, dtype=torch.bool)
+    model.generate(mask, {}, BatchNoise(generator(0)), gamma=0.0)
+    assert torch.allclose(seen[0], seen[1], atol=1e-4)
+    assert torch.allclose(seen[0], seen[2], atol=1e-4)
+    seen.clear()
+    model.generate(mask, {}, BatchNoise(generator(0)), gamma=0.6)
+    for one, other in ((0, 1), (1, 2)):
+        pair = torch.stack([seen[one].flatten(), seen[other].flatten()])
+        assert abs(float(torch.corrcoef(pair)[0, 1]) - 0.8) < 0.03
+        assert abs(float(seen[other].std()) - 0.5) < 0.03
+
+
+def test_without_spread_every_sample_is_the_same() -> None:
+    trunk = {"width": 16, "groups": 4, "multipliers": (1,), "attention": (False,)}
+    model = ConsistencyModel(ImageModality((4, 4, 1)), trunk_options=trunk, gamma=0.7, label_dropout=0.0)
+    model.fit(tiny_images(), max_steps=2, batch_size=8, seed=0)
+    first, *others = model.sample(4, seed=0, temperature=0.0)
+    assert all(np.array_equal(first, other) for other in others)
+
+
 def test_bad_options_are_refused() -> None:
+    with pytest.raises(ConfigError, match="temperature"):
+        ConsistencyModel("smiles", temperature=-1)
+    with pytest.raises(ConfigError, match="gamma"):
+        ConsistencyModel("smiles", gamma=1.5)
     with pytest.raises(ConfigError, match="steps"):
         ConsistencyModel("smiles", steps=0)
     with pytest.raises(ConfigError, match="pretraining"):

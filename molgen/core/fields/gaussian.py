@@ -48,6 +48,10 @@ class GaussianField(Field):
         r"""Data with given noise, :math:`x_0 + \sigma(t) \varepsilon`."""
         return self.project(x0 + self._sigma(t, x0) * white, mask)
 
+    def whitened(self, x: Tensor, x0: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        """The noise that leads from x0 to x at time t: `perturb` inverted."""
+        return self.project(self.offset(x, x0) / self.noise(t, x), mask)
+
     def point(self, params: Tensor) -> Tensor:
         """The value that the parameters stand for, through which gradients flow."""
         return params

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from torch import Tensor
 
-from molgen.core.errors import ConfigError, UnsupportedError
+from molgen.core.errors import UnsupportedError
 from molgen.core.samples import Samples
 from molgen.models.kinds import FamilyOfKinds
 
@@ -72,13 +72,6 @@ class FlowModel(FamilyOfKinds):
     def __new__(cls, *args: Any, **options: Any) -> FlowModel:
         """A model of the kind."""
         return super().__new__(cls, *args, **options)
-
-    def heat(self, temperature: float | None) -> float:
-        """The factor on the spread of the noise that samples are made from, by default the model's."""
-        value = self.hyper["temperature"] if temperature is None else temperature
-        if value < 0:
-            raise ConfigError(f"temperature is {value}, expected 0 or more")
-        return float(value)
 
     def forward(self, records: Sequence[Any], seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
         r"""The noise that records are made from.
