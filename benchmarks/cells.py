@@ -119,18 +119,24 @@ _LATENT = Cell("diffusion", "image", "mnist", model={"latent": "vae-image"}, var
 _DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "protein": "pdb_chains_128"}
 
 
-_SAMPLE: dict[tuple[str, str], dict[str, Any]] = {
-    ("autoregressive", "smiles"): {"top_p": 0.97},
+_SURE: dict[tuple[str, str], dict[str, Any]] = {
+    ("autoregressive", "smiles"): {"top_p": 0.96},
     ("autoregressive", "graph"): {"top_p": 0.95},
     ("vae", "smiles"): {"temperature": 0.7},
+    ("vae", "graph"): {"temperature": 0.85},
     ("vae", "molecule"): {"temperature": 0.35},
     ("autoregressive", "molecule"): {"temperature": 0.7},
     ("gan", "graph"): {"temperature": 0.6},
+    ("energy", "graph"): {"temperature": 0.85},
+    ("consistency", "image"): {"temperature": 0.6, "gamma": 0.5},
+    ("consistency", "smiles"): {"temperature": 0.9, "gamma": 0.5},
+    ("consistency", "graph"): {"temperature": 0.8, "gamma": 0.8},
+    ("consistency", "molecule"): {"temperature": 0.3},
     ("flow", "smiles"): {"temperature": 0.6},
     ("flow", "graph"): {"temperature": 0.75},
-    ("flow", "molecule"): {"temperature": 0.7},
+    ("flow", "molecule"): {"temperature": 0.35},
 }
-"""How a cell is sampled, where not by default; chosen on a seed that is not scored."""
+"""How surely a cell's model draws by default; chosen on a seed that is not scored."""
 
 
 def _cells(
@@ -148,9 +154,8 @@ def _cells(
             family,
             modality,
             name,
-            model=models.get(modality, {}) | models.get("all", {}),
+            model=models.get(modality, {}) | models.get("all", {}) | _SURE.get((family, modality), {}),
             fit={**fit, **({"batch_size": 8} if modality == "protein" else {})},
-            sample=_SAMPLE.get((family, modality), {}),
             variant=variant,
             shipped=shipped,
             records=records,
@@ -209,6 +214,7 @@ def _others(**where: Any) -> list[Cell]:
             records=100,
             all={"kind": "continuous"},
             image=_trunk(width=32),
+            smiles={"self_condition": True},
             molecule=_INTERNAL,
             protein=_INTERNAL,
         ),
@@ -224,11 +230,12 @@ def _consistency(cells: Iterable[Cell]) -> list[Cell]:
     """
 
     def student(cell: Cell) -> Cell:
-        made = replace(cell, family="consistency", model={}, fit=_SMALL, sample={}, teacher=cell.name)
+        sure = _SURE.get(("consistency", cell.modality), {})
+        made = replace(cell, family="consistency", model=sure, fit=_SMALL, sample={}, teacher=cell.name)
         if cell.modality in ("image", "smiles"):
             return made
         if cell.modality == "protein":
-            return replace(made, model=_INTERNAL, fit={"batch_size": 8}, teacher="")
+            return replace(made, model=sure | _INTERNAL, fit={"batch_size": 8}, teacher="")
         # Where all weights are taken, they are lost again at the rate that they were learned with.
         return replace(made, fit={**_SMALL, "lr": 3e-4}, teacher=cell.name.replace("diffusion", "flow"))
 

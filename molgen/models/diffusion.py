@@ -14,7 +14,7 @@ from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.latent import Latent
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser
+from molgen.core.roles import Denoiser, earlier, recalling
 from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, checked, time_grid
 from molgen.models.base import GenerativeModel
 from molgen.models.vae import VAEModel
@@ -126,11 +126,8 @@ class DiffusionModel(GenerativeModel):
         t = self._times(batch.mask, noise)
         x = self._corrupt(batch, t, noise)
         labels = self.withheld(batch, noise, self.hyper["label_dropout"])
-        previous = None
-        # Self-conditioning: half of the steps see an estimate, made without gradients.
-        if self.option("self_condition", False) and self._coin(batch.mask, noise):
-            with torch.no_grad():
-                previous = network(x, t, batch.mask, labels)
+        remembers = self.option("self_condition", False)
+        previous = earlier(network, x, t, batch.mask, labels, noise) if remembers else None
         params = network(x, t, batch.mask, labels, previous)
         return {
             name: f.weight * f.loss(params[name], batch.values[name], x[name], t, batch.mask).mean()
@@ -150,10 +147,6 @@ class DiffusionModel(GenerativeModel):
             name: f.diffuse(batch.values[name], zero, t, batch.mask, noise)
             for name, f in self.view.fields.items()
         }
-
-    @staticmethod
-    def _coin(mask: Tensor, noise: Noise) -> bool:
-        return bool(noise.uniform(mask, ())[0] < 0.5)
 
     # ------------------------------------------------------------------ sampling
 
@@ -192,20 +185,13 @@ class DiffusionModel(GenerativeModel):
 
     def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""
-        network, fields = self.trained, self.view.fields
-        remember = self.option("self_condition", False)
-        memory: dict[str, State | None] = {"with": None, "without": None}
-
-        def evaluate(x: State, t: Tensor, given: Mapping[str, Tensor], slot: str) -> State:
-            params: State = network(x, t, mask, given, memory[slot] if remember else None)
-            memory[slot] = params
-            return params
+        remembers, fields = self.option("self_condition", False), self.view.fields
+        told, untold = (recalling(self.trained, mask, given, remembers) for given in (labels, {}))
+        if not labels or guidance == 1:
+            return told
 
         def denoise(x: State, t: Tensor) -> State:
-            params = evaluate(x, t, labels, "with")
-            if not labels or guidance == 1:
-                return params
-            base = evaluate(x, t, {}, "without")
+            params, base = told(x, t), untold(x, t)
             return {k: f.guide(params[k], base[k], guidance) for k, f in fields.items()}
 
         return denoise

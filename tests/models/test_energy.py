@@ -45,14 +45,15 @@ def independent(field: Any, n: int) -> tuple[NeuralEnergy, Energy, Tensor]:
     return model, net, torch.ones(n, 1, dtype=torch.bool)
 
 
-def test_langevin_keeps_a_gaussian() -> None:
+@pytest.mark.parametrize("heat", [1.0, 0.6])
+def test_langevin_keeps_a_gaussian(heat: float) -> None:
     _, net, mask = independent(Continuous(1, mean=0.4, sd=0.7), 4000)
     field, noise = net.fields["x"], BatchNoise(generator(1))
     t = torch.full((4000,), 0.6)
-    sd = math.sqrt(float(field.noise(t)[0]) ** 2 + 0.7**2)
+    sd = heat * math.sqrt(float(field.noise(t)[0]) ** 2 + 0.7**2)
     x = {"x": 0.4 + sd * torch.randn(4000, 1, 1, generator=generator(0))}
     for _ in range(30):
-        x = langevin(net, net.fields, x, t, mask, {}, noise, step=1.0)
+        x = langevin(net, net.fields, x, t, mask, {}, noise, step=1.0, heat=heat)
     assert stats.kstest(x["x"].flatten().numpy(), "norm", (0.4, sd)).pvalue > 0.01
 
 
@@ -113,21 +114,21 @@ def fits(states: Tensor, energies: Tensor) -> float:
     return float(stats.chisquare(grouped[0][kept], grouped[1][kept]).pvalue)
 
 
-@pytest.mark.parametrize("pairs", [False, True])
-def test_classes_come_to_their_law_from_elsewhere(pairs: bool) -> None:
+@pytest.mark.parametrize(("pairs", "heat"), [(False, 1.0), (True, 1.0), (False, 1.2)])
+def test_classes_come_to_their_law_from_elsewhere(pairs: bool, heat: float) -> None:
     net, field, site = lattice(pairs)
     n = 4000
     mask, t, noise = site.expand(n, -1), torch.full((n,), LITTLE), BatchNoise(generator(1))
     x = {"x": field.relax(placed(torch.full((n, ENTRIES), CLASSES - 1), pairs), mask)}
     for _ in range(50):
-        x = langevin(net, net.walkers, x, t, mask, {}, noise, step=0.5)
+        x = langevin(net, net.walkers, x, t, mask, {}, noise, step=0.5, heat=heat)
     values = field.harden(x["x"], mask)
     assert (field.relax(values, mask) == x["x"]).all()  # vertices, exactly
     flat = values[:, UPPER[0], UPPER[1]] if pairs else values
     index = (flat * CLASSES ** torch.arange(ENTRIES - 1, -1, -1)).sum(1)
     one_hot = F.one_hot(STATES, CLASSES).float()
-    assert fits(index, potts(one_hot)) > 0.01
-    assert fits(index, -(one_hot * TILT).sum((1, 2))) < 1e-6  # the interactions are seen
+    assert fits(index, potts(one_hot) / heat**2) > 0.01
+    assert fits(index, -(one_hot * TILT).sum((1, 2)) / heat**2) < 1e-6  # the interactions are seen
 
 
 @pytest.mark.parametrize("step", [0.3, 0.6])
@@ -346,7 +347,7 @@ def test_the_kind_decides_the_class_and_is_kept_by_checkpoints(tmp_path: Any) ->
 def test_options_are_those_of_the_kind() -> None:
     assert {"warmup", "hidden", "kind"} <= set(EnergyModel.arguments())
     assert "warmup" not in BoltzmannMachine.arguments()
-    assert set(EnergyModel.offered()) == {"steps", "corrections", "sweeps"}
+    assert set(EnergyModel.offered()) == {"steps", "corrections", "temperature", "sweeps"}
     assert parse_options(["warmup=0.5"], EnergyModel) == {"warmup": 0.5}
     with pytest.raises(ConfigError, match="energy of kind 'dbm' 'warmup'"):
         EnergyModel("smiles", kind="dbm", warmup=0.5)

@@ -19,7 +19,7 @@ from molgen.core.modality import Modality, View
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.models.flow.continuous import ContinuousFlow, _slope, paired
-from tests.models.cells import fitted, records
+from tests.models.cells import fitted, records, tiny
 
 
 class Toy(Modality):
@@ -219,3 +219,19 @@ def test_bad_options_are_refused() -> None:
         model.generate(torch.ones(1, 3) > 0, {}, SampleNoise(0, [0]), steps=0)
     with pytest.raises(ConfigError, match="solver"):
         model.generate(torch.ones(1, 3) > 0, {}, SampleNoise(0, [0]), solver="churn")
+
+
+def test_a_flow_that_conditions_on_itself_is_shown_what_it_said_last() -> None:
+    model = tiny("smiles", "flow", self_condition=True).fit(records("smiles"), max_steps=2, seed=0)
+    shown: list[object] = []
+    said: list[object] = []
+
+    def spy(module: nn.Module, given: tuple[object, ...], out: object) -> None:
+        shown.append(given[4])
+        said.append(out)
+
+    model.trained.register_forward_hook(spy)
+    model.sample(2, seed=0, steps=4)
+    assert shown[0] is None
+    assert len(said) == 4
+    assert all(a is b for a, b in zip(shown[1:], said, strict=False))

@@ -7,7 +7,7 @@ the density of the next one), and conditioner (half of the reals to the map of t
 
 from molgen.core.roles.conditioner import Conditioner
 from molgen.core.roles.decoder import Decoder
-from molgen.core.roles.denoiser import Denoiser
+from molgen.core.roles.denoiser import Denoiser, earlier, recalling
 from molgen.core.roles.encoder import Encoder
 from molgen.core.roles.layout import ORDERS, Layout
 from molgen.core.roles.predictor import Predictor
@@ -25,5 +25,7 @@ __all__ = [
     "MakeTrunk",
     "Predictor",
     "Role",
+    "earlier",
     "preserving",
+    "recalling",
 ]

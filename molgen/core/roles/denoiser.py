@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
 from molgen.core.roles.role import MakeTrunk, Role, Spread, channels, gather
+from molgen.core.solvers import Denoise, State
 from molgen.core.trunk import Streams, TrunkSpec
 
 _VIEW = 16
@@ -108,3 +109,41 @@ class Denoiser(Role):
             elif self.self_condition and previous is not None:
                 parts[name].append(f.estimate(previous[name], mask))
         return gather(self.fields, parts, self.dtype)
+
+
+# ---------------------------------------------------------------------- self-conditioning
+
+
+def earlier(
+    network: nn.Module,
+    x: State,
+    t: Tensor,
+    mask: Tensor,
+    labels: Mapping[str, Tensor],
+    noise: Noise,
+) -> State | None:
+    """What a step of training is shown as the previous estimate: in half of them one, without gradients.
+
+    Source: Chen et al., Analog Bits (2023), algorithm 1.
+    """
+    if noise.uniform(mask, ())[0] >= 0.5:
+        return None
+    with torch.no_grad():
+        params: State = network(x, t, mask, labels)
+    return params
+
+
+def recalling(network: nn.Module, mask: Tensor, labels: Mapping[str, Tensor], remembers: bool) -> Denoise:
+    """The network as a function of (x, t) that is shown what it said last, if it remembers.
+
+    Source: Chen et al., Analog Bits (2023), algorithm 2.
+    """
+    last: State | None = None
+
+    def denoise(x: State, t: Tensor) -> State:
+        nonlocal last
+        params: State = network(x, t, mask, labels, last if remembers else None)
+        last = params
+        return params
+
+    return denoise

@@ -27,7 +27,7 @@ RECIPE = {
     "batch_size": 64,
     "lr": 1e-3,
     "solver": "ancestral",
-    "steps": 40,
+    "steps": 60,
     "sample_batch": 256,
     "decoder": "autoregressive",
 }

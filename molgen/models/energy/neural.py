@@ -128,6 +128,7 @@ class NeuralEnergy(EnergyModel):
         chains: persistent chains.
         steps: levels of noise in sampling.
         corrections: Langevin steps at each level; jumps of classes profit from several.
+        temperature: factor T on the spread of all noise of sampling: chains follow :math:`E / T^2`.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
@@ -141,7 +142,7 @@ class NeuralEnergy(EnergyModel):
     """
 
     needs: Mapping[str, bool] = {"denoisable": True}
-    sampling: tuple[str, ...] = ("steps", "corrections")
+    sampling: tuple[str, ...] = ("steps", "corrections", "temperature")
 
     def __init__(
         self,
@@ -156,6 +157,7 @@ class NeuralEnergy(EnergyModel):
         chains: int = 64,
         steps: int = 60,
         corrections: int = 1,
+        temperature: float = 1.0,
         label_dropout: float = 0.1,
         width: int = 128,
     ) -> None:
@@ -177,9 +179,11 @@ class NeuralEnergy(EnergyModel):
             chains=chains,
             steps=steps,
             corrections=corrections,
+            temperature=temperature,
             label_dropout=label_dropout,
             width=width,
         )
+        self.heat(None)
 
     def build(self) -> nn.Module:
         sizes = self.modality.draw_sizes(0, range(self.hyper["chains"]))
@@ -255,6 +259,7 @@ class NeuralEnergy(EnergyModel):
         labels: Mapping[str, Tensor],
         noise: Noise,
         corrections: int | None = None,
+        heat: float = 1.0,
     ) -> State:
         r"""From time t to s: a Langevin step that takes away noise, then some that keep the level.
 
@@ -265,9 +270,11 @@ class NeuralEnergy(EnergyModel):
         jumps = torch.stack([f.walks(s) & f.window.active(s) for f in fields.values()]).any(0)
         with torch.no_grad():
             clean = net.denoise(x, t, mask, labels)
-            x = {k: f.moved(x[k], clean[k], t, s, mask, noise, eta=1.0) for k, f in fields.items()}
+            x = {
+                k: f.moved(x[k], clean[k], t, s, mask, noise, eta=1.0, scale=heat) for k, f in fields.items()
+            }
             for _ in range(self.hyper["corrections"] if corrections is None else corrections):
-                x = langevin(net, fields, x, s, mask, labels, noise, adjusted=jumps)
+                x = langevin(net, fields, x, s, mask, labels, noise, heat=heat, adjusted=jumps)
         return x
 
     def generate(
@@ -278,6 +285,7 @@ class NeuralEnergy(EnergyModel):
         *,
         steps: int | None = None,
         corrections: int | None = None,
+        temperature: float | None = None,
         init: Batch | None = None,
         level: float = 1.0,
     ) -> State:
@@ -289,12 +297,13 @@ class NeuralEnergy(EnergyModel):
             noise: the source of randomness.
             steps: levels of noise, 1 to 1000.
             corrections: Langevin steps at each level.
+            temperature: see the class.
             init: values to begin with, at time `level`; by default noise, at time 1.
         """
         steps = checked(self.hyper["steps"] if steps is None else steps)
-        net = self._network
+        net, heat = self._network, max(self.heat(temperature), 1e-3)  # at 0 nothing would move
         if init is None:
-            x = {k: f.prior(mask, noise) for k, f in net.fields.items()}
+            x = {k: f.tempered(mask, noise, heat) for k, f in net.fields.items()}
         else:
             t = torch.full((len(mask),), level, device=mask.device)
             x0 = self.relaxed(init)
@@ -302,7 +311,8 @@ class NeuralEnergy(EnergyModel):
         times = level * time_grid(steps, net.fields, mask)
         for t, s in pairwise(times):
             # The last step leaves no noise, and nothing to correct.
-            x = self._kernel(net, x, t, s, mask, labels, noise, corrections if bool((s > 0).any()) else 0)
+            some = corrections if bool((s > 0).any()) else 0
+            x = self._kernel(net, x, t, s, mask, labels, noise, some, heat)
         return {k: f.harden(x[k], mask) for k, f in self.view.fields.items()}
 
     def sample_from(
@@ -408,6 +418,7 @@ def langevin(
     labels: Mapping[str, Tensor],
     noise: Noise,
     step: float = 0.3,
+    heat: float = 1.0,
     adjusted: bool | Tensor = True,
 ) -> State:
     r"""A step of Langevin dynamics at time t: every field proposes a move down the slope of the energy,
@@ -416,23 +427,29 @@ def langevin(
 
     over its reals, or over its classes where it walks on them, and Metropolis accepts all of them together
     with probability :math:`\min(1, e^{E(x) - E(y)} q(x | y) / q(y | x))`, so that :math:`e^{-E}` is kept
-    exactly.
+    exactly; at a temperature T, :math:`E / T^2` stands for E.
 
     Arguments:
         fields: of the energy, or `walkers`, as the values are.
         step: h in strides of the fields; of reals, in standard deviations of the noise.
+        heat: T.
         adjusted: which samples Metropolis judges, all or `(B,)`; others move in any case.
 
     Source: Roberts and Tweedie, Exponential Convergence of Langevin Distributions (1996); Grathwohl et al.,
     Oops I Took A Gradient (2021) and Zhang et al., A Langevin-like Sampler for Discrete Distributions (2022).
     """
     judged = torch.as_tensor(adjusted, device=mask.device).expand(len(mask))
-    energy, slope = net.slope(x, t, mask, labels)
-    h = {k: step * f.stride(t) * f.window.active(t) for k, f in fields.items()}
+
+    def slopes(x: State) -> tuple[Tensor, State]:
+        energy, slope = net.slope(x, t, mask, labels)
+        return energy / heat**2, {k: v / heat**2 for k, v in slope.items()}
+
+    energy, slope = slopes(x)
+    h = {k: heat * step * f.stride(t) * f.window.active(t) for k, f in fields.items()}
     y = {k: f.propose(x[k], slope[k], h[k], t, mask, noise) for k, f in fields.items()}
     if not judged.any():
         return y
-    ahead, back = net.slope(y, t, mask, labels)
+    ahead, back = slopes(y)
     gain = energy - ahead
     for k, f in fields.items():
         gain = gain + f.log_proposal(x[k], y[k], back[k], h[k], t, mask)

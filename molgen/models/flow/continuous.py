@@ -15,7 +15,7 @@ from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser
+from molgen.core.roles import Denoiser, earlier, recalling
 from molgen.core.solvers import SOLVERS, Reverse, State, checked, time_grid
 from molgen.models.flow.model import FlowModel
 
@@ -46,6 +46,8 @@ class ContinuousFlow(FlowModel):
         solver: default solver, one of ``euler, heun, dpm_2m``.
         steps: default number of steps, 1 to 1000.
         temperature: factor on the spread of the noise that samples start from.
+        self_condition: feed the previous estimate of x0 back into the network; log p is then of the flow that
+            is given none, and samples are of the one that is.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
@@ -72,6 +74,7 @@ class ContinuousFlow(FlowModel):
         solver: str = "euler",
         steps: int = 50,
         temperature: float = 1.0,
+        self_condition: bool | None = None,
         label_dropout: float = 0.1,
         width: int = 128,
     ) -> None:
@@ -87,6 +90,7 @@ class ContinuousFlow(FlowModel):
             solver=solver,
             steps=steps,
             temperature=temperature,
+            self_condition=self_condition,
             label_dropout=label_dropout,
             width=width,
         )
@@ -100,10 +104,20 @@ class ContinuousFlow(FlowModel):
         return {name: f.relaxed(straight=True) for name, f in self.view.fields.items()}
 
     def build(self) -> nn.Module:
-        return Denoiser(self.fields, self.make_trunk, self.conditions, width=self.hyper["width"])
+        return Denoiser(
+            self.fields,
+            self.make_trunk,
+            self.conditions,
+            self_condition=self._remembers,
+            width=self.hyper["width"],
+        )
 
     def student_options(self) -> dict[str, Any]:
-        return {}
+        return {"self_condition": self._remembers}
+
+    @property
+    def _remembers(self) -> bool:
+        return bool(self.option("self_condition", False))
 
     # ------------------------------------------------------------------ training
 
@@ -115,7 +129,9 @@ class ContinuousFlow(FlowModel):
         if self.hyper["pairing"]:
             white = paired(fields, x0, white, mask)
         x = {k: f.perturb(x0[k], white[k], t, mask) for k, f in fields.items()}
-        params = network(x, t, mask, self.withheld(batch, noise, self.hyper["label_dropout"]))
+        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        previous = earlier(network, x, t, mask, labels, noise) if self._remembers else None
+        params = network(x, t, mask, labels, previous)
         return {k: f.weight * f.loss(params[k], x0[k], x[k], t, mask).mean() for k, f in fields.items()}
 
     # ------------------------------------------------------------------ sampling
@@ -144,13 +160,8 @@ class ContinuousFlow(FlowModel):
         name = solver or self.hyper["solver"]
         if name not in _ODE:
             raise ConfigError.unknown("solver", name, _ODE)
-        fields, network = self.fields, self.trained
-
-        def denoise(x: State, t: Tensor) -> State:
-            params: State = network(x, t, mask, labels)
-            return params
-
-        heat = self.heat(temperature)
+        fields, heat = self.fields, self.heat(temperature)
+        denoise = recalling(self.trained, mask, labels, self._remembers)
         start = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
         end = SOLVERS[name](Reverse(denoise, fields, mask, noise), start, time_grid(steps, fields, mask))
         return {k: self.view.fields[k].harden(end[k], mask) for k in fields}
