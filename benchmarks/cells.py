@@ -132,7 +132,7 @@ _SURE: dict[tuple[str, str], dict[str, Any]] = {
     ("consistency", "smiles"): {"temperature": 0.9, "gamma": 0.5},
     ("consistency", "graph"): {"temperature": 0.8, "gamma": 0.8},
     ("consistency", "molecule"): {"temperature": 0.3},
-    ("flow", "smiles"): {"temperature": 0.6},
+    ("flow", "smiles"): {"temperature": 0.7},
     ("flow", "graph"): {"temperature": 0.75},
     ("flow", "molecule"): {"temperature": 0.35},
 }
