@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.drawing.shelf import MissingWeights, Shelf
-from benchmarks.measure import provenance, readable
+from benchmarks.measure import digest, provenance, readable
 from benchmarks.store import RESULTS, Store
 from molgen.core.anomaly import Background, auroc, complexity, typicality
 from molgen.core.console import bar
@@ -147,7 +146,7 @@ def _digest(shelf: Shelf, name: str) -> str | None:
     """A fingerprint of weights, so that a row is measured anew once they have changed."""
     if not shelf.has(name):
         return None
-    return hashlib.sha256(shelf.path(name).read_bytes()).hexdigest()[:12]
+    return digest(shelf.path(name))[:12]
 
 
 def _measured(task: Task, name: str, shelf: Shelf, n: int, seed: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import shorts
 from benchmarks.cells import ASIDE, BASELINES, BENCHMARKS, CELLS, RUNS
 from benchmarks.child import ChildError, isolated
-from benchmarks.measure import provenance
+from benchmarks.measure import digest, provenance
 from benchmarks.report import Row, figure, made, modality_of, score, spread, table_lines, values
 from benchmarks.store import RESULTS, Store, read_json
 from molgen.core.errors import DataError
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     for name, work in measurements(args.n, args.budget).items():
         if args.only is not None and name.split(" ")[0] not in args.only:
             continue
-        request = [str(part) for part in work[1:]]
+        request = requested(*work)
         known = store.find(name=name, request=request)
         if known is not None and not (args.retry and known["error"]):
             continue
@@ -104,6 +104,14 @@ def measurements(n: int, budget: str) -> dict[str, tuple[Any, ...]]:
             if cell.modality == modality and cell.shipped and cell.data in ("mnist", "qm9"):
                 out[f"cost {cell.name}"] = (shorts.step_cost, cell.name, 32, 5)
     return {**out, "tuning": (shorts.fine_tuning, (100, 1000, 60_000), budget)}
+
+
+def requested(work: Callable[..., None], *arguments: Any) -> list[str]:
+    """What a measurement answers: its arguments, and the weights if a shipped model was asked."""
+    asked = [str(part) for part in arguments]
+    if work in (shorts.stepping, shorts.reach) and arguments[0] in CELLS:
+        asked.append(digest(CELLS[arguments[0]].weights))
+    return asked
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:

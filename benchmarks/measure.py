@@ -53,7 +53,7 @@ class Job:
             "n": self.n,
             "budget": self.budget,
             "device": self.device,
-            "file": None if own is None or not own.is_file() else _digest(own),
+            "file": None if own is None or not own.is_file() else digest(own),
         }
 
 
@@ -285,6 +285,7 @@ def reference(cell: Cell) -> Any:
     return _reference(cell.data) if cell.modality in ("smiles", "graph") else cell.data
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """What tells a file of weights from another one."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
