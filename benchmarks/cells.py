@@ -128,6 +128,7 @@ _SURE: dict[tuple[str, str], dict[str, Any]] = {
     ("autoregressive", "molecule"): {"temperature": 0.7},
     ("gan", "graph"): {"temperature": 0.6},
     ("energy", "graph"): {"temperature": 0.85},
+    ("energy", "molecule"): {"temperature": 0.5},
     ("consistency", "image"): {"temperature": 0.6, "gamma": 0.5},
     ("consistency", "smiles"): {"temperature": 0.9, "gamma": 0.5},
     ("consistency", "graph"): {"temperature": 0.8, "gamma": 0.8},
