@@ -132,10 +132,10 @@ _SURE: dict[tuple[str, str], dict[str, Any]] = {
     ("consistency", "image"): {"temperature": 0.6, "gamma": 0.5},
     ("consistency", "smiles"): {"temperature": 0.9, "gamma": 0.5},
     ("consistency", "graph"): {"temperature": 0.8, "gamma": 0.8},
-    ("consistency", "molecule"): {"temperature": 0.3},
+    ("consistency", "molecule"): {"temperature": 0.5},
     ("flow", "smiles"): {"temperature": 0.7},
     ("flow", "graph"): {"temperature": 0.75},
-    ("flow", "molecule"): {"temperature": 0.35},
+    ("flow", "molecule"): {"temperature": 0.7},
 }
 """How surely a cell's model draws by default; chosen on a seed that is not scored."""
 
