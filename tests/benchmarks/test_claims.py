@@ -92,3 +92,13 @@ def test_the_page_has_a_line_for_each_claim_and_a_table_for_each_kind_of_data() 
     text = claims.page([row_], [])
     assert all(f"**{title}: " in text for title in claims.CLAIMS)
     assert "## graph" in text and "## image" not in text and "`gan-graph`" in text
+
+
+def test_other_weights_are_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a shipped model answered belongs to its file; what none was asked does not change with any."""
+    works = claims.measurements(300, "5m")
+    before = {name: claims.requested(*work) for name, work in works.items()}
+    monkeypatch.setattr(claims, "digest", lambda path: "another")
+    changed = {name for name, work in works.items() if claims.requested(*work) != before[name]}
+    assert changed == {name for name in works if name.split()[0] in ("steps", "reach")} - {"reach data"}
+    assert changed
