@@ -135,7 +135,7 @@ _SURE: dict[tuple[str, str], dict[str, Any]] = {
     ("consistency", "molecule"): {"temperature": 0.5},
     ("flow", "smiles"): {"temperature": 0.7},
     ("flow", "graph"): {"temperature": 0.75},
-    ("flow", "molecule"): {"temperature": 0.7},
+    ("flow", "molecule"): {"temperature": 0.7, "restarts": 4, "restart_from": 0.4},
 }
 """How surely a cell's model draws by default; chosen on a seed that is not scored."""
 

@@ -143,7 +143,7 @@ def draw(model: Any, n: int, seed: int, options: Mapping[str, Any]) -> tuple[lis
     begun = time.perf_counter()
     samples = model.sample(n, seed=seed, progress=True, **options)
     seconds = time.perf_counter() - begun
-    taken = {name: model.option(name, None) for name in ("steps", "solver") if name in model.sampling}
+    taken = {k: model.option(k, None) for k in ("steps", "solver", "restarts") if k in model.sampling}
     return samples, {
         "n": len(samples),
         "seed": seed,

@@ -150,9 +150,15 @@ def _cells(group: Sequence[Row], scored: Sequence[tuple[str, str]]) -> list[str]
         f"{row['parameters']:,}" if row.get("parameters") else "-",
         _trained(group),
         _over(group, lambda r: r.get("samples_per_second")),
-        str((row.get("options") or {}).get("steps") or "-"),
+        _steps(row.get("options") or {}),
         f"{sampling}, {fitting}",
     ]
+
+
+def _steps(options: Mapping[str, Any]) -> str:
+    """Steps, and how often the end of the way was taken again."""
+    steps, restarts = options.get("steps"), options.get("restarts")
+    return f"{steps or '-'}, {restarts} restarts" if restarts else str(steps or "-")
 
 
 def figure(group: Sequence[Row], key: str) -> str:

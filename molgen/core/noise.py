@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _MIX = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads consecutive integers over all 64 bits
+_APART = 0xA9A7
 
 
 def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -42,6 +43,10 @@ class Noise(ABC):
     def uniform(self, mask: Tensor, own: tuple[int, ...]) -> Tensor:
         """Numbers uniform in [0, 1), `(B, *padded own)`; zero on padding."""
 
+    @abstractmethod
+    def apart(self, key: int) -> Noise:
+        """An independent source by this number, whatever has been drawn from this one."""
+
 
 def _padded(mask: Tensor, own: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(mask.shape[1] if n == -1 else n for n in own)
@@ -66,6 +71,9 @@ class BatchNoise(Noise):
         shape = (mask.shape[0], *_padded(mask, own))
         return torch.rand(shape, generator=self.source, device=self.source.device).to(mask.device)
 
+    def apart(self, key: int) -> BatchNoise:
+        return BatchNoise(generator(self.source.initial_seed(), _APART, key, device=self.source.device))
+
 
 @final
 class SampleNoise(Noise):
@@ -77,6 +85,7 @@ class SampleNoise(Noise):
     Arguments:
         seed: any integer.
         indices: the index of each sample in the whole request.
+        path: what sets the source apart from others of the same seed.
 
     Example:
         >>> mask = torch.tensor([[True, True], [True, False]])
@@ -86,8 +95,12 @@ class SampleNoise(Noise):
         True
     """
 
-    def __init__(self, seed: int, indices: Sequence[int]) -> None:
-        self.sources = [generator(seed, i) for i in indices]
+    def __init__(self, seed: int, indices: Sequence[int], path: tuple[int, ...] = ()) -> None:
+        self.seed, self.indices, self.path = seed, indices, path
+        self.sources = [generator(seed, i, *path) for i in indices]
+
+    def apart(self, key: int) -> SampleNoise:
+        return SampleNoise(self.seed, self.indices, (*self.path, _APART, key))
 
     def normal(self, mask: Tensor, own: tuple[int, ...]) -> Tensor:
         return self._draw(torch.randn, mask, own)

@@ -11,7 +11,7 @@ samples `(steps + 1,)` or of each `(steps + 1, B)`; it returns the values at the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,7 +35,7 @@ class Reverse:
         fields: the fields.
         mask: real sites.
         noise: the source of randomness; ODE solvers use it for jumps only.
-        scale: factor on fresh noise of SDE solvers; below 1 trades diversity for quality.
+        scale: factor on fresh noise of SDE solvers and restarts; below 1 trades diversity for quality.
     """
 
     denoise: Denoise
@@ -54,6 +54,10 @@ class Reverse:
             k: f.step(x[k], params[k], t, s, self.mask, self.noise, eta, self.scale)
             for k, f in self.fields.items()
         }
+
+    def back(self, x: State, s: Tensor, t: Tensor, scale: float = 1.0) -> State:
+        """Every field from s back into the noise of a later time t."""
+        return {k: f.renoise(x[k], s, t, self.mask, self.noise, scale) for k, f in self.fields.items()}
 
     def heun_step(self, x: State, t: Tensor, s: Tensor) -> State:
         """An Euler step, corrected by the parameters at its end."""
@@ -132,8 +136,29 @@ def churn(reverse: Reverse, x: State, times: Tensor) -> State:
     """
     for t, s in reverse.steps(times):
         back = (t + 0.5 * reverse.scale * (t - s)).clamp_max(1.0)
-        x = {k: f.diffuse(x[k], t, back, reverse.mask, reverse.noise) for k, f in reverse.fields.items()}
-        x = reverse.heun_step(x, back, s)
+        x = reverse.heun_step(reverse.back(x, t, back), back, s)
+    return x
+
+
+def through(
+    solver: Solver, begin: Callable[[Noise], Reverse], x: State, times: Sequence[Tensor], noise: Noise
+) -> State:
+    """Leg after leg, each from the noise that it begins with; see `legs`.
+
+    Every leg has a source of randomness of its own, since how many numbers a sample has drawn before
+    depends on how long it waited for others.
+
+    Arguments:
+        solver: what integrates a leg.
+        begin: a reverse process for one leg, whose denoiser remembers no estimate of the leg before.
+        x: values at the first time.
+        times: of each leg.
+        noise: the source of randomness.
+    """
+    x = solver(begin(noise), x, times[0])
+    for number, (before, leg) in enumerate(pairwise(times)):
+        reverse = begin(noise.apart(number))
+        x = solver(reverse, reverse.back(x, before[-1], leg[0], reverse.scale), leg)
     return x
 
 
@@ -150,10 +175,54 @@ def time_grid(steps: int, fields: Mapping[str, Field], mask: Tensor) -> Tensor:
     Where every field is resolved by a limited number of jumps, as masked tokens are, short samples get
     there first and wait at time 0.
     """
+    return legs(steps, fields, mask)[0]
+
+
+def legs(
+    steps: int, fields: Mapping[str, Field], mask: Tensor, restarts: int = 0, restart_from: float = 0.3
+) -> list[Tensor]:
+    """The times of `time_grid`, and then again those of the end of each field's window.
+
+    A restart adds noise to what has been drawn and draws it anew, which forgets earlier errors: the
+    context of a late step is nearly complete, and it was scarce when most entries were first drawn.
+
+    Arguments:
+        steps: of the first leg; all legs take steps of the same length.
+        fields: the fields.
+        mask: real sites.
+        restarts: how often the end of each window is drawn again, at least 0.
+        restart_from: where a restart begins, in the window's own time, in (0, 1].
+
+    Returns: the times of each leg `(its steps + 1, B)`; all samples begin a leg together.
+
+    Source: Xu et al., Restart Sampling for Improving Generative Processes (2023); Wang et al., Remasking
+    Discrete Diffusion Models with Inference-Time Scaling (2025), for masks.
+
+    Example:
+        >>> from molgen.core.fields import Continuous
+        >>> [leg[:, 0].tolist() for leg in legs(4, {"x": Continuous(1)}, torch.ones(1, 1) > 0, 1, 0.5)]
+        [[1.0, 0.75, 0.5, 0.25, 0.0], [0.5, 0.25, 0.0]]
+    """
+    if restarts < 0 or not 0 < restart_from <= 1:
+        raise ConfigError(
+            f"restarts={restarts}, restart_from={restart_from}: expected at least 0, and a time in (0, 1]"
+        )
     useful = torch.stack([f.useful_steps(mask) for f in fields.values()]).sum(0)
     count = useful.clamp(1, steps)
-    k = torch.arange(int(count.max()) + 1, device=mask.device)[:, None]
-    return (1 - k / count).clamp_min(0)
+    windows = sorted({(f.window.start, f.window.end) for f in fields.values()}, reverse=True)
+    first, out = torch.zeros_like(count), []
+    for start, end in windows:
+        last = ((1 - start) * count - 1e-4).ceil()
+        for _ in range(restarts):
+            out.append(_times(first, last, count))
+            first = (last - (restart_from * (end - start) * count).ceil()).clamp_min(0)
+    return [*out, _times(first, count, count)]
+
+
+def _times(first: Tensor, last: Tensor, count: Tensor) -> Tensor:
+    """Times from step `first` to step `last` of `count` even ones; who is there earlier waits."""
+    k = torch.arange(int((last - first).max()) + 1, device=count.device)[:, None]
+    return (1 - torch.minimum(first + k, last) / count).clamp_min(0)
 
 
 SOLVERS: Mapping[str, Solver] = {

@@ -15,7 +15,7 @@ from molgen.core.latent import Latent
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser, earlier, recalling
-from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, checked, time_grid
+from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, checked, legs, through
 from molgen.models.base import GenerativeModel
 from molgen.models.vae import VAEModel
 
@@ -32,7 +32,7 @@ class DiffusionModel(GenerativeModel):
 
     with EDM's preconditioning and weights on real fields and the continuous-time bound's
     cross-entropy on categorical ones; sampling integrates from noise to data with any solver of
-    `molgen.core.solvers`.
+    `molgen.core.solvers`, and may go back into some noise to draw the end of the way again.
 
     Arguments:
         modality: a registered name or a `Modality`.
@@ -67,7 +67,7 @@ class DiffusionModel(GenerativeModel):
     family: ClassVar[str] = "diffusion"
     needs: Mapping[str, bool] = {"denoisable": True}
     likelihood = "lower bound"
-    sampling: tuple[str, ...] = ("steps", "solver", "guidance", "noise_scale")
+    sampling: tuple[str, ...] = ("steps", "solver", "guidance", "noise_scale", "restarts", "restart_from")
 
     def __init__(
         self,
@@ -160,6 +160,8 @@ class DiffusionModel(GenerativeModel):
         solver: str | None = None,
         guidance: float = 1.0,
         noise_scale: float | None = None,
+        restarts: int | None = None,
+        restart_from: float | None = None,
     ) -> State:
         """Integrates from the prior to data.
 
@@ -170,18 +172,24 @@ class DiffusionModel(GenerativeModel):
             steps: number of steps, 1 to 1000.
             solver: a name in `molgen.core.solvers.SOLVERS`.
             guidance: 1 follows the labels as learned, more exaggerates them.
-            noise_scale: factor on the fresh noise of SDE solvers.
+            noise_scale: factor on the fresh noise of SDE solvers and restarts.
+            restarts: how often the end of each field's window is drawn again, see `molgen.core.solvers.legs`.
+            restart_from: where a restart begins, in the window's own time, in (0, 1].
         """
         steps = checked(self.option("steps", 50) if steps is None else steps)
         name = solver or self.option("solver", "ancestral")
         if name not in SOLVERS:
             raise ConfigError.unknown("solver", name, SOLVERS)
         scale = self.option("noise_scale", 1.0) if noise_scale is None else noise_scale
+        again = self.option("restarts", 0) if restarts is None else restarts
+        begin = self.option("restart_from", 0.3) if restart_from is None else restart_from
         fields = self.view.fields
-        times = time_grid(steps, fields, mask)
         start = {k: f.prior(mask, noise) for k, f in fields.items()}
-        reverse = Reverse(self._denoise(mask, labels, guidance), fields, mask, noise, scale)
-        return SOLVERS[name](reverse, start, times)
+
+        def reverse(noise: Noise) -> Reverse:
+            return Reverse(self._denoise(mask, labels, guidance), fields, mask, noise, scale)
+
+        return through(SOLVERS[name], reverse, start, legs(steps, fields, mask, again, begin), noise)
 
     def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""

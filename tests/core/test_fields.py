@@ -78,7 +78,9 @@ def test_every_verb_keeps_constraints_and_padding(name: str, time: float) -> Non
     x = field.diffuse(x0, torch.zeros(2), t, MASK, noise())
     check_constraints(field, x)
     for eta in (0.0, 1.0):
-        check_constraints(field, field.step(x, params(field, x, t), t, t / 2, MASK, noise(), eta))
+        y = field.step(x, params(field, x, t), t, t / 2, MASK, noise(), eta)
+        check_constraints(field, y)
+        check_constraints(field, field.renoise(y, t / 2, t, MASK, noise(), 0.5))
     assert (field.features(x, t, MASK)[1, 3:] == 0).all()
     assert (field.estimate(params(field, x, t), MASK)[1, 3:] == 0).all()
 

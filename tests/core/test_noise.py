@@ -1,10 +1,10 @@
-"""Injected randomness: times of a batch."""
+"""Injected randomness: times of a batch, sources apart from each other."""
 
 from __future__ import annotations
 
 import torch
 
-from molgen.core.noise import BatchNoise, generator, stratified
+from molgen.core.noise import BatchNoise, SampleNoise, generator, stratified
 
 
 def test_times_are_evenly_spread_and_uniform_at_every_place_of_a_batch() -> None:
@@ -16,3 +16,14 @@ def test_times_are_evenly_spread_and_uniform_at_every_place_of_a_batch() -> None
     # Mean and variance of uniform numbers, each place by itself.
     assert (drawn.mean(0) - 0.5).abs().max() < 4 * (1 / 12 / 4000) ** 0.5
     assert (drawn.var(0) * 12 - 1).abs().max() < 0.06
+
+
+def test_a_source_apart_does_not_depend_on_what_was_drawn() -> None:
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    for make in (lambda: SampleNoise(0, [0, 1]), lambda: BatchNoise(generator(0))):
+        fresh, used = make(), make()
+        own = used.normal(mask, (-1,))
+        assert torch.equal(fresh.apart(1).normal(mask, (-1,)), used.apart(1).normal(mask, (-1,)))
+        numbers = [own, *(fresh.apart(key).normal(mask, (-1,)) for key in (0, 1))]
+        numbers.append(fresh.apart(0).apart(1).normal(mask, (-1,)))
+        assert len({tuple(x.flatten().tolist()) for x in numbers}) == len(numbers)

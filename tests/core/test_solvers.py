@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from molgen.core.errors import ConfigError
 from molgen.core.fields import Angles, Categorical, Continuous, Positions
 from molgen.core.noise import BatchNoise, generator
-from molgen.core.solvers import SOLVERS, Reverse, State, time_grid
+from molgen.core.solvers import SOLVERS, Reverse, State, legs, through, time_grid
 
 ODE = {"euler": 1, "heun": 2, "dpm_2m": 2}
 
@@ -131,6 +132,56 @@ def test_a_sample_takes_no_more_steps_than_it_has_tokens() -> None:
     assert time_grid(3, {"x": tokens}, mask).shape == (4, 2)
     assert time_grid(10, {"x": tokens, "y": reals}, mask).shape == (11, 2)
     assert time_grid(10, {"x": Categorical(3, noise="marginal")}, mask).shape == (11, 2)
+
+
+@pytest.mark.parametrize(("solver", "steps"), [("heun", 100), ("ancestral", 2000)])
+def test_restarts_keep_the_target(solver: str, steps: int) -> None:
+    field, n = Continuous(1, sd=0.5, mean=0.3), 40_000
+    mask, noise = torch.ones(n, 1, dtype=torch.bool), BatchNoise(generator(0))
+    fields, denoise = {"x": field}, gaussian(field, 0.3, 0.5)
+    times = legs(steps, fields, mask, restarts=3, restart_from=0.5)
+    start = {"x": field.prior(mask, noise)}
+    x = through(SOLVERS[solver], lambda n: Reverse(denoise, fields, mask, n), start, times, noise)["x"]
+    assert x.mean().item() == pytest.approx(0.3, abs=0.01)
+    assert x.std().item() == pytest.approx(0.5, rel=0.01)
+
+
+def test_restarts_forget_earlier_errors() -> None:
+    """K restarts bring a sample at distance b from the mean to b (s / sqrt(s^2 + sigma^2))^K on average."""
+    field, sd, n, restarts = Continuous(1, sd=0.5), 0.5, 40_000, 3
+    mask, noise = torch.ones(n, 1, dtype=torch.bool), BatchNoise(generator(0))
+    first, *others = legs(200, {"x": field}, mask, restarts, restart_from=0.5)
+    start = {"x": torch.full((n, 1, 1), 4.0)}
+    fields, denoise = {"x": field}, gaussian(field, 0.0, sd)
+    times = [first[-1:], *others]
+    x = through(SOLVERS["heun"], lambda n: Reverse(denoise, fields, mask, n), start, times, noise)["x"]
+    sigma = field.schedule.sigma(torch.tensor(0.5)).item()
+    assert x.mean().item() == pytest.approx(4.0 * (sd / math.hypot(sd, sigma)) ** restarts, abs=0.01)
+
+
+@pytest.mark.parametrize("order", ["certain", "random"])
+def test_restarts_keep_a_known_joint(order: str) -> None:
+    field, n = Categorical(3, order=order), 20_000
+    mask, noise, fields = torch.ones(n, 2, dtype=torch.bool), BatchNoise(generator(1)), {"x": field}
+    times, start = legs(2, fields, mask, restarts=2, restart_from=0.5), {"x": field.prior(mask, noise)}
+    denoise = two_tokens(field)
+    x = through(SOLVERS["ancestral"], lambda n: Reverse(denoise, fields, mask, n), start, times, noise)["x"]
+    observed = torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9).reshape(3, 3)
+    chi_square = ((observed - n * JOINT) ** 2 / (n * JOINT)).sum().item()
+    assert chi_square < 26.1  # the 0.999 quantile with 8 degrees of freedom
+
+
+def test_a_restart_draws_the_end_of_every_window_again() -> None:
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
+    first, again = (leg.T.tolist() for leg in legs(10, {"x": Categorical(3)}, mask, 1, 0.5))
+    assert first == [[1, 0.75, 0.5, 0.25, 0], [1, 0.5, 0, 0, 0]]
+    assert again == [[0.5, 0.25, 0], [0.5, 0, 0]]
+    windows = {"x": Categorical(3, window=(0.5, 1.0)), "y": Continuous(1, window=(0.0, 0.5))}
+    whole = legs(4, windows, mask[:1], 1, 0.5)
+    assert [leg[:, 0].tolist() for leg in whole] == [[1, 0.75, 0.5], [0.75, 0.5, 0.25, 0], [0.25, 0]]
+    for wrong in ((-1, 0.5), (1, 0.0), (1, 1.5)):
+        with pytest.raises(ConfigError, match="restarts"):
+            legs(4, windows, mask, *wrong)
 
 
 def test_certain_tokens_are_revealed_first() -> None:

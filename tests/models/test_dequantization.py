@@ -37,6 +37,9 @@ class Fixed(Noise):
     def uniform(self, mask: Tensor, own: tuple[int, ...]) -> Tensor:
         return self.u
 
+    def apart(self, key: int) -> Fixed:
+        return self
+
 
 def repeated(values: Tensor, times: int) -> Batch:
     """Each value so many times in a row, as samples of one site."""

@@ -232,7 +232,9 @@ class Categorical(Field):
                 # In grades, random within one: the order must not hang on the last digit.
                 entropy = -torch.special.xlogy(p0, p0).sum(-1)
                 order = order + (entropy.neg().exp() * 32).floor()
-            y = torch.where(self._revealed(x, s, mask, order), pick(p0, value), x)
+            hidden = (x == self.classes) & self.valid(mask)
+            reveal = self._most(hidden, self._hidden(s, mask), order)
+            y = torch.where(reveal, pick(p0, value), x)
         else:
             y = pick(self.posterior(p0, x, t, s), value)
         changes = self.schedule.alpha(s) > self.schedule.alpha(t)
@@ -242,19 +244,31 @@ class Categorical(Field):
         # One token a step; none moves twice.
         return self._count(mask) if self.noise == "mask" else super().useful_steps(mask)
 
-    def _revealed(self, x: Tensor, s: Tensor, mask: Tensor, order: Tensor) -> Tensor:
-        """Which hidden tokens to reveal so that the expected number stays hidden at time `s`.
+    def renoise(
+        self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
+    ) -> Tensor:
+        if self.noise != "mask":
+            return self.diffuse(x, s, t, mask, noise)
+        x, order = x.long(), self._uniform(mask, noise)
+        shown = (x != self.classes) & self.valid(mask)
+        hide = self._most(shown, self._count(mask) - self._hidden(t, mask), order)
+        return self.project(torch.where(hide, torch.full_like(x, self.classes), x), mask)
+
+    def _hidden(self, t: Tensor, mask: Tensor) -> Tensor:
+        """How many tokens are hidden at time `t` of a sample, `(B,)`: their expected number.
 
         Independent coins would reveal several tokens at once in some steps and none in others; a
         fixed number reveals one at a time whenever there are steps enough, which makes ancestral
-        sampling exact there. Those with the largest `order` go first.
+        sampling exact there.
         """
-        hidden = (x == self.classes) & self.valid(mask)
-        stay = (self._count(mask) * self.level(s)).round().long() * self._axes
-        score = torch.where(hidden, order, torch.full_like(order, -1.0)).flatten(1)
+        return (self._count(mask) * self.level(t)).round().long()
+
+    def _most(self, among: Tensor, keep: Tensor, order: Tensor) -> Tensor:
+        """All but `keep` `(B,)` of the tokens `among`: those with the largest `order`."""
+        score = torch.where(among, order, torch.full_like(order, -1.0)).flatten(1)
         rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        reveal = (hidden.flatten(1).sum(1) - stay).clamp_min(0)
-        return (rank < reveal[:, None]).reshape(x.shape) & hidden
+        excess = (among.flatten(1).sum(1) - keep * self._axes).clamp_min(0)
+        return (rank < excess[:, None]).reshape(among.shape) & among
 
     # -- relaxation
 

@@ -206,6 +206,15 @@ class Field(ABC):
     def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
         """A draw of x_t given x_s, `s <= t`; with `s = 0` it corrupts data."""
 
+    def renoise(
+        self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
+    ) -> Tensor:
+        """`diffuse` as a sampler goes back: as noisy as `step` leaves a sample at time t.
+
+        `scale` is the factor on fresh noise that `step` takes.
+        """
+        return self.diffuse(x, s, t, mask, noise)
+
     @abstractmethod
     def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
         """KL(q(x_1 | x0) || prior) in nats, `(B,)`."""

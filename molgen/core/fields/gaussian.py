@@ -107,6 +107,11 @@ class GaussianField(Field):
         added = (self._sigma(t, x) ** 2 - self._sigma(s, x) ** 2).clamp_min(0).sqrt()
         return self.project(x + added * self.white(mask, noise).to(x.dtype), mask)
 
+    def renoise(
+        self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
+    ) -> Tensor:
+        return self.project(x + scale * self.offset(self.diffuse(x, s, t, mask, noise), x), mask)
+
     def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
         offset = (x0 - self.mean) * self.valid(mask)
         return 0.5 * (offset**2).flatten(1).sum(1) / self.schedule.high**2

@@ -28,6 +28,7 @@ RECIPE = {
     "lr": 1e-3,
     "solver": "ancestral",
     "steps": 60,
+    "restarts": 4,
     "sample_batch": 256,
     "decoder": "autoregressive",
 }

@@ -26,7 +26,8 @@ RECIPE = {
     "lr": 1e-3,
     "solver": "ancestral",
     "steps": 40,
-    "noise_scale": 0.9,  # a temperature: more strings are valid, at some cost in diversity
+    "noise_scale": 0.85,  # a temperature: more strings are valid, at some cost in diversity
+    "restarts": 6,
     "sample_batch": 256,
     "decoder": "autoregressive",
 }

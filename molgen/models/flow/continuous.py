@@ -16,7 +16,7 @@ from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser, earlier, recalling
-from molgen.core.solvers import SOLVERS, Reverse, State, checked, time_grid
+from molgen.core.solvers import SOLVERS, Reverse, State, checked, legs, through
 from molgen.models.flow.model import FlowModel
 
 _ODE = ("euler", "heun", "dpm_2m")
@@ -45,7 +45,9 @@ class ContinuousFlow(FlowModel):
         pairing: whether noise is paired with data by optimal transport.
         solver: default solver, one of ``euler, heun, dpm_2m``.
         steps: default number of steps, 1 to 1000.
-        temperature: factor on the spread of the noise that samples start from.
+        temperature: factor on the spread of the noise that samples start from, and restart from.
+        restarts, restart_from: how often the end of the path is followed again, from noise of which time; see
+            `molgen.core.solvers.legs`.
         self_condition: feed the previous estimate of x0 back into the network; log p is then of the flow that
             is given none, and samples are of the one that is.
         label_dropout: share of training samples whose label is withheld.
@@ -60,7 +62,7 @@ class ContinuousFlow(FlowModel):
     """
 
     needs: Mapping[str, bool] = {"denoisable": True}
-    sampling: tuple[str, ...] = ("steps", "solver", "temperature")
+    sampling: tuple[str, ...] = ("steps", "solver", "temperature", "restarts", "restart_from")
 
     def __init__(
         self,
@@ -74,6 +76,8 @@ class ContinuousFlow(FlowModel):
         solver: str = "euler",
         steps: int = 50,
         temperature: float = 1.0,
+        restarts: int = 0,
+        restart_from: float = 0.3,
         self_condition: bool | None = None,
         label_dropout: float = 0.1,
         width: int = 128,
@@ -90,6 +94,8 @@ class ContinuousFlow(FlowModel):
             solver=solver,
             steps=steps,
             temperature=temperature,
+            restarts=restarts,
+            restart_from=restart_from,
             self_condition=self_condition,
             label_dropout=label_dropout,
             width=width,
@@ -145,6 +151,8 @@ class ContinuousFlow(FlowModel):
         steps: int | None = None,
         solver: str | None = None,
         temperature: float | None = None,
+        restarts: int | None = None,
+        restart_from: float | None = None,
     ) -> State:
         """Follows the flow from noise to data.
 
@@ -154,16 +162,21 @@ class ContinuousFlow(FlowModel):
             noise: the source of randomness.
             steps: number of steps, 1 to 1000.
             solver: ``euler``, ``heun`` or ``dpm_2m``.
-            temperature: factor on the spread of the noise that it starts from.
+            temperature, restarts, restart_from: see the class.
         """
         steps = checked(self.hyper["steps"] if steps is None else steps)
         name = solver or self.hyper["solver"]
         if name not in _ODE:
             raise ConfigError.unknown("solver", name, _ODE)
         fields, heat = self.fields, self.heat(temperature)
-        denoise = recalling(self.trained, mask, labels, self._remembers)
+        again = self.hyper["restarts"] if restarts is None else restarts
+        begin = self.hyper["restart_from"] if restart_from is None else restart_from
+
+        def reverse(noise: Noise) -> Reverse:
+            return Reverse(recalling(self.trained, mask, labels, self._remembers), fields, mask, noise, heat)
+
         start = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
-        end = SOLVERS[name](Reverse(denoise, fields, mask, noise), start, time_grid(steps, fields, mask))
+        end = through(SOLVERS[name], reverse, start, legs(steps, fields, mask, again, begin), noise)
         return {k: self.view.fields[k].harden(end[k], mask) for k in fields}
 
     # ------------------------------------------------------------------ likelihood
