@@ -32,6 +32,8 @@ SHOWN: dict[str, tuple[tuple[str, str], ...]] = {
         ("valid_x_unique", "valid x unique (bonds)"),
         ("valid_x_unique_table", "valid x unique (distances)"),
         ("novelty", "novelty"),
+        ("heteroatoms", "heteroatoms"),
+        ("rings", "rings"),
     ),
     "protein": (
         ("frechet", "Frechet distance"),

@@ -180,6 +180,7 @@ def test_invalid_molecules_are_counted() -> None:
     assert scores["valid"] == 0.75
     assert scores["valid_bonds"] == scores["valid_connected_bonds"] == 0.5
     assert scores["valid_x_unique"] == 0.25 and scores["unique"] == 0.5
+    assert scores["heteroatoms"] == 1 and scores["rings"] == 0  # of the two that are valid
     assert [is_valid(m) for m in (water(), broken(), nowhere())] == [True, False, False]
 
 
@@ -191,7 +192,7 @@ def test_fragments_are_valid_but_not_connected() -> None:
     scores = evaluate([pair], n_posebusters=0)
     assert scores["molecule_stable"] == scores["valid"] == scores["valid_bonds"] == 1
     assert scores["valid_connected_bonds"] == scores["valid_x_unique"] == 0
-    assert math.isnan(scores["unique"])
+    assert math.isnan(scores["unique"]) and math.isnan(scores["rings"])
 
 
 def test_the_order_of_atoms_does_not_matter(mols: list[Mol]) -> None:
@@ -248,6 +249,10 @@ def test_distance_of_records_to_themselves_is_zero(mols: list[Mol]) -> None:
     assert scores["novelty"] == 0
     for name in SHARES:
         assert scores[f"floor/{name}"] == scores[name]
+    smiles = [Chem.MolFromSmiles(Chem.MolToSmiles(mol)) for mol in mols]
+    assert scores["rings"] == np.mean([mol.GetRingInfo().NumRings() for mol in smiles])
+    for name in ("heteroatoms", "rings"):
+        assert scores[f"data/{name}"] == scores[name]
 
 
 def test_scaled_molecules_are_that_much_farther_apart(mols: list[Mol]) -> None:
@@ -307,6 +312,7 @@ def test_the_shipped_reference(mols: list[Mol]) -> None:
     assert scores["floor/molecule_stable"] == pytest.approx(0.952, abs=0.01)
     assert scores["floor/atom_stable"] == pytest.approx(0.99, abs=0.005)
     assert scores["floor/molecule_stable_bonds"] > 0.99
+    assert scores["data/heteroatoms"] == pytest.approx(2.4, abs=0.2)
     assert scores["wasserstein/bond_lengths"] > scores["floor/wasserstein/bond_lengths"] > 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdDistGeom
+from rdkit.Chem import rdDistGeom, rdMolDescriptors
 
 from molgen.core.console import bar
 from molgen.core.data import Records, evenly
@@ -55,6 +55,7 @@ def evaluate(
     - `valid_bonds`: share that RDKit sanitises; `valid_connected_bonds`: and that are one fragment.
     - `unique`: distinct canonical SMILES over records of one fragment that RDKit sanitises; `valid_x_unique`:
       the same over n.
+    - `heteroatoms`, `rings`: mean number in those; what is easily valid is poor in both.
     - `posebusters`: share of the first `n_posebusters` of those that pass all single-molecule checks.
 
     With a reference also, over the `n_geometry` records of one fragment that RDKit sanitises:
@@ -64,7 +65,8 @@ def evaluate(
     - `wasserstein/bond_lengths` in Angstrom, `wasserstein/angles` in degrees, `js/torsions` in nats: mean
       distance to the test molecules' distributions, per kind (see `geometry.distances`), with
       `floor/...`, the distance of as many training molecules.
-    - `floor/<share>`: the test molecules' own score, for all the shares above.
+    - `floor/<share>`: the test molecules' own score, for all the shares above; `data/heteroatoms`,
+      `data/rings`: their own numbers.
 
     Arguments:
         records: `rdkit.Chem.Mol` with one conformer; coordinates that are not finite make a record unstable
@@ -98,7 +100,7 @@ def evaluate(
     for name, value in distances(histograms(mols)[0], _counts(stats)).items():
         scores[name], scores[f"floor/{name}"] = value, _floor(stats, name, len(mols))
     own = zip(stats["own_names"].tolist(), stats["own_values"].tolist(), strict=True)
-    return scores | {f"floor/{name}": value for name, value in own}
+    return scores | {f"{'data' if name in _COUNTS else 'floor'}/{name}": value for name, value in own}
 
 
 def is_valid(record: Any) -> bool:
@@ -218,10 +220,18 @@ def _shares(records: Sequence[Any]) -> tuple[dict[str, float], list[Mol], list[s
             "unique": len(set(names)) / len(names) if names else math.nan,
             "valid_x_unique": len(set(names)) / n,
             "valid_x_unique_table": len(set(fragments)) / n,
+            **{name: _mean([count(mol) for mol in mols]) for name, count in _COUNTS.items()},
         },
         mols,
         plain,
     )
+
+
+_COUNTS: Mapping[str, Callable[[Mol], int]] = {
+    "heteroatoms": rdMolDescriptors.CalcNumHeteroatoms,
+    "rings": rdMolDescriptors.CalcNumRings,
+}
+"""What a molecule is made of, beside its size."""
 
 
 def _checked(record: Any, number: int) -> Mol:
@@ -290,6 +300,10 @@ def _embeds(mol: Mol) -> bool:
     params: Any = rdDistGeom.ETKDGv3()
     params.randomSeed, params.useRandomCoords = 42, True  # as PoseBusters has it
     return bool(rdDistGeom.EmbedMolecule(Chem.AddHs(again), params) == 0)
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return float(np.mean(numbers)) if len(numbers) else math.nan
 
 
 def _share_of_atoms(stable: Sequence[NDArray[np.bool_]]) -> float:
