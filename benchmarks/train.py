@@ -51,8 +51,9 @@ def main(argv: list[str]) -> int:
         model = unfitted(cell, **({"trunk": args.trunk} if args.trunk else {}))
         if args.like:
             other = molgen.load(str(args.like))
-            model.modality, model.conditions = other.modality, other.conditions
-            model.training = other.training
+            model.modality, model.training = other.modality, other.training
+            known, named = {c.name: c for c in other.conditions}, cell.fit.get("condition", ())
+            model.conditions = tuple(known.get(name, other.modality.conditions[name]) for name in named)
             model.begin_with(other.tensors())
     asked = {"lr": args.lr, "batch_size": args.batch_size}
     model.fit(

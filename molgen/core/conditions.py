@@ -14,11 +14,16 @@ from torch import Tensor, nn
 
 from molgen.core.errors import ConfigError
 
+_RECORDS = 512
+"""How many records a model remembers the labels of."""
+
 
 class Condition(ABC):
     """One label: how a value is read, checked, and turned into network input with a 'not given' state."""
 
     name: str
+    joint = False
+    """Whether `draw` gives the label of one record of the data, the same one for all labels at equal u."""
 
     @property
     @abstractmethod
@@ -106,10 +111,12 @@ class Label(Condition):
 @final
 @dataclass(frozen=True)
 class Scalar(Condition):
-    """A real property, scaled by the data's mean and standard deviation.
+    """A real property, scaled by the data's mean and standard deviation, with the values of some records.
 
     Example:
         >>> Scalar("logp", 0.3, 1.0).parse("1.5")
+        1.5
+        >>> Scalar("logp").seen(torch.tensor([0.5, 1.5])).draw(0.7)
         1.5
     """
 
@@ -117,6 +124,22 @@ class Scalar(Condition):
     mean: float = 0.0
     sd: float = 1.0
     frequencies: int = 4
+    records: tuple[float, ...] = ()
+
+    joint = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "records", tuple(self.records))  # JSON knows lists only
+
+    def seen(self, values: Tensor) -> Scalar:
+        picks = np.linspace(0, len(values) - 1, min(_RECORDS, len(values))).round().astype(int)
+        known = values[picks].tolist()  # of the same records for every label
+        if not all(math.isfinite(value) for value in known):
+            return self
+        return replace(self, records=tuple(float(f"{value:.4g}") for value in known))
+
+    def draw(self, u: float) -> float | None:
+        return self.records[min(int(u * len(self.records)), len(self.records) - 1)] if self.records else None
 
     @property
     def width(self) -> int:

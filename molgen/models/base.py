@@ -347,9 +347,9 @@ class GenerativeModel(Stored):
             n: how many.
             seed: sample i depends on (seed, i).
             batch_size: samples at a time; the result does not depend on it but for rounding.
-            condition: values of the labels the model was trained with, e.g. ``{"digit": 7}``. A model
-                with one label draws it from the data's histogram if it is not named, since p(x) is the
-                mean of p(x | label); ``{"digit": None}`` withholds it from the network.
+            condition: values of the labels the model was trained with, e.g. ``{"digit": 7}``. Labels
+                are drawn as they are in the data if none is named, since p(x) is the mean of
+                p(x | label); ``{"digit": None}`` withholds it from the network.
             progress: whether to show a progress bar.
             valid_only: draw on until n samples are valid; by default all are returned as drawn.
             precision: ``"fp32"``, or ``"bf16"`` for products of matrices with 8 bits of mantissa, which is
@@ -443,13 +443,15 @@ class GenerativeModel(Stored):
         return labels, fixed
 
     def _labels(self, seed: int, indices: Sequence[int], named: Mapping[str, float]) -> dict[str, Tensor]:
-        """The label that nobody named, drawn as in the data; several labels are not independent."""
-        if len(self.conditions) != 1 or self.conditions[0].name in named:
+        """Labels, if nobody named one, drawn as in the data; several are not independent."""
+        together = len(self.conditions) == 1 or all(c.joint for c in self.conditions)
+        if not together or any(c.name in named for c in self.conditions):
             return {}
-        label = self.conditions[0]
-        drawn = [label.draw(float(torch.rand(1, generator=generator(seed, i, _LABEL)))) for i in indices]
-        known = [value for value in drawn if value is not None]
-        return {label.name: torch.tensor(known)} if len(known) == len(drawn) and known else {}
+        places = [float(torch.rand(1, generator=generator(seed, i, _LABEL))) for i in indices]
+        drawn = {c.name: [c.draw(u) for u in places] for c in self.conditions}
+        known = {name: [v for v in values if v is not None] for name, values in drawn.items()}
+        whole = places and all(len(values) == len(places) for values in known.values())
+        return {name: torch.tensor(values) for name, values in known.items()} if whole else {}
 
     def generated(
         self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, precision: str, **options: Any

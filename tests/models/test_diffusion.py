@@ -185,3 +185,14 @@ def test_a_label_that_is_not_named_is_drawn_as_in_the_data() -> None:
     assert ((counts - expected).abs() < 4 * expected.sqrt() + 1e-6).all()
     assert model._labels(0, range(2), {"digit": 3.0}) == {}
     assert model._wanted({"digit": None})[0] == {"digit": label.missing()}
+
+
+def test_labels_that_are_not_named_are_drawn_together() -> None:
+    model = tiny("smiles").fit(records("smiles"), max_steps=1, batch_size=8, condition=["logp", "weight"])
+    there = {tuple(model.modality.measure(r, name) for name in ("logp", "weight")) for r in records("smiles")}
+    drawn = model._labels(0, range(200), {})
+    pairs = set(zip(drawn["logp"].tolist(), drawn["weight"].tolist(), strict=True))
+    assert len(pairs) > 1
+    for pair in pairs:
+        assert min(max(abs(a - b) for a, b in zip(pair, known, strict=True)) for known in there) < 0.1
+    assert model._labels(0, range(2), {"logp": 1.0}) == {}

@@ -38,7 +38,7 @@ RECIPE = {
     "solver": "ancestral",  # forgets errors of earlier steps; steadier than dpm_2m here
     "steps": 60,
     "noise_scale": 0.7,
-    "restarts": 4,
+    "restarts": 8,
     "time_density": (1.0, 1.3),  # the geometry, in the first half of time, is the harder part
     "sample_batch": 256,
 }

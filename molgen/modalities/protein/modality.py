@@ -31,11 +31,14 @@ RECIPE = {
     "solver": "ancestral",
     "steps": 60,
     "noise_scale": 0.8,  # fresh noise in full leaves helices unformed; at half of it chains collapse
+    "restarts": 10,  # of the last Angstrom, which part chains that run into each other
+    "restart_from": 0.28,
     "sample_batch": 16,
 }
 FOLDED = {
     **RECIPE,
     "steps": 90,
+    "restarts": 0,  # would draw secondary structure and pairing again as well
     "self_condition": True,
     "time_density": (1.3, 1.6),  # folds are decided at middling noise
 }
