@@ -19,6 +19,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--solver")
     parser.add_argument("--noise-scale", type=float)
+    parser.add_argument("--restarts", type=int)
     parser.add_argument("--weights", type=Path, help="another checkpoint; the header is then left alone")
     parser.add_argument("--name", help="name of the result; by default the cell's")
     args = parser.parse_args(argv)
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> int:
     import molgen
 
     cell = CELLS[args.cell]
-    given = {"steps": args.steps, "solver": args.solver, "noise_scale": args.noise_scale}
+    given = {name: getattr(args, name) for name in ("steps", "solver", "noise_scale", "restarts")}
     options = dict(cell.sample) | {k: v for k, v in given.items() if v is not None}
     model = molgen.load(str(args.weights or cell.weights))
     samples, drawn = draw(model, args.n or cell.n, args.seed, options)
