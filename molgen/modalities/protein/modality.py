@@ -31,7 +31,7 @@ RECIPE = {
     "solver": "ancestral",
     "steps": 60,
     "noise_scale": 0.8,  # fresh noise in full leaves helices unformed; at half of it chains collapse
-    "restarts": 10,  # of the last Angstrom, which part chains that run into each other
+    "restarts": 14,  # of the last Angstrom, which part chains that run into each other
     "restart_from": 0.28,
     "sample_batch": 16,
 }
