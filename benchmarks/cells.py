@@ -120,7 +120,7 @@ _DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "
 
 
 _SURE: dict[tuple[str, str], dict[str, Any]] = {
-    ("autoregressive", "smiles"): {"top_p": 0.96},
+    ("autoregressive", "smiles"): {"top_p": 0.97},
     ("autoregressive", "graph"): {"top_p": 0.95},
     ("vae", "smiles"): {"temperature": 0.7},
     ("vae", "graph"): {"temperature": 0.85},
