@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _MIX = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads consecutive integers over all 64 bits
-_APART = 0xA9A7
+_APART = 0xA9A7  # so that no source apart has the key of another use of the same seed
 
 
 def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -203,9 +203,10 @@ def legs(
         >>> [leg[:, 0].tolist() for leg in legs(4, {"x": Continuous(1)}, torch.ones(1, 1) > 0, 1, 0.5)]
         [[1.0, 0.75, 0.5, 0.25, 0.0], [0.5, 0.25, 0.0]]
     """
-    if restarts < 0 or not 0 < restart_from <= 1:
+    if not isinstance(restarts, int) or restarts < 0 or not 0 < restart_from <= 1:
         raise ConfigError(
-            f"restarts={restarts}, restart_from={restart_from}: expected at least 0, and a time in (0, 1]"
+            f"restarts={restarts}, restart_from={restart_from}: expected a whole number, at least 0, and a "
+            "time in (0, 1]"
         )
     useful = torch.stack([f.useful_steps(mask) for f in fields.values()]).sum(0)
     count = useful.clamp(1, steps)

@@ -179,7 +179,7 @@ def test_a_restart_draws_the_end_of_every_window_again() -> None:
     windows = {"x": Categorical(3, window=(0.5, 1.0)), "y": Continuous(1, window=(0.0, 0.5))}
     whole = legs(4, windows, mask[:1], 1, 0.5)
     assert [leg[:, 0].tolist() for leg in whole] == [[1, 0.75, 0.5], [0.75, 0.5, 0.25, 0], [0.25, 0]]
-    for wrong in ((-1, 0.5), (1, 0.0), (1, 1.5)):
+    for wrong in ((-1, 0.5), (1, 0.0), (1, 1.5), (1.5, 0.5)):
         with pytest.raises(ConfigError, match="restarts"):
             legs(4, windows, mask, *wrong)
 
