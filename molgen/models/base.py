@@ -283,8 +283,8 @@ class GenerativeModel(Stored):
                 f"got {list(condition)}; start a new model to change them"
             )
         batch = self.encode(records)
+        self.conditions = tuple(c.seen(batch.conditions[c.name]) for c in self.conditions)
         if fresh:
-            self.conditions = tuple(c.seen(batch.conditions[c.name]) for c in self.conditions)
             self.network = self._built(seed)
         return batch
 
