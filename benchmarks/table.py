@@ -60,7 +60,7 @@ def measured() -> dict[str, list[dict[str, Any]]]:
     of: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(RESULTS.glob("*.json")):
         result = read_json(path)
-        of[result.get("kind", "scores")].append(result)
+        of[result.get("kind", "scores")].append({"name": path.stem, **result})
     return of
 
 
@@ -93,7 +93,8 @@ def overview(results: list[dict[str, Any]]) -> str:
     }
     for r in results:
         cell = CELLS.get(r["cell"])
-        if cell is not None and cell.shipped and cell.data not in ASIDE:
+        # A result of another name is of other settings than the cell's.
+        if cell is not None and r["name"] == cell.name and cell.shipped and cell.data not in ASIDE:
             rows.setdefault(_row(cell), {})[cell.modality] = _headline(cell, r, floors[cell.modality])
     lines = [
         f"| | {' | '.join(title for title, _ in HEADLINE.values())} |",

@@ -77,6 +77,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         cell = CELLS.get(result.get("cell", "")) if isinstance(result, dict) else None
         if cell is None or not cell.shipped or cell.data in ASIDE or result.get("kind", "scores") != "scores":
             continue
+        if path.stem != cell.name:  # of other settings than the cell's
+            continue
         if not isinstance(result.get("scores"), dict) or not result.get("samples_per_second"):
             continue
         seconds = 1 / result["samples_per_second"]

@@ -347,9 +347,9 @@ class GenerativeModel(Stored):
             n: how many.
             seed: sample i depends on (seed, i).
             batch_size: samples at a time; the result does not depend on it but for rounding.
-            condition: values of the labels the model was trained with, e.g. ``{"digit": 7}``. Labels
-                are drawn as they are in the data if none is named, since p(x) is the mean of
-                p(x | label); ``{"digit": None}`` withholds it from the network.
+            condition: values of the labels the model was trained with, e.g. ``{"digit": 7}``. If none
+                is named, labels are drawn as they are in the data, where the model remembers them, since
+                p(x) is the mean of p(x | label); ``{"digit": None}`` withholds it from the network.
             progress: whether to show a progress bar.
             valid_only: draw on until n samples are valid; by default all are returned as drawn.
             precision: ``"fp32"``, or ``"bf16"`` for products of matrices with 8 bits of mantissa, which is

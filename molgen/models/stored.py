@@ -132,8 +132,8 @@ class Stored(ABC):
     def begin_with(self, tensors: Mapping[str, Tensor]) -> bool:
         """Builds the network with those weights of another one whose names and shapes it has.
 
-        Layers without a counterpart keep the weights of seed 0, and so do the inputs that a layer has more
-        than its counterpart, as that of labels has where some were added at the end.
+        Layers without a counterpart keep the weights of seed 0, and so do the inputs of labels that were
+        added after the other one's.
 
         Returns: whether all layers had one.
         """
@@ -141,7 +141,7 @@ class Stored(ABC):
         own = network.state_dict()
         known = {k: v.to(own[k].dtype) for k, v in tensors.items() if k in own and own[k].shape == v.shape}
         for k, v in tensors.items():
-            if k in own and v.dim() == own[k].dim() == 2 and v.shape < own[k].shape and len(v) == len(own[k]):
+            if k.endswith("embed_label.weight") and k in own and v.shape[1] < own[k].shape[1]:
                 own[k][:, : v.shape[1]] = v.to(own[k].dtype)
         network.load_state_dict({**own, **known})
         self.network = network

@@ -67,7 +67,8 @@ def kill(self, trainer, *rest):
 train.SaveState.on_train_batch_end = kill
 tiny(sys.argv[1]).fit(records(sys.argv[1]), max_steps=9, batch_size=8, seed=1, root_dir=sys.argv[2])
 """
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    threads = str(torch.get_num_threads())  # sums of another number of threads round otherwise
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": threads}
     command = [sys.executable, "-c", code, name, str(tmp_path)]
     killed = subprocess.run(command, env=env, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
@@ -196,3 +197,24 @@ def test_labels_that_are_not_named_are_drawn_together() -> None:
     for pair in pairs:
         assert min(max(abs(a - b) for a, b in zip(pair, known, strict=True)) for known in there) < 0.1
     assert model._labels(0, range(2), {"logp": 1.0}) == {}
+
+
+def test_a_network_that_begins_with_another_one_keeps_its_labels() -> None:
+    model = tiny("smiles").fit(records("smiles"), max_steps=1, batch_size=8, condition=["logp"])
+    more = tiny("smiles")
+    more.modality = model.modality
+    more.conditions = (*model.conditions, model.modality.conditions["weight"])
+    assert not more.begin_with(model.tensors())
+    theirs, own = (m.tensors() for m in (model, more))
+    assert theirs.keys() == own.keys()
+    for name, tensor in theirs.items():
+        assert torch.equal(own[name][..., : tensor.shape[-1]], tensor), name
+    assert own["embed_label.weight"].shape[1] == 2 * theirs["embed_label.weight"].shape[1]
+
+
+def test_restarts_do_not_depend_on_who_else_is_drawn() -> None:
+    """Short samples wait for long ones at the end of a leg, and must draw no other numbers for it."""
+    model = fitted("smiles")
+    together, alone = (model.sample(12, seed=0, batch_size=size, restarts=3) for size in (12, 1))
+    assert len({len(text) for text in together}) > 2
+    assert together == alone
