@@ -6,17 +6,16 @@ import argparse
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import provenance
 from molgen.core.files import atomic
 
 RESULTS = Path(__file__).parent / "results" / "costs.json"
@@ -35,11 +34,7 @@ def main(argv: list[str]) -> int:
     if unknown := set(args.names) - set(COSTS):
         parser.error(f"unknown cost {', '.join(sorted(unknown))}; there are {', '.join(COSTS)}")
     for name in args.names or COSTS:
-        result = COSTS[name]() | {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "date": time.strftime("%Y-%m-%d"),
-            "versions": {package: version(package) for package in ("molgen", "torch")},
-        }
+        result = COSTS[name]() | provenance()
         print(f"{name}: {json.dumps(result)}", file=sys.stderr, flush=True)
         found = json.loads(RESULTS.read_text())["costs"] if RESULTS.is_file() else {}
         with atomic(RESULTS) as temporary:

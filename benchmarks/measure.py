@@ -240,6 +240,21 @@ def about(model: Any) -> dict[str, Any]:
     return {"parameters": model.parameters, "training": model.training, "access": model.likelihood}
 
 
+def processor(described: Path = Path("/proc/cpuinfo")) -> str:
+    """The name of the processor where the system tells it (Linux), else its kind.
+
+    Example:
+        >>> import tempfile
+        >>> described = Path(tempfile.mkdtemp()) / "cpuinfo"
+        >>> written = described.write_text("processor : 0\\nmodel name : Maker CPU 5 @ 2GHz")
+        >>> processor(described)
+        'Maker CPU 5 @ 2GHz'
+    """
+    lines = described.read_text(encoding="utf-8").splitlines() if described.is_file() else []
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return told.get("model name", platform.machine())
+
+
 def provenance(device: str = "cpu") -> dict[str, Any]:
     """Where, when and with what a result was measured."""
     import torch
@@ -247,7 +262,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     gpu = "" if device == "cpu" else f", {torch.cuda.get_device_name(device)}"
     return {
-        "machine": f"{platform.machine()}, {threads}{gpu}",
+        "machine": f"{processor()}, {threads}{gpu}",
         "date": time.strftime("%Y-%m-%d"),
         "versions": {name: version(name) for name in ("molgen", "torch", "rdkit")},
     }

@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
-import platform
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import provenance
 from benchmarks.peers.timing import CLOCKS, Contest
 from molgen.core.files import atomic
 
@@ -82,9 +80,7 @@ def _measured(name: str, repeats: int, clock: str, threads: int) -> dict[str, An
         "tasks": run(module.contests(), repeats, clock),
         "clock": clock,
         "threads": threads,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": time.strftime("%Y-%m-%d"),
-        "versions": {package: version(package) for package in ("molgen", "torch")},
+        **provenance(),
     }
 
 

@@ -66,8 +66,10 @@ def test_shelf_takes_the_folder_first(shelf: Shelf) -> None:
 def test_speed_reads_scores_alone(tmp_path: Path) -> None:
     scores = {"frechet": 4.0, "floor/frechet": 2.0}
     good = {"cell": "vae-image", "scores": scores, "samples_per_second": 10.0}
-    for k, result in enumerate([good, {"kind": "anomaly", "cells": {}}, [1], {"cell": "nobody"}]):
-        (tmp_path / f"{k}.json").write_text(json.dumps(result))
+    aside = good | {"samples_per_second": 1.0}  # the same cell with other settings, under a name of its own
+    others = {"anomaly": {"kind": "anomaly", "cells": {}}, "list": [1], "nobody": {"cell": "nobody"}}
+    for name, result in {"vae-image": good, "vae-image-slow": aside, **others}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
     (row,) = speed.rows(tmp_path)
     assert row["family"] == "vae" and row["seconds"] == 0.1
     with styled():
