@@ -265,7 +265,7 @@ _BINARY = (  # likelihoods of statically binarised digits
         "vae",
         "image",
         "binarized_mnist",
-        model=_trunk(width=32),
+        model={"view": "binary", "trunk": "mlp", "decoder": "autoregressive"} | _trunk(width=256),
         fit=_SMALL,
         likelihood={"samples": 64},
         variant="binary",

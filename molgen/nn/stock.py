@@ -7,7 +7,7 @@ from typing import Any
 from molgen.core.errors import ConfigError
 from molgen.core.trunk import Trunk, TrunkSpec
 
-SEQUENCES, GRIDS = ("transformer", "pair", "message", "equivariant"), ("unet", "convnet")
+SEQUENCES, GRIDS = ("transformer", "pair", "message", "equivariant"), ("unet", "convnet", "mlp")
 SIZES: dict[str, dict[str, Any]] = {
     "transformer": {"width": 192, "depth": 4, "heads": 6},
     "pair": {"width": 96, "pair_width": 24, "depth": 4, "heads": 8, "ordered": True},
@@ -24,7 +24,8 @@ def stock(
 ) -> Trunk:
     """A stock network: on grids a U-Net, with pairs or points a pair transformer, else a transformer.
 
-    All but those on grids know the order of sites.
+    On grids that a role runs over again and again, plain convolutions; on those of fewer than 16 cells a side
+    the U-Net works on single cells instead of patches. All but those on grids know the order of sites.
 
     Arguments:
         spec: the streams.
@@ -46,8 +47,12 @@ def stock(
         raise ConfigError.unknown(what, name, choices)
     if choices is GRIDS:
         from molgen.nn.convnet import ConvNet
+        from molgen.nn.mlp import MLP
         from molgen.nn.unet import UNet
 
+        if name == "mlp":
+            assert extent is not None
+            return MLP(spec, extent=extent, **options)
         if name == "convnet" or (name is None and spec.calls > 1):
             return ConvNet(spec, **options)
         # Of small images, patches would leave nothing.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.nn.check import assert_close
 from molgen.nn.convnet import ConvNet
 from molgen.nn.layers import rotary, rotate
+from molgen.nn.mlp import MLP
 from molgen.nn.pixelcnn import PixelCNN
 from molgen.nn.transformer import Transformer
 from molgen.nn.unet import UNet
@@ -150,9 +153,36 @@ def test_a_network_of_convolutions_sees_as_far_as_it_says() -> None:
     assert_close("site", trunk(Streams(x[1:]), mask[1:], c[1:]).site, out[1:])
 
 
+@pytest.mark.parametrize("pooled", [False, True])
+def test_fully_connected_layers_see_all_cells_of_their_own_sample(pooled: bool) -> None:
+    torch.manual_seed(0)
+    trunk = MLP(TrunkSpec(site=3, context=4, pooled=pooled), extent=(5, 4), width=16, told=2).double()
+    randomised(trunk)
+    x = torch.randn(2, 5, 4, 3, dtype=torch.float64, requires_grad=True)
+    c = torch.randn(2, 4, dtype=torch.float64)
+    mask = torch.ones(2, 5, 4, dtype=torch.bool)
+    out = trunk(Streams(x), mask, c).site
+    assert out.shape == ((2, 1, 1, 16) if pooled else (2, 5, 4, trunk.width))
+    assert (out - trunk(Streams(x), mask, c + 1).site).abs().max() > 1e-3
+    (slope,) = torch.autograd.grad(out[0, -1, -1].sum(), x, retain_graph=True)
+    assert bool((slope[0].abs().amax(-1) > 0).all()) and not bool(slope[1].any())
+    assert_close("site", trunk(Streams(x[1:]), mask[1:], c[1:]).site, out[1:])
+    out.square().sum().backward()
+    assert not [k for k, p in trunk.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+    mask[0, 3:] = False
+    padded = trunk(Streams(x.masked_fill(~mask[..., None], 7.0)), mask, c).site
+    assert_close("site", padded, trunk(Streams(x * mask[..., None]), mask, c).site)
+
+
+def test_fully_connected_layers_refuse_another_grid() -> None:
+    trunk = MLP(TrunkSpec(site=1), extent=(5, 4), width=8)
+    with pytest.raises(ConfigError, match="unet"):
+        trunk(Streams(torch.randn(1, 4, 5, 1)), torch.ones(1, 4, 5, dtype=torch.bool), None)
+
+
 @pytest.mark.parametrize("spec", [TrunkSpec(pair=1), TrunkSpec(point=1), TrunkSpec(pair_out=True)])
 def test_pairs_and_points_are_refused(spec: TrunkSpec) -> None:
-    for make in (Transformer, UNet, ConvNet):
+    for make in (Transformer, UNet, ConvNet, partial(MLP, extent=(4, 4))):
         with pytest.raises(ConfigError, match="PairTransformer"):
             make(spec)
 
@@ -174,13 +204,14 @@ def causal_trunks() -> list[CausalTrunk]:
     trunks: list[CausalTrunk] = [
         Transformer(CAUSAL, width=16, depth=2, heads=2).double(),
         PixelCNN(CAUSAL, extent=(3, 4), width=8, depth=3).double(),
+        PixelCNN(CAUSAL, extent=(3, 4), width=8, depth=3, dilations=(1, 2)).double(),
     ]
     for trunk in trunks:
         randomised(trunk)
     return trunks
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["transformer", "pixelcnn"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["transformer", "pixelcnn", "dilated"])
 @torch.no_grad()
 def test_writing_site_by_site_gives_the_same_features(which: int) -> None:
     trunk = causal_trunks()[which]
@@ -193,7 +224,7 @@ def test_writing_site_by_site_gives_the_same_features(which: int) -> None:
         assert_close(f"site {t}", trunk.extend(site[:, t], memory), whole[:, t])
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["transformer", "pixelcnn"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["transformer", "pixelcnn", "dilated"])
 def test_a_site_sees_all_sites_before_it_and_none_after(which: int) -> None:
     """The Jacobian is lower triangular; the stacks of the PixelCNN leave no blind spot within their reach."""
     trunk = causal_trunks()[which]

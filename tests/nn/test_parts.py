@@ -9,10 +9,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from molgen.nn import linear as products
 from molgen.nn.check import assert_close, assert_equivariant, random_rotation
 from molgen.nn.layers import GatedMLP, Modulation, RadialBasis, rotary, rotate, sinusoid, softmax
 from molgen.nn.linear import Linear, linear
 from molgen.nn.pairs import pack, partners, unpack, unpack_first
+
+
+@pytest.fixture(autouse=True)
+def _everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products go through oneDNN where it is there, not only where it pays."""
+    monkeypatch.setattr(products, "_PRODUCT", products._OPERATOR)
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (64,), (3, 5), (64, 29), (2, 3, 16)])

@@ -147,23 +147,6 @@ class ImageModality(Modality):
             "shares": self.shares,
         }
 
-    def trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
-        """The U-Net, ``"unet"``, or where a role runs it again and again, plain convolutions, ``"convnet"``.
-
-        The U-Net works on single pixels instead of patches under 16 pixels.
-        """
-        if name not in (None, "unet", "convnet"):
-            raise ConfigError.unknown("trunk of image", name, ["unet", "convnet"])
-        if name == "convnet" or (name is None and spec.calls > 1):
-            from molgen.nn.convnet import ConvNet
-
-            return ConvNet(spec, **options)
-        from molgen.nn.unet import UNet
-
-        if min(self.shape[:2]) < 16:
-            options = {"patch": 1, **options}
-        return UNet(spec, **options)
-
     def causal_trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
         """Masked convolutions, ``"pixelcnn"`` (grey images), or a causal ``"transformer"`` over pixels."""
         if name == "pixelcnn" or (name is None and self.shape[2] == 1):
