@@ -182,7 +182,7 @@ def _others(**where: Any) -> list[Cell]:
         *_cells(
             "vae",
             **where,
-            image=_trunk(width=48, patch=2, multipliers=[1, 2], attention=[False, True]),
+            image={"trunk": "mlp", "components": 50} | _trunk(width=256),
             smiles=_trunk(width=128, depth=3, heads=4) | _CAUSAL,
             graph=_trunk(width=64, pair_width=24, depth=3, heads=4) | _CAUSAL,
             molecule=_trunk(width=96, depth=3, heads=4) | _CAUSAL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast, final
 
@@ -16,7 +15,7 @@ from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.nn.layers import ContextEmbedding, zeroed
 from molgen.nn.linear import Linear
 
-_REACH = 2  # columns to the left that a horizontal convolution reads besides its own
+_REACH = 2  # columns to the left that a horizontal convolution sees besides its own
 
 
 def _gate(x: Tensor) -> Tensor:
@@ -27,19 +26,13 @@ def _gate(x: Tensor) -> Tensor:
 class _Layer(nn.Module):
     """One gated layer of the vertical and the horizontal stack."""
 
-    def __init__(self, width: int, context: int, dilation: int) -> None:
+    def __init__(self, width: int, context: int) -> None:
         super().__init__()
-        self.dilation = dilation
-        self.vertical = nn.Conv2d(width, 2 * width, (2, 3), dilation=dilation)
-        self.horizontal = nn.Conv2d(width, 2 * width, (1, 1 + _REACH), dilation=dilation)
+        self.vertical = nn.Conv2d(width, 2 * width, (2, 3))
+        self.horizontal = nn.Conv2d(width, 2 * width, (1, 1 + _REACH))
         self.down = nn.Conv2d(2 * width, 2 * width, 1)
         self.output = zeroed(nn.Conv2d(width, width, 1))
         self.told = Linear(context, 4 * width) if context else None
-
-    @property
-    def reach(self) -> int:
-        """Columns to the left that the horizontal convolution spans besides its own."""
-        return _REACH * self.dilation
 
     def context(self, c: Tensor | None) -> tuple[Tensor, Tensor]:
         """What the context adds to both stacks, `(B, 2 width, 1, 1)` each."""
@@ -50,14 +43,14 @@ class _Layer(nn.Module):
         return v, h
 
     def rows(self, v: Tensor, told: Tensor) -> Tensor:
-        """The vertical stack before its gate, from rows and `dilation` rows above them."""
-        out: Tensor = self.vertical(F.pad(v, (self.dilation, self.dilation))) + told
+        """The vertical stack before its gate, from rows and one row above them."""
+        out: Tensor = self.vertical(F.pad(v, (1, 1))) + told
         return out
 
     def columns(self, h: Tensor, above: Tensor, told: Tensor) -> Tensor:
-        """The horizontal stack from columns and `reach` to their left, and what the rows above say."""
+        """The horizontal stack from columns and `_REACH` to their left, and what the rows above say."""
         gated = _gate(self.horizontal(h) + above + told)
-        out: Tensor = h[..., self.reach :] + self.output(gated)
+        out: Tensor = h[..., _REACH:] + self.output(gated)
         return out
 
 
@@ -66,7 +59,7 @@ class Memory:
     """What is remembered of an image that is being written.
 
     Arguments:
-        vertical: the input of every layer's vertical stack over the whole grid, rows of zeros on top.
+        vertical: the input of every layer's vertical stack over the whole grid, a row of zeros on top.
         horizontal: the input of every layer's horizontal stack over the row that is written, zeros first.
         above: what the rows above say to every layer in this row.
         told: what the context adds in every layer.
@@ -96,15 +89,12 @@ class PixelCNN(CausalTrunk):
         spec: a causal site stream.
         extent: rows and columns of the grid; the sequence has one site per pixel.
         width: channels.
-        depth: number of layers; each sees further up, left and right by its dilation.
-        dilations: steps between the pixels that a layer reads, gone through layer by layer and begun again;
-            where they grow, a few layers see the whole grid.
+        depth: number of layers; each sees a row further up and columns further left and right.
 
     Raises:
-        ConfigError: if the spec has pairs or points or is not causal, or for a dilation below 1.
+        ConfigError: if the spec has pairs or points or is not causal.
 
-    Source: van den Oord et al., Conditional Image Generation with PixelCNN Decoders (2016); Yu and Koltun,
-    Multi-Scale Context Aggregation by Dilated Convolutions (2016).
+    Source: van den Oord et al., Conditional Image Generation with PixelCNN Decoders (2016).
 
     Example:
         >>> trunk = PixelCNN(TrunkSpec(site=3, causal=True), extent=(4, 5), width=8, depth=2)
@@ -112,18 +102,8 @@ class PixelCNN(CausalTrunk):
         torch.Size([2, 20, 16])
     """
 
-    def __init__(
-        self,
-        spec: TrunkSpec,
-        *,
-        extent: tuple[int, int],
-        width: int = 32,
-        depth: int = 8,
-        dilations: Sequence[int] = (1,),
-    ) -> None:
+    def __init__(self, spec: TrunkSpec, *, extent: tuple[int, int], width: int = 32, depth: int = 8) -> None:
         super().__init__()
-        if not dilations or min(dilations) < 1:
-            raise ConfigError(f"dilations={tuple(dilations)}: expected whole steps of 1 or more")
         if spec.pair or spec.point or spec.pair_out or spec.point_out or not spec.causal:
             raise ConfigError(
                 "PixelCNN writes a site stream in order; use another trunk for pairs and points"
@@ -131,9 +111,7 @@ class PixelCNN(CausalTrunk):
         self.spec, self.extent, self.width, self.pair_width = spec, extent, 2 * width, 0
         self.context_in = ContextEmbedding(spec.context, 64)
         self.stem = nn.Conv2d(spec.site, width, 1)
-        self.layers = nn.ModuleList(
-            _Layer(width, self.context_in.width, dilations[k % len(dilations)]) for k in range(depth)
-        )
+        self.layers = nn.ModuleList(_Layer(width, self.context_in.width) for _ in range(depth))
         self.read = nn.Conv2d(width, 2 * width, 1)
 
     @property
@@ -151,18 +129,19 @@ class PixelCNN(CausalTrunk):
         grid = site.reshape(site.shape[0], *self.extent, -1).permute(0, 3, 1, 2)
         v = h = self.stem(grid.contiguous(memory_format=torch.channels_last))
         for layer, (told_v, told_h) in zip(self._stack, self._told(context), strict=True):
-            raw = layer.rows(F.pad(v, (0, 0, layer.dilation, 0)), told_v)
+            raw = layer.rows(F.pad(v, (0, 0, 1, 0)), told_v)
             above = layer.down(F.pad(raw, (0, 0, 1, 0))[:, :, :-1])
-            h = layer.columns(F.pad(h, (layer.reach, 0)), above, told_h)
+            h = layer.columns(F.pad(h, (_REACH, 0)), above, told_h)
             v = _gate(raw)
         return Streams(F.silu(self.read(h)).flatten(2).transpose(1, 2) * mask[..., None])
 
     def begin(self, mask: Tensor, context: Tensor | None) -> Memory:
         b, (height, width) = len(mask), self.extent
         like, count = self.stem.weight, self.stem.out_channels
+        depth = len(self.layers)
         return Memory(
-            [like.new_zeros(b, count, height + layer.dilation, width) for layer in self._stack],
-            [like.new_zeros(b, count, 1, width + layer.reach) for layer in self._stack],
+            [like.new_zeros(b, count, height + 1, width) for _ in range(depth)],
+            [like.new_zeros(b, count, 1, width + _REACH) for _ in range(depth)],
             [layer.down(like.new_zeros(b, 2 * count, 1, width)) for layer in self._stack],
             self._told(context),
         )
@@ -175,8 +154,8 @@ class PixelCNN(CausalTrunk):
         memory.site.append(x)
         for k, layer in enumerate(self._stack):
             held = memory.horizontal[k]
-            held[..., column + layer.reach] = h[..., 0]
-            window = held[..., column : column + layer.reach + 1]
+            held[..., column + _REACH] = h[..., 0]
+            window = held[..., column : column + _REACH + 1]
             above = memory.above[k][..., column : column + 1]
             h = layer.columns(window, above, memory.told[k][1])
         memory.now += 1
@@ -188,8 +167,8 @@ class PixelCNN(CausalTrunk):
         memory.site.clear()
         for k, layer in enumerate(self._stack):
             held = memory.vertical[k]
-            held[:, :, row + layer.dilation] = v[:, :, 0]
-            raw = layer.rows(held[:, :, row : row + layer.dilation + 1], memory.told[k][0])
+            held[:, :, row + 1] = v[:, :, 0]
+            raw = layer.rows(held[:, :, row : row + 2], memory.told[k][0])
             memory.above[k] = layer.down(raw)
             memory.horizontal[k].zero_()
             v = _gate(raw)
