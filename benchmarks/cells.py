@@ -113,7 +113,13 @@ _DIFFUSION = (
     ),
 )
 
-_LATENT = Cell("diffusion", "image", "mnist", model={"latent": "vae-image"}, variant="latent")
+_LATENT = Cell(  # its weights hold the VAE's as well
+    "diffusion",
+    "image",
+    "mnist",
+    model={"latent": "vae-image", "trunk_options": {"width": 96, "depth": 4, "heads": 4}},
+    variant="latent",
+)
 """Diffusion in the latent space of the shipped VAE."""
 
 _DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "protein": "pdb_chains_128"}
@@ -178,7 +184,12 @@ def _others(**where: Any) -> list[Cell]:
     """The families beside diffusion and consistency; `where` goes to `_cells`."""
     coupling = {**where, "variant": "-".join(["coupling", *filter(None, [where.get("variant")])])}
     return [
-        *_cells("autoregressive", **where, molecule=_trunk(width=64, depth=3, heads=4)),
+        *_cells(
+            "autoregressive",
+            **where,
+            molecule=_trunk(width=64, depth=3, heads=4),
+            protein=_trunk(width=96, depth=3, heads=4),
+        ),
         *_cells(
             "vae",
             **where,
@@ -186,7 +197,8 @@ def _others(**where: Any) -> list[Cell]:
             smiles=_trunk(width=128, depth=3, heads=4) | _CAUSAL,
             graph=_trunk(width=64, pair_width=24, depth=3, heads=4) | _CAUSAL,
             molecule=_trunk(width=96, depth=3, heads=4) | _CAUSAL,
-            protein=_trunk(width=96, depth=3, heads=4) | _CAUSAL,
+            protein=_trunk(width=64, depth=3, heads=4)
+            | {"decoder_options": {"width": 64, "depth": 3, "heads": 4}},
         ),
         # An adversary costs about six times what a denoiser does, and an energy three times: small networks.
         *_cells(
