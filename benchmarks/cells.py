@@ -133,6 +133,7 @@ _SURE: dict[tuple[str, str], dict[str, Any]] = {
     ("vae", "molecule"): {"temperature": 0.35},
     ("autoregressive", "molecule"): {"temperature": 0.7},
     ("gan", "graph"): {"temperature": 0.6},
+    ("energy", "smiles"): {"temperature": 0.6},
     ("energy", "graph"): {"temperature": 0.85},
     ("energy", "molecule"): {"temperature": 0.5},
     ("consistency", "image"): {"temperature": 0.6, "gamma": 0.5},
@@ -193,7 +194,7 @@ def _others(**where: Any) -> list[Cell]:
         *_cells(
             "vae",
             **where,
-            image={"trunk": "mlp", "components": 50} | _trunk(width=256),
+            image={"trunk": "mlp", "components": 50, "spread": 1} | _trunk(width=256),
             smiles=_trunk(width=128, depth=3, heads=4) | _CAUSAL,
             graph=_trunk(width=64, pair_width=24, depth=3, heads=4) | _CAUSAL,
             molecule=_trunk(width=96, depth=3, heads=4) | _CAUSAL,

@@ -78,6 +78,7 @@ class Autoencoder(nn.Module):
         sequential: bool,
         components: int,
         extent: tuple[int, ...] | None,
+        spread: int,
         width: int,
         recall: bool,
     ) -> None:
@@ -90,7 +91,7 @@ class Autoencoder(nn.Module):
                 fields, make_decoder, conditions, extent, code=latent, width=width, recall=recall
             )
         else:
-            self.decoder = Decoder(fields, make_decoder, conditions, latent, extent, width=width)
+            self.decoder = Decoder(fields, make_decoder, conditions, latent, extent, spread, width)
         self.prior = Prior(latent, components)
         self.fields = fields
 
@@ -148,6 +149,7 @@ class VAEModel(GenerativeModel):
         temperature: of draws from p(x | z); by default 1 for an autoregressive decoder and 0 for an
             independent one, whose entries would otherwise be noisy each by itself: they are then the medians
             of numbers and the most probable classes.
+        spread: numbers in which an independent decoder is told the code on each site.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
@@ -186,13 +188,16 @@ class VAEModel(GenerativeModel):
         free_bits: float | None = None,
         components: int = 1,
         temperature: float | None = None,
+        spread: int = 16,
         label_dropout: float = 0.1,
         width: int = 128,
     ) -> None:
         if decoder not in (None, "independent", "autoregressive"):
             raise ConfigError.unknown("decoder", decoder, ["independent", "autoregressive"])
-        if latent < 1 or components < 1:
-            raise ConfigError(f"latent={latent}, components={components}: expected 1 or more")
+        if min(latent, components, spread) < 1:
+            raise ConfigError(
+                f"latent={latent}, components={components}, spread={spread}: expected 1 or more"
+            )
         if beta < 0 or (free_bits or 0.0) < 0:
             raise ConfigError(f"beta={beta}, free_bits={free_bits}: expected 0 or more")
         if not 0 <= warmup <= 1:
@@ -212,6 +217,7 @@ class VAEModel(GenerativeModel):
             free_bits=free_bits,
             components=components,
             temperature=temperature,
+            spread=spread,
             label_dropout=label_dropout,
             width=width,
         )
@@ -238,6 +244,7 @@ class VAEModel(GenerativeModel):
             self._sequential,
             self.hyper["components"],
             self.modality.extent,
+            self.hyper["spread"],
             self.hyper["width"],
             self.option("recall", False),
         )
