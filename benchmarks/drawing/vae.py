@@ -23,7 +23,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     sheet = Sheet(
         626,
         f"{name}: an encoder writes a short code, a decoder reads it",
-        r"$\log p(x) \geq E_{q(z|x)}[\log p(x\,|\,z)] - KL(q(z\,|\,x)\,\|\,N(0, I))$, raised by training",
+        r"$\log p(x) \geq E_{q(z|x)}[\log p(x\,|\,z)] - KL(q(z\,|\,x)\,\|\,p(z))$, raised by training",
         colour,
     )
     records = examples(model, "mnist", _MANY)
@@ -118,6 +118,6 @@ def _prior(sheet: Sheet, model: Any, seed: int) -> None:
     """Digits from codes of the prior, as they come."""
     size, gap, y = 56, 8, 546
     left = (WIDTH - _PATH * size - (_PATH - 1) * gap) / 2
-    sheet.head(left, y - 9, r"new codes $z \sim N(0, I)$: new digits, as they come", INK)
+    sheet.head(left, y - 9, r"new codes $z \sim p(z)$: new digits, as they come", INK)
     for k, image in enumerate(model.sample(_PATH, seed=seed)):
         sheet.picture(left + k * (size + gap), y + 6, size, np.asarray(image))

@@ -140,7 +140,8 @@ def test_strings_are_decoded_from_codes_at_given_sizes() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="decoder"):
         VAEModel("smiles", decoder="both")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="latent"):
-        VAEModel("smiles", latent=0)
+    for name in ("latent", "components", "spread"):
+        with pytest.raises(ConfigError, match=f"{name}=0"):
+            VAEModel("smiles", **{name: 0})
     with pytest.raises(ConfigError, match="temperature"):
         fitted("smiles", "vae").generate(torch.ones(1, 3) > 0, {}, SampleNoise(0, [0]), temperature=-1)
