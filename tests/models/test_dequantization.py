@@ -119,8 +119,7 @@ def test_places_in_cells_invert_and_know_their_density() -> None:
 
 @pytest.mark.parametrize("name", ["graph", "image", "smiles", "molecule"])
 def test_placed_reals_are_still_those_of_the_value(name: str) -> None:
-    # All values are seen, and no real is placed far out: cells of unseen values, and the ends of wide ones,
-    # are narrower than the rounding of a flow and back.
+    # All values are seen: cells of unseen ones are narrower than the rounding of a flow and back.
     model = tiny(name, "flow-coupling", dequantization="variational").fit(
         records(name), records(name), max_steps=2, batch_size=8, lr=0.02
     )
@@ -129,7 +128,7 @@ def test_placed_reals_are_still_those_of_the_value(name: str) -> None:
     assert isinstance(network, Dequantized)
     with torch.no_grad():
         for p in network.within.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=generator(1)))
+            p.add_(0.3 * torch.randn(p.shape, generator=generator(1)))
     data = records(name)[-3:]
     batch, z = model.encode(data), model.forward(data, seed=3)[0]
     plain, _ = model.to_noise(network.inner, batch, {}, BatchNoise(generator(0)))
