@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 from benchmarks.cells import CELLS
-from benchmarks.measure import log_p
+from benchmarks.measure import about, log_p, provenance
 from benchmarks.store import RESULTS, write_json
 
 
@@ -31,7 +30,8 @@ def main(argv: list[str]) -> int:
         "data": f"{cell.data}/test",
         "seed": args.seed,
         **log_p(model, cell, args.n or cell.records, args.seed),
-        "date": time.strftime("%Y-%m-%d"),
+        **about(model),
+        **provenance(),
     }
     write_json(RESULTS / f"likelihood-{cell.name}.json", result)
     print(json.dumps(result, indent=1))

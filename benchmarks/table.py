@@ -124,8 +124,7 @@ def _headline(cell: Cell, r: dict[str, Any], floor: float) -> str:
         else:
             parts.append(f"{value:.2f}" if key == "fcd" else f"{100 * value:.1f}")
     few = "" if r["n"] == cell.n else f", n {r['n']:,}"
-    kept = "" if cell.weights.is_file() else ", not shipped"
-    return f"{', '.join(parts)} ({minutes:.0f} min{few}{kept})"
+    return f"{', '.join(parts)} ({minutes:.0f} min{few}{_kept(cell)})"
 
 
 def likelihoods(results: list[dict[str, Any]]) -> str:
@@ -133,12 +132,20 @@ def likelihoods(results: list[dict[str, Any]]) -> str:
     lines = [
         f"- `{r['cell']}` on {r['data']}: {_nats(r)}"
         + (f", {r['bits_per_dim']:.3f} bits per dimension" if "bits_per_dim" in r else "")
-        + f" ({r['likelihood']}; {asked(r)}, seed {r['seed']})"
+        + f" ({r['likelihood']}; {asked(r)}, seed {r['seed']}{_trained(r)}{_kept(CELLS[r['cell']])})"
         + "".join(_log_z(end, found) for end, found in r.get("log_z", {}).items())
         for r in results
     ]
     head = "\n\nlog p of test records (`python -m benchmarks likelihood CELL`):\n\n"
     return head + "\n".join(lines) if lines else ""
+
+
+def _trained(r: dict[str, Any]) -> str:
+    return f", {r['training']['seconds'] / 60:.0f} min" if "training" in r else ""
+
+
+def _kept(cell: Cell) -> str:
+    return "" if cell.weights.is_file() else ", not shipped"
 
 
 def _nats(r: dict[str, Any]) -> str:
