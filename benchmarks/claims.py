@@ -107,10 +107,12 @@ def measurements(n: int, budget: str) -> dict[str, tuple[Any, ...]]:
 
 
 def requested(work: Callable[..., None], *arguments: Any) -> list[str]:
-    """What a measurement answers: its arguments, and the weights if a shipped model was asked."""
+    """What a measurement answers: its arguments, and the weights or the options of a model that is asked."""
     asked = [str(part) for part in arguments]
     if work in (shorts.stepping, shorts.reach) and arguments[0] in CELLS:
         asked.append(digest(CELLS[arguments[0]].weights))
+    if work is shorts.step_cost:
+        asked.append(str(shorts.built(CELLS[arguments[0]])))
     return asked
 
 

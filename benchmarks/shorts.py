@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.cells import CELLS
+from benchmarks.cells import CELLS, Cell
 from benchmarks.child import Say, memory
 from benchmarks.measure import draw, reference
 
@@ -42,6 +42,14 @@ def stepping(name: str, steps: Sequence[int], n: int, key: str, say: Say) -> Non
     say("done", key=key, n=n, runs=found)
 
 
+def built(cell: Cell) -> dict[str, Any]:
+    """The options of the model that a step is timed of: a consistency model has its teacher's network."""
+    if not cell.teacher:
+        return dict(cell.model)
+    network = ("view", "trunk", "trunk_options")
+    return {k: v for k, v in CELLS[cell.teacher].model.items() if k in network} | {"pretraining": 0.0}
+
+
 def step_cost(name: str, batch: int, steps: int, say: Say) -> None:
     """Seconds and memory of one training step of a cell's model from scratch.
 
@@ -57,11 +65,7 @@ def step_cost(name: str, batch: int, steps: int, say: Say) -> None:
 
     cell = CELLS[name]
     family: Any = molgen.list_families()[cell.family]
-    options = dict(cell.model)
-    if cell.teacher:
-        network = ("view", "trunk", "trunk_options")
-        options = {k: v for k, v in CELLS[cell.teacher].model.items() if k in network} | {"pretraining": 0.0}
-    model = family(type(get_modality(cell.modality))(**cell.options), **options)
+    model = family(type(get_modality(cell.modality))(**cell.options), **built(cell))
     records = model.modality.datasets[cell.data].load("train")[: 4 * batch * steps]
     before, spent = memory(), []
     for count in (2, steps, 3 * steps):  # the first is a warm-up; what does not grow with steps cancels

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from benchmarks import claims
+from benchmarks.cells import CELLS
 
 Row = dict[str, Any]
 
@@ -102,3 +104,13 @@ def test_other_weights_are_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = {name for name, work in works.items() if claims.requested(*work) != before[name]}
     assert changed == {name for name in works if name.split()[0] in ("steps", "reach")} - {"reach data"}
     assert changed
+
+
+def test_another_network_is_timed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student has its teacher's network, so that its step is timed anew with the teacher's."""
+    works = claims.measurements(300, "5m")
+    before = {name: claims.requested(*work) for name, work in works.items()}
+    teacher = CELLS["diffusion-image"]
+    monkeypatch.setitem(CELLS, teacher.name, replace(teacher, model={"trunk_options": {"width": 8}}))
+    changed = {name for name, work in works.items() if claims.requested(*work) != before[name]}
+    assert changed == {"cost diffusion-image", "cost consistency-image"}
