@@ -20,7 +20,7 @@ def test_a_partition_function_is_told_from_both_ends() -> None:
     for end in ("forward", "reverse"):
         assert log_z[end]["low"] < log_z[end]["value"] < log_z[end]["high"]
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    line = likelihoods([{"cell": "a", "data": "b", "seed": 0, **result}])
+    line = likelihoods([{"cell": "energy-image-dbm", "data": "b", "seed": 0, **result}])
     assert f"log Z forward {log_z['forward']['value']:.2f} (" in line and "log Z reverse" in line
 
 
