@@ -53,9 +53,7 @@ def chain(model: Any, seed: int) -> dict[int, State]:
 
 def pixels(net: DeepBoltzmann, v: Tensor) -> np.ndarray:
     """The share of each pixel's unit "on", `(B, 28, 28)`, as grey levels."""
-    (block,) = net.visible.blocks(v)
-    side = tuple(net.visible.template.shape[1:])
-    return np.asarray(255 * block[..., 1].reshape(-1, *side).numpy())
+    return np.asarray(255 * v.reshape(-1, *net.visible.template.shape[1:]).numpy())
 
 
 def _layers(sheet: Sheet, net: DeepBoltzmann, state: State, colour: str) -> None:
@@ -84,8 +82,7 @@ def _layers(sheet: Sheet, net: DeepBoltzmann, state: State, colour: str) -> None
 
 def _filters(sheet: Sheet, net: DeepBoltzmann) -> None:
     """Weights of the units of the first hidden layer that have the largest ones."""
-    (block,) = net.visible.blocks(net.weights[0].detach().t())
-    weights = (block[..., 1] - block[..., 0]).reshape(-1, 28, 28).numpy()
+    weights = net.weights[0].detach().t().reshape(-1, 28, 28).numpy()
     order = np.argsort(-np.square(weights).sum((1, 2)), kind="stable")
     left, top, size, gap = 526, 118, 62, 8
     sheet.head(left, top - 22, "what units of $h_1$ look for: columns of $W_1$", INK)
@@ -114,13 +111,14 @@ def _walks(sheet: Sheet, net: DeepBoltzmann, states: dict[int, State], colour: s
     sheet.text(16, top - 10, "sweep", 12, SOFT, "left")
     bottom = top + _SHOWN * (size + 6) + 8
     axes = sheet.axes(left, bottom, len(_SWEEPS) * (size + gap) - gap, 106)
-    energies = np.stack([net.energy(states[s]).detach().numpy() for s in _SWEEPS])
+    real = net.real[:_CHAINS]
+    energies = np.stack([net.energy(states[s], real).detach().numpy() for s in _SWEEPS])
     places = np.arange(len(_SWEEPS)) + 0.5 * size / (size + gap)
     for lane in energies.T:
         axes.plot(places, lane, color=tint(colour, 0.3), linewidth=0.6)
     axes.plot(places, energies.mean(1), color=colour, marker="o", markersize=4, linewidth=2)
     known = torch.split(net.chains[:_CHAINS].float(), net.sizes, 1)
-    level = float(net.energy(list(known)).detach().mean())
+    level = float(net.energy(list(known), real).detach().mean())
     axes.axhline(level, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     low, high = float(energies[1:].min()), float(energies[1:].max())
     rise = max(high - low, 1.0)
@@ -139,4 +137,4 @@ def _walks(sheet: Sheet, net: DeepBoltzmann, states: dict[int, State], colour: s
 def expected(net: DeepBoltzmann, state: State) -> Tensor:
     """The probabilities of the visible units given the layer above."""
     real = net.visible.real(net.visible.template.expand(len(state[0]), -1, -1))
-    return net.mean(0, net.field(state, 0), real)
+    return net.mean(0, net.field(state, 0, real), real)

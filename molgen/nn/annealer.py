@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from molgen.core.densities import pick
 from molgen.core.noise import Noise
 from molgen.nn.boltzmann import DeepBoltzmann, State
 from molgen.nn.linear import linear
+from molgen.nn.units import Units
 
 
 @final
 class Annealer:
     r"""The machines from the base-rate model, at 0, to a given one, at 1, for samples of the same entries.
 
-    .. math:: p^*_\beta(x) = e^{\beta b^T x} \prod_l \sum_s e^{s^T (\beta a_l(x) + r_l)}, \quad
+    .. math:: p^*_\beta(x) = e^{\beta (c + b^T x)} \prod_l \sum_s e^{s^T (\beta a_l(x) + r_l)}, \quad
               a_l(x) = b_l + W_{l-1}^T x_{l-1} + W_l x_{l+1}
 
-    with the units x of the odd layers; those s of the even layers l are summed out. The logarithms r of base
-    rates are zero but for visible units. Of each entry the first class is the one that others are compared
-    with, so that an entry of two classes is one unit.
+    with the units x of the odd layers; those s of the even layers l are summed out. The logits r of base
+    rates are zero but for visible units, and the constant c and the biases are those of units that weights
+    count from zero.
 
     Arguments:
         net: the machine.
@@ -38,23 +37,26 @@ class Annealer:
 
     @torch.no_grad()
     def __init__(self, net: DeepBoltzmann, real: Tensor) -> None:
-        visible, units = net.visible, torch.arange(net.sizes[0], device=real.device)
-        on = torch.split(real, [n for n, _ in visible.groups])
-        blocks = [block[own] for block, own in zip(visible.blocks(units), on, strict=True)]
-        first = torch.cat([block[:, 0] for block in blocks])
-        base = torch.cat([block[:, :1].expand_as(block[:, 1:]).flatten() for block in blocks])
-        others = torch.cat([block[:, 1:].flatten() for block in blocks])
-        weight, bias, rates = net.weights[0], net.biases[0], net.rates
-        self.groups = [[(len(block), block.shape[1]) for block in blocks], *([(n, 2)] for n in net.sizes[1:])]
-        """Per layer, groups of units of which one is on: their number, and classes with the first."""
-        self.weights = [weight[others] - weight[base], *(w.detach() for w in list(net.weights)[1:])]
-        self.biases = [bias[others] - bias[base], *(b.detach() for b in list(net.biases)[1:])]
-        self.biases[1] = self.biases[1] + weight[first].sum(0)
-        self.rates = rates[others] - rates[base]
-        self.offset = float(bias[first].double().sum())
-        """The logarithm of p* of the first classes, per beta."""
-        self.base = sum(net.sizes[1:]) * math.log(2)
+        visible = net.visible.units
+        there = torch.split(real, [n for n, _ in visible.groups])
+        groups = [(int(on.sum()), k) for on, (_, k) in zip(there, visible.groups, strict=True)]
+        self.layers = [Units(groups), *net.layers[1:]]
+        own = visible.spread(real).bool()
+        self.weights = [net.weights[0][own], *(w.detach() for w in list(net.weights)[1:])]
+        self.biases = [net.biases[0][own], *(b.detach() for b in list(net.biases)[1:])]
+        self.rates = net.rates[own]
+        means = [net.means(layer) for layer in range(len(self.biases))]
+        means[0] = means[0][own]
+        self.offset = 0.0
+        """The logarithm of p* of no unit at all, per beta."""
+        for low, (below, above) in enumerate(pairwise(means)):
+            pull = self.weights[low] @ above
+            self.offset += float(below.double() @ pull.double())
+            self.biases[low] = self.biases[low] - pull
+            self.biases[low + 1] = self.biases[low + 1] - below @ self.weights[low]
+        self.base = float(self.layers[0].log_sum(self.rates).double().sum())
         """log Z of the base-rate model."""
+        self.base += sum(net.sizes[1:]) * math.log(2)
 
     @torch.no_grad()
     def start(self, chains: int, noise: Noise) -> State:
@@ -83,7 +85,8 @@ class Annealer:
             for i in range(0, depth, 2):
                 felt = self._felt(state, i)
                 field = self._field(i, felt, then)
-                gain = self._log_sum(i, field) - self._log_sum(i, self._field(i, felt, now))
+                units = self.layers[i]
+                gain = units.log_sum(field) - units.log_sum(self._field(i, felt, now))
                 log_w += gain.sum(1)
                 state[i] = self._draw(i, field, noise)
             for i in range(1, depth, 2):
@@ -102,26 +105,5 @@ class Annealer:
     def _field(self, layer: int, felt: Tensor, beta: float) -> Tensor:
         return torch.add(self.rates, felt, alpha=beta) if layer == 0 else beta * felt
 
-    def _blocks(self, layer: int, field: Tensor) -> Iterator[Tensor]:
-        """Fields of groups: of two classes `(C, n)`; of more, with the first class, `(C, n, classes)`."""
-        groups = self.groups[layer]
-        for block, (n, k) in zip(
-            torch.split(field, [n * (k - 1) for n, k in groups], 1), groups, strict=True
-        ):
-            yield block if k == 2 else F.pad(block.reshape(len(block), n, k - 1), (1, 0))
-
-    def _log_sum(self, layer: int, field: Tensor) -> Tensor:
-        """The logarithm of the sum of exp(field s) over the states of each group, `(C, groups)`."""
-        parts = [F.softplus(b) if b.dim() == 2 else b.logsumexp(-1) for b in self._blocks(layer, field)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
     def _draw(self, layer: int, field: Tensor, noise: Noise) -> Tensor:
-        parts = []
-        for block in self._blocks(layer, field):
-            u = noise.uniform(field, (block.shape[1],))
-            if block.dim() == 2:
-                parts.append(u.lt_(block.sigmoid()))
-            else:
-                on = F.one_hot(pick(block.softmax(-1), u), block.shape[-1])
-                parts.append(on[..., 1:].flatten(1).to(field))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return self.layers[layer].draw(field, noise.uniform(field, (self.layers[layer].entries,)))

@@ -1,20 +1,19 @@
-"""The deep Boltzmann machine: its units, energy, conditionals, Gibbs sweeps and mean field."""
+"""The deep Boltzmann machine: its energy, conditionals, Gibbs sweeps and mean field."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from molgen.core.densities import pick
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
 from molgen.nn.linear import linear
+from molgen.nn.units import Units
 
 State = list[Tensor]
 """The units of every layer, `(B, units)` each, the visible ones first."""
@@ -22,7 +21,7 @@ State = list[Tensor]
 
 @final
 class Visible:
-    """The values of a view as groups of units, of each group one on; a group for each entry.
+    """The values of a view as units: a group for each entry, in it a unit for each class but the first.
 
     A machine has units for the largest sample; those of sites that a sample lacks stay off, and of a
     symmetric pair there is one group.
@@ -35,9 +34,7 @@ class Visible:
     def __init__(self, fields: Mapping[str, Field], template: Tensor) -> None:
         self.fields, self.template = fields, template
         self.places = {k: f.once(template).flatten().nonzero().squeeze(1) for k, f in fields.items()}
-        self.groups = [(len(self.places[k]), f.choices) for k, f in fields.items()]
-        self.entries = sum(n for n, _ in self.groups)
-        self.units = sum(n * k for n, k in self.groups)
+        self.units = Units([(len(self.places[k]), f.choices) for k, f in fields.items()])
 
     def real(self, mask: Tensor) -> Tensor:
         """Which entries the samples of `mask` have, `(B, entries)`."""
@@ -50,34 +47,20 @@ class Visible:
         for k, f in self.fields.items():
             x = self._padded(values[k], 2 if f.rank == "pair" else 1).flatten(1)[:, self.places[k]]
             on = f.once(self._padded(mask, 1)).flatten(1)[:, self.places[k]]
-            units.append((f.observe(x) * on[..., None]).flatten(1))
+            units.append((f.observe(x)[..., 1:] * on[..., None]).flatten(1))
         return torch.cat(units, 1)
 
     def decode(self, v: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Units to values at the sites of `mask`."""
         values = {}
-        for (k, f), block in zip(self.fields.items(), self.blocks(v), strict=True):
+        for (k, f), block in zip(self.fields.items(), self.units.blocks(v), strict=True):
             sites = self.template.shape[1:] * (2 if f.rank == "pair" else 1)
             reals = v.new_zeros(len(v), math.prod(sites), f.choices)
-            reals[:, self.places[k]] = block
+            reals[:, self.places[k]] = torch.cat([1 - block.sum(-1, keepdim=True), block], -1)
             reals = reals.reshape(len(v), *sites, f.choices)
             own = mask.shape[1:] * (2 if f.rank == "pair" else 1)
             values[k] = f.harden(reals[(slice(None), *map(slice, own))], mask)
         return values
-
-    def blocks(self, v: Tensor) -> Iterator[Tensor]:
-        """The groups of each field, `(..., groups, classes)`."""
-        start = 0
-        for count, classes in self.groups:
-            yield v[..., start : start + count * classes].reshape(*v.shape[:-1], count, classes)
-            start += count * classes
-
-    def spread(self, real: Tensor) -> Tensor:
-        """What is said of entries `(B, entries)`, said of their units `(B, units)`."""
-        parts = torch.split(real, [n for n, _ in self.groups], -1)
-        return torch.cat(
-            [p.repeat_interleave(k, -1) for p, (_, k) in zip(parts, self.groups, strict=True)], -1
-        )
 
     def _padded(self, x: Tensor, axes: int) -> Tensor:
         """Values padded to the sites of the largest sample."""
@@ -91,98 +74,112 @@ class Visible:
 
 @final
 class DeepBoltzmann(nn.Module):
-    r"""Layers of units, each bound to its neighbours; visible ones in groups of which one is on.
+    r"""Layers of units, each bound to its neighbours by how far both are from where they began.
 
-    .. math:: E(s) = -\sum_l b_l^T s_l - \sum_l s_l^T W_l s_{l+1}
+    .. math:: E(s) = -\sum_l (b_l + r_l)^T s_l - \sum_l (s_l - m_l)^T W_l (s_{l+1} - m_{l+1})
 
-    The visible biases are the logarithms of the rates at which the data's units are on, plus a learned
-    part: without weights the machine is the base-rate model, from which annealing starts as well.
+    The visible :math:`r_0` are the logits of the rates :math:`m_0` at which the data's units are on, those of
+    hidden units are 0 and their :math:`m_l` a half. Without weights the machine is the base-rate model, from
+    which annealing starts as well; and a weight speaks of how two units move together, not of how often each
+    is on, without which gradients of the upper layers drown in those of the means.
 
     Arguments:
         visible: the visible layer.
         hidden: units of each hidden layer.
         real: the entries that each persistent chain has, `(chains, entries)`.
 
-    Source: Salakhutdinov and Hinton, Deep Boltzmann Machines (2009).
+    Source: Salakhutdinov and Hinton, Deep Boltzmann Machines (2009); Montavon and Mueller, Deep Boltzmann
+    Machines and the Centering Trick (2012).
     """
 
     def __init__(self, visible: Visible, hidden: Sequence[int], real: Tensor) -> None:
         super().__init__()
-        self.visible, self.sizes = visible, [visible.units, *hidden]
+        self.visible = visible
+        self.layers = [visible.units, *(Units([(n, 2)]) for n in hidden)]
+        self.sizes = [layer.count for layer in self.layers]
         self.weights = nn.ParameterList(0.01 * torch.randn(a, b) for a, b in pairwise(self.sizes))
         self.biases = nn.ParameterList(torch.zeros(n) for n in self.sizes)
-        self.register_buffer("counts", torch.zeros(visible.units, dtype=torch.long))
+        self.register_buffer("counts", torch.zeros(visible.units.count, dtype=torch.long))
+        self.register_buffer("seen", torch.zeros(visible.units.entries, dtype=torch.long))
         self.register_buffer("real", real)
         start = self.random(real, torch.rand(len(real), self.draws))
         self.register_buffer("chains", torch.cat(start, 1).bool())
 
     counts: Tensor
     """How often each visible unit was on in training."""
+    seen: Tensor
+    """How often each entry was there in training."""
     real: Tensor
     chains: Tensor
     """The persistent chains, all layers in a row."""
 
+    def count(self, v: Tensor, real: Tensor) -> None:
+        """Counts visible units of data, whose rates the machine knows."""
+        self.counts += v.sum(0).long()
+        self.seen += real.sum(0).long()
+
     @property
     def draws(self) -> int:
         """Uniform numbers that a sweep takes for each sample."""
-        return self.visible.entries + sum(self.sizes[1:])
+        return sum(layer.entries for layer in self.layers)
 
     @property
     def rates(self) -> Tensor:
-        """Logarithms of the base rates of the visible units."""
-        parts = [
-            block.log_softmax(-1).flatten()
-            for block in self.visible.blocks(self.counts.to(self.biases[0]).log1p())
-        ]
-        return torch.cat(parts)
+        """Logits of the base rates of the visible units, against the first class."""
+        units = self.visible.units
+        first = self.seen - units.total(self.counts)
+        return self.counts.to(self.biases[0]).log1p() - units.spread(first.to(self.biases[0]).log1p())
+
+    def means(self, layer: int) -> Tensor:
+        """m: where the units of a layer began, `(units,)`."""
+        units = self.layers[layer]
+        return units.mean(self.rates if layer == 0 else torch.zeros_like(self.biases[layer]))
+
+    def moved(self, s: Tensor, layer: int, real: Tensor) -> Tensor:
+        """How far the units of a layer are from where they began; no way at entries that are not there."""
+        m = self.means(layer)
+        return s - (m * self.layers[0].spread(real) if layer == 0 else m)
 
     # ------------------------------------------------------------------ conditionals
 
-    def field(self, state: State, layer: int) -> Tensor:
+    def field(self, state: State, layer: int, real: Tensor) -> Tensor:
         """What units feel, `(B, units)`."""
-        total: Tensor = self.biases[layer] + (self.rates if layer == 0 else 0)
-        if layer > 0:
-            total = total + linear(state[layer - 1], self.weights[layer - 1].t())
-        if layer + 1 < len(self.sizes):
-            total = total + linear(state[layer + 1], self.weights[layer])
-        return total
+        return self.felt(state, layer, real) + self.pressed(state, layer, real)
+
+    def felt(self, state: State, layer: int, real: Tensor, weight: int = 1) -> Tensor:
+        """What units feel of their bias and of the layer below, of this one with a weight."""
+        if layer == 0:
+            total: Tensor = self.biases[0] + self.rates
+            return total
+        below = weight * self.moved(state[layer - 1], layer - 1, real)
+        return linear(below, self.weights[layer - 1].t(), self.biases[layer])
+
+    def pressed(self, state: State, layer: int, real: Tensor) -> Tensor:
+        """What units feel of the layer above; nothing at the top."""
+        if layer + 1 == len(state):
+            return torch.zeros_like(self.biases[layer])
+        return linear(self.moved(state[layer + 1], layer + 1, real), self.weights[layer])
 
     def mean(self, layer: int, field: Tensor, real: Tensor) -> Tensor:
         """The probability that a unit is on."""
-        if layer > 0:
-            return field.sigmoid()
-        parts = [block.softmax(-1).flatten(-2) for block in self.visible.blocks(field)]
-        return torch.cat(parts, -1) * self.visible.spread(real)
+        p = self.layers[layer].mean(field)
+        return p if layer else p * self.layers[0].spread(real)
 
     def draw(self, layer: int, field: Tensor, real: Tensor, u: Tensor) -> Tensor:
         """Units drawn at uniforms `(B, draws)`, of which each layer has its own."""
-        place = [self.visible.entries, *self.sizes[1:]]
-        u = torch.split(u, place, 1)[layer]
-        if layer > 0:
-            return (u < field.sigmoid()).to(field)
-        parts = torch.split(u, [n for n, _ in self.visible.groups], 1)
-        on = [
-            F.one_hot(pick(block.softmax(-1), part), block.shape[-1]).flatten(1)
-            for block, part in zip(self.visible.blocks(field), parts, strict=True)
-        ]
-        return torch.cat(on, 1) * self.visible.spread(real).to(field)
-
-    def log_sum(self, layer: int, field: Tensor, real: Tensor) -> Tensor:
-        """The logarithm of the sum of exp(field s) over all states of a layer, `(B,)`."""
-        if layer > 0:
-            return F.softplus(field).sum(1)
-        parts = [block.logsumexp(-1) for block in self.visible.blocks(field)]
-        return (torch.cat(parts, -1) * real).sum(1)
+        s = self.layers[layer].draw(field, torch.split(u, [own.entries for own in self.layers], 1)[layer])
+        return s if layer else s * self.layers[0].spread(real)
 
     # ------------------------------------------------------------------ energy and sampling
 
-    def energy(self, state: State) -> Tensor:
+    def energy(self, state: State, real: Tensor) -> Tensor:
         """E of all layers, `(B,)`; at means of independent units the mean of E."""
-        total: Tensor = state[0] @ (self.biases[0] + self.rates)
-        for below, above, weight, bias in zip(
-            state, state[1:], self.weights, list(self.biases)[1:], strict=False
-        ):
-            total = total + ((linear(below, weight.t()) + bias) * above).sum(1)
+        moved = [self.moved(s, layer, real) for layer, s in enumerate(state)]
+        total: Tensor = state[0] @ self.rates
+        for s, bias in zip(state, self.biases, strict=True):
+            total = total + s @ bias
+        for below, above, weight in zip(moved, moved[1:], self.weights, strict=False):
+            total = total + (linear(below, weight.t()) * above).sum(1)
         return -total
 
     def random(self, real: Tensor, u: Tensor) -> State:
@@ -195,7 +192,7 @@ class DeepBoltzmann(nn.Module):
         state = list(state)
         for first in (0, 1):
             for layer in range(first, len(state), 2):
-                state[layer] = self.draw(layer, self.field(state, layer), real, u)
+                state[layer] = self.draw(layer, self.field(state, layer, real), real, u)
         return state
 
     @torch.no_grad()
@@ -207,7 +204,8 @@ class DeepBoltzmann(nn.Module):
         self.chains.copy_(torch.cat(state, 1).bool())
         # The mean given the even layers says the same with less noise.
         return [
-            self.mean(i, self.field(state, i), self.real) if i % 2 else layer for i, layer in enumerate(state)
+            self.mean(i, self.field(state, i, self.real), self.real) if i % 2 else layer
+            for i, layer in enumerate(state)
         ]
 
     # ------------------------------------------------------------------ inference
@@ -219,30 +217,33 @@ class DeepBoltzmann(nn.Module):
         """
         return (1 if layer + 2 == len(self.sizes) else 2), (1 if layer == 0 else 2)
 
-    def rise(self, v: Tensor, layer: int) -> Tensor:
-        """The means of a layer, one layer after the other from the visible one, `(B, units)`."""
-        for i in range(layer):
-            v = (self.scales(i)[0] * linear(v, self.weights[i].t()) + self.biases[i + 1]).sigmoid()
-        return v
+    def rise(self, v: Tensor, real: Tensor, layer: int) -> State:
+        """The visible units and the means of the layers up to one, each from the one below it alone."""
+        state = [v]
+        for i in range(1, layer + 1):
+            state.append(self.mean(i, self.felt(state, i, real, self.scales(i - 1)[0]), real))
+        return state
 
     @torch.no_grad()
     def mean_field(self, v: Tensor, real: Tensor, iterations: int) -> State:
         """The visible units and the means of the hidden ones under the best independent posterior."""
-        state = [self.rise(v, layer) for layer in range(len(self.sizes))]
+        state = self.rise(v, real, len(self.sizes) - 1)
+        known = self.felt(state, 1, real)  # the widest product, and the same in every iteration
         for _ in range(iterations):
             for first in (1, 2):
                 for layer in range(first, len(state), 2):
-                    state[layer] = self.mean(layer, self.field(state, layer), real)
+                    below = known if layer == 1 else self.felt(state, layer, real)
+                    state[layer] = self.mean(layer, below + self.pressed(state, layer, real), real)
         return state
 
-    def free_energy(self, state: State) -> Tensor:
+    def free_energy(self, state: State, real: Tensor) -> Tensor:
         r"""The variational free energy, `(B,)`, which is at least -log of the unnormalised p(v).
 
         .. math:: F(v) = E_q[E(v, h)] - H(q)
         """
         hidden = torch.cat(state[1:], 1)
         entropy = -(torch.special.xlogy(hidden, hidden) + torch.special.xlogy(1 - hidden, 1 - hidden))
-        free: Tensor = self.energy(state) - entropy.sum(1)
+        free: Tensor = self.energy(state, real) - entropy.sum(1)
         return free
 
     def pair_contrast(self, layer: int, v: Tensor, real: Tensor, u: Tensor) -> Tensor:
@@ -256,17 +257,22 @@ class DeepBoltzmann(nn.Module):
         """
         weight, low, high = self.weights[layer], self.biases[layer], self.biases[layer + 1]
         up, down = self.scales(layer)
+
+        def above(below: Tensor) -> Tensor:
+            return linear(up * self.moved(below, layer, real), weight.t(), high)
+
         with torch.no_grad():
-            offset = self.rates if layer == 0 else 0
-            below = self.rise(v, layer)
-            field = up * linear(below, weight.t()) + high
-            above = field.sigmoid()
-            hidden = self.draw(layer + 1, field, real, u)
-            below_ = self.draw(layer, down * linear(hidden, weight) + low + offset, real, u)
-            above_ = (up * linear(below_, weight.t()) + high).sigmoid()
+            s = self.rise(v, real, layer)[-1]
+            field = above(s)
+            t, drawn = self.mean(layer + 1, field, real), self.draw(layer + 1, field, real, u)
+            offset = low + self.rates if layer == 0 else low
+            back = linear(down * self.moved(drawn, layer + 1, real), weight, offset)
+            s_ = self.draw(layer, back, real, u)
+            t_ = self.mean(layer + 1, above(s_), real)
 
         def energy(s: Tensor, t: Tensor) -> Tensor:
-            total: Tensor = s @ low + t @ high + (linear(s, weight.t()) * t).sum(1)
+            bound = linear(self.moved(s, layer, real), weight.t()) * self.moved(t, layer + 1, real)
+            total: Tensor = s @ low + t @ high + bound.sum(1)
             return -total
 
-        return energy(below, above) - energy(below_, above_)
+        return energy(s, t) - energy(s_, t_)

@@ -36,6 +36,7 @@ def machine(hidden: tuple[int, ...] = (3, 2), scale: float = 0.7, **options: Any
         for p in net.parameters():
             p.copy_(scale * torch.randn(p.shape, generator=source))
         net.counts.copy_(torch.randint(1, 9, net.counts.shape, generator=source))
+        net.seen.copy_(net.counts + torch.randint(1, 9, net.seen.shape, generator=source))
     model.network = net
     return model
 
@@ -52,9 +53,8 @@ def enumerated(model: BoltzmannMachine) -> tuple[Tensor, Tensor, Tensor]:
     """Every image `(64, 6)`, its unnormalised log p `(64,)`, and log p with the hidden units `(64, H)`."""
     net = cast(DeepBoltzmann, model.trained)
     x, h = bits(6), bits(sum(net.sizes[1:]))
-    v = torch.stack((1 - x, x), -1).flatten(1)
-    whole = torch.cat((v.repeat_interleave(len(h), 0), h.repeat(len(v), 1)), 1)
-    log_p = -net.energy(list(whole.split(net.sizes, 1))).reshape(len(v), len(h))
+    whole = torch.cat((x.repeat_interleave(len(h), 0), h.repeat(len(x), 1)), 1)
+    log_p = -net.energy(list(whole.split(net.sizes, 1)), torch.ones(1, 6)).reshape(len(x), len(h))
     return x, log_p.logsumexp(1), log_p
 
 
@@ -90,7 +90,9 @@ def test_annealing_of_a_machine_without_weights_is_exact() -> None:
     with torch.no_grad():
         exact = float(enumerated(model)[1].logsumexp(0))
     assert model.log_partition(chains=2, temperatures=3).value == pytest.approx(exact, abs=1e-5)
-    assert exact == pytest.approx(5 * math.log(2), abs=1e-5)  # the base-rate model is normalised
+    net = cast(DeepBoltzmann, model.trained)
+    rates = 5 * math.log(2) + float((1 + net.rates.exp()).log().sum())
+    assert exact == pytest.approx(rates, abs=1e-5)
 
 
 def test_gibbs_sampling_has_the_exact_marginals() -> None:
@@ -119,6 +121,32 @@ def test_the_mean_field_bound_lies_below_log_p_and_is_exact_for_one_layer() -> N
     assert float(density.exp().sum()) == pytest.approx(1, abs=0.05)
 
 
+def test_a_machine_of_images_turned_around_has_its_weights_turned_around() -> None:
+    """What centring brings: nothing depends on which class of a pixel is the one with a unit."""
+    gradients, densities = [], []
+    for sign in (1, -1):
+        model = machine()
+        net = cast(DeepBoltzmann, model.trained)
+        if sign < 0:
+            with torch.no_grad():
+                net.weights[0].neg_()
+                net.biases[0].neg_()
+                net.counts.copy_(net.seen - net.counts)
+        log_v = enumerated(model)[1].log_softmax(0)
+        image = bits(6)[11] if sign > 0 else 1 - bits(6)[11]
+        found = log_v[int((bits(6) == image).all(1).nonzero())]
+        gradient = torch.autograd.grad(found, list(net.parameters()), retain_graph=True)
+        turned = {id(net.weights[0]), id(net.biases[0])}
+        parameters = list(net.parameters())
+        gradients.append(
+            [sign * g if id(p) in turned else g for g, p in zip(gradient, parameters, strict=True)]
+        )
+        densities.append(log_v if sign > 0 else log_v.flip(0))
+    assert torch.allclose(*densities, atol=1e-5)
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
 def test_energies_at_exact_expectations_have_the_gradient_of_log_p() -> None:
     model = machine()
     net = cast(DeepBoltzmann, model.trained)
@@ -136,25 +164,25 @@ def test_the_loss_has_the_gradient_of_log_p_where_chains_are_exact() -> None:
     """One hidden layer, so that mean field is exact, and chains drawn from the enumerated model."""
     model = machine((3,), pretraining=0.0, chains=20_000, sweeps=1)
     net = cast(DeepBoltzmann, model.trained.train())
-    counts = net.counts.clone()
+    counts, seen = net.counts.clone(), net.seen.clone()
     _, log_v, log_p = enumerated(model)
     picked = torch.multinomial(
         log_p.detach().flatten().softmax(0), len(net.chains), True, generator=generator(2)
     )
     x, h = bits(6), bits(3)
-    v = torch.stack((1 - x, x), -1).flatten(1)
-    net.chains.copy_(torch.cat((v[picked // 8], h[picked % 8]), 1).bool())
+    net.chains.copy_(torch.cat((x[picked // 8], h[picked % 8]), 1).bool())
     data = torch.tensor([3, 20, 41])
     parameters = list(net.parameters())
     exact = torch.autograd.grad((log_v.logsumexp(0) - log_v[data].mean()) / 6, parameters)
     batch = model.encode(images(x[data]))
-    net.counts -= v[data].sum(0).long()  # which the step counts anew
+    net.counts -= x[data].sum(0).long()  # which the step counts anew
+    net.seen -= len(data)
     model.progress = 0.5
     loss = model.losses(net, batch, BatchNoise(generator(4)))
     got = torch.autograd.grad(torch.stack(list(loss.values())).sum(), parameters)
     for a, b in zip(got, exact, strict=True):
         assert (a - b).abs().max() < 4 * 0.5 / math.sqrt(20_000) / 6
-    assert (net.counts == counts).all()
+    assert (net.counts == counts).all() and (net.seen == seen).all()
 
 
 def test_a_layer_by_itself_is_a_restricted_machine() -> None:
@@ -162,10 +190,8 @@ def test_a_layer_by_itself_is_a_restricted_machine() -> None:
     model = machine((3,))
     net = cast(DeepBoltzmann, model.trained)
     _, log_v, _ = enumerated(model)
-    x = bits(6)
-    v = torch.stack((1 - x, x), -1).flatten(1)
-    n = 40_000
-    drawn = v[torch.multinomial(log_v.detach().softmax(0), n, True, generator=generator(5))]
+    x, n = bits(6), 40_000
+    drawn = x[torch.multinomial(log_v.detach().softmax(0), n, True, generator=generator(5))]
     u = torch.rand(n, net.draws, generator=generator(6))
     loss = net.pair_contrast(0, drawn, torch.ones(n, 6), u).mean()
     for g in torch.autograd.grad(loss, list(net.parameters())):
@@ -182,8 +208,9 @@ def test_units_give_the_values_back_at_every_size() -> None:
     for part in (batch, batch[batch.sizes <= batch.sizes.min() + 1].trimmed()):
         v = net.visible.encode(part.values, part.mask)
         n = part.sizes
-        assert (v.sum(1) == n + n * (n - 1) / 2).all()  # an atom each, and half of the pairs
-        assert (net.visible.real(part.mask).sum(1) == v.sum(1)).all()
+        real = net.visible.real(part.mask)
+        assert (real.sum(1) == n + n * (n - 1) / 2).all()  # an atom each, and half of the pairs
+        assert (v <= net.visible.units.spread(real)).all() and (net.visible.units.total(v) <= 1).all()
         for name, value in net.visible.decode(v, part.mask).items():
             assert (value == part.values[name]).all()
 
@@ -279,7 +306,7 @@ def test_persistent_chains_resume_exactly(steps: int, tmp_path: Path) -> None:
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(True)
     resumed = run(False, tmp_path / "state")
-    assert {"chains", "counts", "real"} < set(whole)
+    assert {"chains", "counts", "seen", "real"} < set(whole)
     for name, value in whole.items():
         assert (value == resumed[name]).all(), name
 

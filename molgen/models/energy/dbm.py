@@ -48,8 +48,9 @@ class Inference(nn.Module):
     def forward(self, values: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
         """Means of the hidden units `(B, units)`, and the free energy in nats `(B,)`."""
         net = self.machine
-        state = net.mean_field(net.visible.encode(values, mask), net.visible.real(mask), self.iterations)
-        return torch.cat(state[1:], 1), net.free_energy(state)
+        v, real = net.visible.encode(values, mask), net.visible.real(mask)
+        state = net.mean_field(v, real, self.iterations)
+        return torch.cat(state[1:], 1), net.free_energy(state, real)
 
 
 @final
@@ -57,12 +58,13 @@ class BoltzmannMachine(EnergyModel):
     r"""A deep Boltzmann machine over any view whose values are classes.
 
     .. math:: p(v) = \frac{1}{Z} \sum_h e^{-E(v, h)}, \quad
-              E(s) = -\sum_l b_l^T s_l - \sum_l s_l^T W_l s_{l+1}
+              E(s) = -\sum_l b_l^T s_l - \sum_l (s_l - m_l)^T W_l (s_{l+1} - m_{l+1})
 
-    Each entry is a group of visible units of which one is on. In the first share of the budget each pair
-    of layers is trained by itself as a restricted machine; then all of them by the gradient of log p(v),
-    with the data's hidden units under mean field and the model's from persistent chains. With samples of
-    several sizes, Z and p(v) are those of each size.
+    Each entry is a group of visible units, one for each of its classes but the first, and m are the rates
+    of the data below and a half above. In the first share of the budget each pair of layers is trained by
+    itself as a restricted machine; then all of them by the gradient of log p(v), with the data's hidden
+    units under mean field and the model's from persistent chains. With samples of several sizes, Z and p(v)
+    are those of each size.
 
     Arguments:
         modality: a registered name or a `Modality`.
@@ -78,7 +80,8 @@ class BoltzmannMachine(EnergyModel):
     Errors: `UnsupportedError` if a view has values other than classes, or for conditions.
 
     Source: Salakhutdinov and Hinton, Deep Boltzmann Machines (2009); Tieleman, Training Restricted Boltzmann
-    Machines using Approximations to the Likelihood Gradient (2008) for the chains.
+    Machines using Approximations to the Likelihood Gradient (2008) for the chains; Montavon and Mueller, Deep
+    Boltzmann Machines and the Centering Trick (2012) for m.
 
     Example:
         >>> from molgen.models.energy.dbm import BoltzmannMachine
@@ -156,7 +159,7 @@ class BoltzmannMachine(EnergyModel):
         entries = real.sum().clamp_min(1) / max(len(real), 1)
         if not network.training:
             return {"reconstruction": self._reconstruction(net, v, real)}
-        net.counts += v.sum(0).long()
+        net.count(v, real)
         share = self.hyper["pretraining"]
         if self.progress < share:
             layer = int(self.progress / share * len(net.weights))
@@ -165,14 +168,14 @@ class BoltzmannMachine(EnergyModel):
             return {f"layer{layer + 1}": loss.mean() / entries}
         positive = net.mean_field(v, real, self.hyper["iterations"])
         negative = net.advance(noise, self.hyper["sweeps"])
-        gap = (net.energy(positive).mean() - net.energy(negative).mean()) / entries
+        gap = (net.energy(positive, real).mean() - net.energy(negative, net.real).mean()) / entries
         self.logged["gap"] = gap.detach()
         return {"contrast": gap}
 
     def _reconstruction(self, net: DeepBoltzmann, v: Tensor, real: Tensor) -> Tensor:
         state = net.mean_field(v, real, self.hyper["iterations"])
-        field = net.field(state, 0)
-        log_p = (field * v).sum(1) - net.log_sum(0, field, real)
+        field = net.field(state, 0, real)
+        log_p = (field * v).sum(1) - (net.visible.units.log_sum(field) * real).sum(1)
         return -log_p.sum() / real.sum().clamp_min(1)
 
     def fitted(self) -> None:
@@ -242,8 +245,10 @@ class BoltzmannMachine(EnergyModel):
     @torch.no_grad()
     def energy(self, records: Sequence[Any]) -> Tensor:
         """The variational free energy of records in nats, `(n,)`: about -log p(v) - log Z, not less."""
-        net, state = self._network, self._inferred(records)
-        return net.free_energy(state)
+        if not len(records):
+            return torch.zeros(0)
+        net, (v, real) = self._network, self._units(records)
+        return net.free_energy(net.mean_field(v, real, self.hyper["iterations"]), real)
 
     @torch.no_grad()
     def log_partition(
@@ -317,7 +322,7 @@ class BoltzmannMachine(EnergyModel):
         if not len(part):
             return out
         v, real = net.visible.encode(part.values, part.mask), net.visible.real(part.mask)
-        free = net.free_energy(net.mean_field(v, real, self.hyper["iterations"])).double()
+        free = net.free_energy(net.mean_field(v, real, self.hyper["iterations"]), real).double()
         log_z = {
             n: self.log_partition(chains=chains, temperatures=temperatures, size=n).value
             for n in set(part.sizes.tolist())
@@ -431,8 +436,9 @@ class Classifier(nn.Module):
         for i, weight in enumerate(net.weights):
             linear = nn.Linear(*weight.shape)
             if pretrained:
-                linear.weight.data.copy_(net.scales(i)[0] * weight.detach().t())
-                linear.bias.data.copy_(net.biases[i + 1].detach())
+                own = net.scales(i)[0] * weight.detach().t()
+                linear.weight.data.copy_(own)
+                linear.bias.data.copy_(net.biases[i + 1].detach() - own @ net.means(i))
             else:
                 # Glorot and Bengio (2010): what keeps signals through sigmoids of slope 1/4.
                 nn.init.xavier_uniform_(linear.weight, gain=4.0)
