@@ -13,7 +13,7 @@ from molgen.core.files import check_writable
 from molgen.core.modality import Modality
 from molgen.core.resolve import write
 
-COUNTS = {"image": 32, "smiles": 100, "graph": 64, "molecule": 16, "protein": 5}
+COUNTS = {"image": 25, "smiles": 64, "graph": 36, "molecule": 12, "protein": 4}
 """Samples drawn of each modality; 32 of one that is not named here."""
 
 
