@@ -142,23 +142,21 @@ class DeepBoltzmann(nn.Module):
 
     # ------------------------------------------------------------------ conditionals
 
-    def field(self, state: State, layer: int, real: Tensor) -> Tensor:
-        """What units feel, `(B, units)`."""
-        return self.felt(state, layer, real) + self.pressed(state, layer, real)
+    def field(self, state: State, layer: int, real: Tensor, felt: Tensor | None = None) -> Tensor:
+        """What units feel, `(B, units)`; `felt` is the part that comes from below, where it is known."""
+        if felt is None:
+            below = state[layer - 1]
+            felt = self.felt(below, layer, real) if layer else self.biases[0] + self.rates
+        return felt if layer + 1 == len(state) else felt + self.pressed(state[layer + 1], layer, real)
 
-    def felt(self, state: State, layer: int, real: Tensor, weight: int = 1) -> Tensor:
+    def felt(self, below: Tensor, layer: int, real: Tensor, weight: int = 1) -> Tensor:
         """What units feel of their bias and of the layer below, of this one with a weight."""
-        if layer == 0:
-            total: Tensor = self.biases[0] + self.rates
-            return total
-        below = weight * self.moved(state[layer - 1], layer - 1, real)
-        return linear(below, self.weights[layer - 1].t(), self.biases[layer])
+        moved = weight * self.moved(below, layer - 1, real)
+        return linear(moved, self.weights[layer - 1].t(), self.biases[layer])
 
-    def pressed(self, state: State, layer: int, real: Tensor) -> Tensor:
-        """What units feel of the layer above; nothing at the top."""
-        if layer + 1 == len(state):
-            return torch.zeros_like(self.biases[layer])
-        return linear(self.moved(state[layer + 1], layer + 1, real), self.weights[layer])
+    def pressed(self, above: Tensor, layer: int, real: Tensor, weight: int = 1) -> Tensor:
+        """What units feel of the layer above, with a weight."""
+        return linear(weight * self.moved(above, layer + 1, real), self.weights[layer])
 
     def mean(self, layer: int, field: Tensor, real: Tensor) -> Tensor:
         """The probability that a unit is on."""
@@ -221,19 +219,19 @@ class DeepBoltzmann(nn.Module):
         """The visible units and the means of the layers up to one, each from the one below it alone."""
         state = [v]
         for i in range(1, layer + 1):
-            state.append(self.mean(i, self.felt(state, i, real, self.scales(i - 1)[0]), real))
+            state.append(self.mean(i, self.felt(state[-1], i, real, self.scales(i - 1)[0]), real))
         return state
 
     @torch.no_grad()
     def mean_field(self, v: Tensor, real: Tensor, iterations: int) -> State:
         """The visible units and the means of the hidden ones under the best independent posterior."""
         state = self.rise(v, real, len(self.sizes) - 1)
-        known = self.felt(state, 1, real)  # the widest product, and the same in every iteration
+        known = self.felt(v, 1, real)  # the widest product, and the same in every iteration
         for _ in range(iterations):
             for first in (1, 2):
                 for layer in range(first, len(state), 2):
-                    below = known if layer == 1 else self.felt(state, layer, real)
-                    state[layer] = self.mean(layer, below + self.pressed(state, layer, real), real)
+                    field = self.field(state, layer, real, known if layer == 1 else None)
+                    state[layer] = self.mean(layer, field, real)
         return state
 
     def free_energy(self, state: State, real: Tensor) -> Tensor:
@@ -257,18 +255,13 @@ class DeepBoltzmann(nn.Module):
         """
         weight, low, high = self.weights[layer], self.biases[layer], self.biases[layer + 1]
         up, down = self.scales(layer)
-
-        def above(below: Tensor) -> Tensor:
-            return linear(up * self.moved(below, layer, real), weight.t(), high)
-
         with torch.no_grad():
             s = self.rise(v, real, layer)[-1]
-            field = above(s)
+            field = self.felt(s, layer + 1, real, up)
             t, drawn = self.mean(layer + 1, field, real), self.draw(layer + 1, field, real, u)
-            offset = low + self.rates if layer == 0 else low
-            back = linear(down * self.moved(drawn, layer + 1, real), weight, offset)
-            s_ = self.draw(layer, back, real, u)
-            t_ = self.mean(layer + 1, above(s_), real)
+            back = low + self.pressed(drawn, layer, real, down)
+            s_ = self.draw(layer, back + self.rates if layer == 0 else back, real, u)
+            t_ = self.mean(layer + 1, self.felt(s_, layer + 1, real, up), real)
 
         def energy(s: Tensor, t: Tensor) -> Tensor:
             bound = linear(self.moved(s, layer, real), weight.t()) * self.moved(t, layer + 1, real)
