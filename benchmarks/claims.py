@@ -40,6 +40,8 @@ _COVERED = 2000
 """Images that enter coverage, at most."""
 _FEW = 200
 """Valid samples below which an FCD says little."""
+_ANEW = " trained"
+"""What the name of a model ends with that the benchmark trained itself."""
 Groups = Mapping[str, Sequence[Row]]
 """The rows of each model over seeds, by its cell's name."""
 Shorts = Mapping[str, Mapping[str, Any]]
@@ -144,9 +146,11 @@ def page(rows: Sequence[Row], measured: Sequence[Mapping[str, Any]]) -> str:
     """Tables and claims as Markdown."""
     groups = {m: grouped(rows, m) for m in FIDELITY}
     known = {str(row["name"]): row for row in measured if not row["error"]}
+    best = {modality: standing(own) for modality, own in groups.items()}
     lines = []
     for title, find in CLAIMS.items():
-        holds, figures = find(groups, known)
+        # How steady a family is, short trainings tell that say nothing of how good it is.
+        holds, figures = find(groups if find is unstable else best, known)
         lines.append(f"- **{title}: {verdict(holds)}.** {figures or 'No figures yet.'}")
     tables = [f"## {m}\n\n" + "\n".join(_table(m, groups[m])) for m in FIDELITY if groups[m]]
     return "\n\n".join(["# What is said of the families", "\n".join(lines), *tables, made(rows)]) + "\n"
@@ -157,9 +161,18 @@ def grouped(rows: Sequence[Row], modality: str) -> dict[str, list[Row]]:
     out: dict[str, list[Row]] = {}
     own = [r for r in rows if modality_of(r) == modality and r.get("family") not in BASELINES]
     for row in sorted(own, key=lambda r: r.get("weights") == "trained"):
-        name = row["cell"] + (" trained" if row.get("weights") == "trained" else "")
+        name = row["cell"] + (_ANEW if row.get("weights") == "trained" else "")
         out.setdefault(name, []).append(row)
     return out
+
+
+def standing(groups: Groups) -> dict[str, Sequence[Row]]:
+    """The groups that stand for models: where shipped weights were scored, those of these alone."""
+
+    def shipped(name: str) -> bool:
+        return any(not row.get("error") for row in groups.get(name.removesuffix(_ANEW), ()))
+
+    return {name: own for name, own in groups.items() if not (name.endswith(_ANEW) and shipped(name))}
 
 
 def verdict(holds: Mapping[str, bool]) -> str:
@@ -406,7 +419,7 @@ def unstable(groups: Mapping[str, Groups], known: Shorts) -> Found:
         key = FIDELITY[modality][0]
         for name, group in own.items():
             got = values(group, score(key))
-            if name.endswith(" trained") and len(group) > 1:
+            if name.endswith(_ANEW) and len(group) > 1:
                 mean = _mean(got)
                 failed = len(got) < len(group)
                 spreads[name] = float("inf") if failed or not mean else (max(got) - min(got)) / abs(mean)

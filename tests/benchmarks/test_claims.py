@@ -83,6 +83,22 @@ def test_seeds_that_fail_are_unstable() -> None:
     }
 
 
+def test_short_trainings_over_seeds_tell_of_nothing_but_stability() -> None:
+    """Where shipped weights were scored, these stand; where they failed or are none, what was trained."""
+    facts = {"date": "d", "machine": "m", "versions": {"molgen": "1"}}
+    sharp = {**row("gan", "image", sharpness=1.0), **facts}
+    shipped = {**row("vae", "image", sharpness=0.8), **facts}
+    short = {**row("gan", "image", sharpness=0.3), **facts, "weights": "trained"}
+    title = "Variational autoencoders blur"
+    assert f"**{title}: holds on image.**" in claims.page([sharp, shipped, short], [])
+    assert f"**{title}: does not hold on image.**" in claims.page([shipped, short], [])
+    failed = {**sharp, "error": "died", "scores": {}}
+    assert f"**{title}: does not hold on image.**" in claims.page([failed, shipped, short], [])
+    steady = [{**short, "seed": seed, "scores": {"frechet": 9.0 + seed}} for seed in (1, 2)]
+    others = [{**r, "cell": "vae-image", "family": "vae"} for r in steady]
+    assert "least stable in training: holds on image.**" in claims.page([sharp, *steady, *others], [])
+
+
 @pytest.mark.parametrize("title", claims.CLAIMS)
 def test_without_figures_there_is_no_verdict(title: str) -> None:
     holds, figures = claims.CLAIMS[title](groups(), {})
