@@ -188,6 +188,7 @@ def _others(**where: Any) -> list[Cell]:
         *_cells(
             "autoregressive",
             **where,
+            image=_trunk(row_width=112),
             molecule=_trunk(width=64, depth=3, heads=4),
             protein=_trunk(width=96, depth=3, heads=4),
         ),
@@ -278,12 +279,21 @@ _BINARY = (  # likelihoods of statically binarised digits
         "vae",
         "image",
         "binarized_mnist",
-        model={"view": "binary", "trunk": "mlp", "decoder": "autoregressive"} | _trunk(width=256),
-        fit=_SMALL,
+        model={"view": "binary", "trunk": "mlp", "decoder": "autoregressive"}
+        | {"decoder_options": {"row_width": 96}}
+        | _trunk(width=256),
+        fit={"batch_size": 16, "lr": 2e-3},
         likelihood={"samples": 64},
         variant="binary",
     ),
-    Cell("autoregressive", "image", "binarized_mnist", fit=_SMALL, variant="binary"),
+    Cell(
+        "autoregressive",
+        "image",
+        "binarized_mnist",
+        model={"view": "binary"} | _trunk(row_width=96),
+        fit={"batch_size": 16, "lr": 2e-3},
+        variant="binary",
+    ),
 )
 
 _VARIANTS = (  # each trained as long as the row it stands beside

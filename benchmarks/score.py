@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     scores = score(model, cell, samples)
     if args.weights is None:
         model.metrics = {**scores, "seed": args.seed}
-        model.save(cell.weights, half=True)
+        model.save(cell.weights, half=True, whole=False)
     path = RESULTS / f"{args.name or cell.name}.json"
     named = {"cell": cell.name, "data": cell.data}
     write_json(path, {**named, **drawn, "scores": scores, **about(model), **provenance()})

@@ -68,6 +68,6 @@ def main(argv: list[str]) -> int:
     )
     out = args.out or cell.weights
     out.parent.mkdir(parents=True, exist_ok=True)
-    model.save(out, half=True)
+    model.save(out, half=True, whole=False)
     print(f"{out}: {model!r}, {model.training['runs'][-1]}", file=sys.stderr)
     return 0

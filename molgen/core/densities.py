@@ -202,8 +202,34 @@ class Gaussians(Mixture):
         return torch.atan2(y, x) / turn
 
 
+class LogisticMixture(Mixture):
+    r"""A mixture of logistic distributions over levels, each of which has an interval of the line.
+
+    .. math:: P(k) = \sum_m \pi_m [F_m(b_k) - F_m(a_k)], \qquad F_m(x) = \sigma((x - \mu_m) / s_m)
+    """
+
+    @abstractmethod
+    def level(self, x: Tensor) -> Tensor:
+        """The value in [-1, 1] of the level whose interval holds a point of the line."""
+
+    def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
+        place, spread = self._component(u, how)
+        return self.level(place + how.temperature * spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6)))
+
+    def centre(self) -> Tensor:
+        return self.level(self.median())
+
+    def below(self, x: Tensor) -> Tensor:
+        return (self.logits.softmax(-1) * ((x[..., None] - self.place) / self.spread).sigmoid()).sum(-1)
+
+    @staticmethod
+    def between(a: Tensor, b: Tensor, width: Tensor) -> Tensor:
+        """log(F(b) - F(a)) of the standard logistic, exact in both tails; `width` is b - a."""
+        return F.logsigmoid(b) + F.logsigmoid(-a) + torch.log(-torch.expm1(-width))
+
+
 @final
-class Logistics(Mixture):
+class Logistics(LogisticMixture):
     r"""A mixture of logistic distributions over equidistant levels in [-1, 1].
 
     .. math:: P(x) = \sum_m \pi_m [F_m(x + h) - F_m(x - h)]
@@ -233,22 +259,61 @@ class Logistics(Mixture):
         x = x[..., None]
         above = (x - half - self.place) / self.spread
         below = (x + half - self.place) / self.spread
-        # log(F(b) - F(a)) = log F(b) + log F(-a) + log(1 - e^(a - b)), exact in both tails.
-        inside = F.logsigmoid(below) + F.logsigmoid(-above) + torch.log(-torch.expm1(above - below))
+        inside = self.between(above, below, below - above)
         lowest, highest = F.logsigmoid(below), F.logsigmoid(-above)
         mass = torch.where(x < half - 1, lowest, torch.where(x > 1 - half, highest, inside))
         return (self.logits.log_softmax(-1) + mass).logsumexp(-1)
 
-    def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
-        place, spread = self._component(u, how)
-        return self._nearest(place + how.temperature * spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6)))
-
-    def centre(self) -> Tensor:
-        return self._nearest(self.median())
-
-    def below(self, x: Tensor) -> Tensor:
-        return (self.logits.softmax(-1) * ((x[..., None] - self.place) / self.spread).sigmoid()).sum(-1)
-
-    def _nearest(self, x: Tensor) -> Tensor:
+    def level(self, x: Tensor) -> Tensor:
         step = 2 / (self.levels - 1)
         return ((x + 1) / step).round().clamp(0, self.levels - 1) * step - 1
+
+
+@final
+class LogisticCells(LogisticMixture):
+    r"""A mixture of logistic distributions over cells as probable as the levels are frequent.
+
+    .. math:: P(k) = \sum_m \pi_m [F_m(e_{k+1}) - F_m(e_k)], \qquad e_k = \mathrm{logit} \sum_{j < k} p_j
+
+    with F the logistic distribution function and p the shares of K equidistant levels in [-1, 1]. One
+    standard logistic gives the shares themselves, whatever their spikes: only how far an entry is from them
+    is left to be learned.
+
+    Arguments:
+        raw: as for `Mixture`.
+        shares: of the levels, `(K,)`, positive, in float64; they sum to one.
+
+    Source: after Salimans et al., PixelCNN++ (2017); the cells are those of `molgen.core.fields.cells`.
+
+    Example:
+        >>> shares = torch.tensor([0.7, 0.1, 0.2], dtype=torch.float64)
+        >>> p = LogisticCells(torch.tensor([0.0, 0.0, 0.5413]), shares)  # softplus(0.5413) is 1
+        >>> [round(float(p.log_prob(torch.tensor(x)).exp()), 3) for x in (-1.0, 0.0, 1.0)]
+        [0.7, 0.1, 0.2]
+    """
+
+    def __init__(self, raw: Tensor, shares: Tensor) -> None:
+        super().__init__(raw, 0.0, 1.0, 1e-3)
+        inner = torch.logit(shares.cumsum(0)[:-1].clamp(_RARE, 1 - _RARE))
+        # The outermost cells take the tails; infinite edges would have no gradient.
+        edges = F.pad(F.pad(inner, (1, 0), value=-_FAR), (0, 1), value=_FAR).to(raw.device)
+        self.edges, self.widths = edges.to(raw.dtype), edges.diff().to(raw.dtype)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        last = len(self.widths) - 1
+        k = ((x + 1) / 2 * last).round().long().clamp(0, last)
+        low = (self.edges[k][..., None] - self.place) / self.spread
+        high = (self.edges[k + 1][..., None] - self.place) / self.spread
+        mass = self.between(low, high, self.widths[k][..., None] / self.spread)
+        return (self.logits.log_softmax(-1) + mass).logsumexp(-1)
+
+    def level(self, x: Tensor) -> Tensor:
+        k = torch.searchsorted(self.edges[1:-1].contiguous(), x.contiguous(), right=True)
+        return (2 / (len(self.widths) - 1) * k - 1).to(x.dtype)
+
+
+_RARE = 1e-12
+"""The least probability beyond an edge of a cell, so that rounding makes no edge infinite."""
+
+_FAR = 1e4
+"""Where the outermost cells end: no logistic reaches so far."""

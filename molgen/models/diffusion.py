@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, UnsupportedError
-from molgen.core.latent import Latent
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser, earlier, recalling
 from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, checked, legs, through
-from molgen.models.base import GenerativeModel
-from molgen.models.vae import VAEModel
-
-_LATENT = "latent."  # before the names of a first stage's weights
+from molgen.models.staged import FirstStage, Staged
 
 
 @final
-class DiffusionModel(GenerativeModel):
+class DiffusionModel(Staged):
     r"""Denoising diffusion: real fields gain Gaussian noise, categorical fields jump, in one model.
 
     Training minimises, over random times t and noisy values x_t, the sum over fields f of
@@ -76,7 +71,7 @@ class DiffusionModel(GenerativeModel):
         view: str | None = None,
         trunk: str | None = None,
         trunk_options: Mapping[str, Any] | None = None,
-        latent: VAEModel | str | Path | Mapping[str, Any] | None = None,
+        latent: FirstStage | None = None,
         self_condition: bool | None = None,
         time_density: tuple[float, float] | None = None,
         label_dropout: float = 0.1,
@@ -86,18 +81,12 @@ class DiffusionModel(GenerativeModel):
     ) -> None:
         if solver is not None and solver not in SOLVERS:
             raise ConfigError.unknown("solver", solver, SOLVERS)
-        self.vae = None if latent is None else _first_stage(latent)
-        if self.vae is not None:
-            name = modality if isinstance(modality, str) else modality.name
-            if name != self.vae.modality.name:
-                raise ConfigError(f"latent is a VAE of {self.vae.modality.name!r}, expected one of {name!r}")
-            modality, self.likelihood = Latent(self.vae), "none"
         super().__init__(
             modality,
             view,
             trunk,
             trunk_options,
-            latent=latent if self.vae is None or isinstance(latent, Mapping) else self.vae.header(),
+            latent=latent,
             self_condition=self_condition,
             time_density=time_density,
             label_dropout=label_dropout,
@@ -204,23 +193,6 @@ class DiffusionModel(GenerativeModel):
 
         return denoise
 
-    # ------------------------------------------------------------------ the first stage's weights
-
-    def tensors(self) -> dict[str, Tensor]:
-        theirs = {} if self.vae is None else self.vae.tensors()
-        return super().tensors() | {_LATENT + name: value for name, value in theirs.items()}
-
-    def load_weights(self, tensors: Mapping[str, Tensor], path: str | Path = "checkpoint") -> None:
-        super().load_weights(tensors, path)
-        if self.vae is not None:
-            theirs = {k.removeprefix(_LATENT): v for k, v in tensors.items() if k.startswith(_LATENT)}
-            self.vae.load_weights(theirs, path)
-
-    def to(self, device: torch.device | str) -> Self:
-        if self.vae is not None:
-            self.vae.to(device)
-        return super().to(device)
-
     # ------------------------------------------------------------------ likelihood
 
     def log_density(self, batch: Batch, noise: Noise, *, steps: int = 1000, draws: int = 16) -> Tensor:
@@ -257,17 +229,3 @@ class DiffusionModel(GenerativeModel):
             picked = rest[(u * len(rest)).long().clamp_max(len(rest) - 1)]
             total = total + term(picked) * (len(rest) / draws)
         return -total
-
-
-def _first_stage(given: VAEModel | str | Path | Mapping[str, Any]) -> VAEModel:
-    """A VAE as it is, from a file or a shipped name, or without weights from its header."""
-    if isinstance(given, VAEModel):
-        return given
-    if isinstance(given, Mapping):
-        return VAEModel.from_header(given)
-    from molgen.api import load
-
-    model = load(given)
-    if not isinstance(model, VAEModel):
-        raise ConfigError(f"latent={given}: holds a {model.family}, expected a vae")
-    return model

@@ -19,7 +19,7 @@ from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise
 from molgen.core.roles import Denoiser, Encoder, MakeTrunk
-from molgen.models.base import GenerativeModel
+from molgen.models.staged import FirstStage, Staged
 
 State = dict[str, Tensor]
 
@@ -66,7 +66,7 @@ class Adversaries(nn.Module):
 
 
 @final
-class GANModel(GenerativeModel):
+class GANModel(Staged):
     r"""A generative adversarial network with a relativistic loss and gradient penalties.
 
     The critic C tells each datum x from a sample G(z), and the generator turns its verdict around,
@@ -86,18 +86,22 @@ class GANModel(GenerativeModel):
         critic_options: for the critic's trunk; by default those of the generator.
         penalty: :math:`\gamma`, on gradients per standard deviation of the data; with much of it samples
             swing from one mode to another.
-        latent: dimensions of the code for the whole sample; 0 for noise on the sites alone.
+        latent: a trained VAE, as `DiffusionModel` takes it: the players then play over its codes, and its
+            decoder, which they never see, makes objects of them.
+        code: dimensions of the noise for the whole sample; 0 for noise on the sites alone.
         blur: the strongest noise, in standard deviations of the data; little is more frequent.
         temperature: factor on the spread of the noise that samples are made from.
         label_dropout: share of training samples whose label is withheld.
         width: channels of the context vector.
 
-    Errors: `UnsupportedError` if the modality has no view that is denoisable and invariant.
+    Errors: `UnsupportedError` if the modality has no view that is denoisable and invariant; `ConfigError` if
+        the VAE is of another modality.
 
     Source: Goodfellow et al., Generative Adversarial Nets (2014); Mescheder et al., Which Training Methods
     for GANs do actually Converge? (2018); Huang et al., The GAN is dead; long live the GAN! (2024); Jang et
     al., Categorical Reparameterization with Gumbel-Softmax (2017); Wang et al., Diffusion-GAN (2023) for
-    noise of several strengths.
+    noise of several strengths; Prykhodko et al., A de novo molecular generation method using latent vector
+    based generative adversarial network (2019).
 
     Example:
         >>> from molgen import GANModel
@@ -120,15 +124,16 @@ class GANModel(GenerativeModel):
         trunk: str | None = None,
         trunk_options: Mapping[str, Any] | None = None,
         critic_options: Mapping[str, Any] | None = None,
-        latent: int = 32,
+        latent: FirstStage | None = None,
+        code: int = 32,
         penalty: float = 0.3,
         blur: float = 1.0,
         temperature: float = 1.0,
         label_dropout: float = 0.1,
         width: int = 128,
     ) -> None:
-        if latent < 0:
-            raise ConfigError(f"latent is {latent}, expected 0 or more")
+        if code < 0:
+            raise ConfigError(f"code is {code}, expected 0 or more")
         if penalty < 0 or blur < 0:
             raise ConfigError(f"penalty={penalty}, blur={blur}: expected 0 or more")
         super().__init__(
@@ -136,8 +141,9 @@ class GANModel(GenerativeModel):
             view,
             trunk,
             trunk_options,
-            critic_options=None if critic_options is None else dict(critic_options),
             latent=latent,
+            critic_options=None if critic_options is None else dict(critic_options),
+            code=code,
             penalty=penalty,
             blur=blur,
             temperature=temperature,
@@ -154,7 +160,7 @@ class GANModel(GenerativeModel):
             lambda spec: self.make_trunk(spec, options),
             self.conditions,
             self.hyper["width"],
-            self.hyper["latent"],
+            self.hyper["code"],
             self.modality.extent,
         )
 

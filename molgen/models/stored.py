@@ -73,14 +73,16 @@ class Stored(ABC):
             "metrics": finite({k: v for k, v in self.metrics.items() if v is not None}),
         }
 
-    def save(self, path: str | Path, half: bool = False) -> None:
+    def save(self, path: str | Path, half: bool = False, whole: bool = True) -> None:
         """Writes weights and header to one safetensors file, atomically.
 
         Arguments:
             path: the file.
             half: store weights as float16, half the size, for shipping.
+            whole: with the weights of a first stage even where these ship with molgen; if not, the file
+                needs the package that it was saved with.
         """
-        state = self.tensors()
+        state = self.tensors(whole)
         if half:
             state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
         checkpoint.write(path, state, self.header())
@@ -113,8 +115,8 @@ class Stored(ABC):
             ) from None
         return model
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All weights by name, as `load_weights` takes them."""
+    def tensors(self, whole: bool = True) -> dict[str, Tensor]:
+        """All weights by name, as `load_weights` takes them; `whole` as for `save`."""
         return dict(self.trained.state_dict())
 
     def load_weights(self, tensors: Mapping[str, Tensor], path: str | Path = "checkpoint") -> None:

@@ -1,4 +1,4 @@
-"""Diffusion in the latent space of a VAE: the codes' law, and a file that holds both stages."""
+"""Diffusion and adversaries in the latent space of a VAE: the law of codes, and what files hold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import pytest
 import torch
 
 import molgen
-from molgen import ConfigError, ConsistencyModel, DiffusionModel, UnsupportedError, VAEModel
+from molgen import (
+    CheckpointError,
+    ConfigError,
+    ConsistencyModel,
+    DiffusionModel,
+    GANModel,
+    UnsupportedError,
+    VAEModel,
+)
 from molgen.core.latent import Latent
 from tests.models.cells import TRUNKS, draw, fitted, records
 
@@ -52,6 +60,40 @@ def test_a_file_holds_both_stages(model: DiffusionModel, vae: VAEModel, tmp_path
     assert again.vae is not None and again.vae.reconstruct(STRINGS) == vae.reconstruct(STRINGS)
 
 
+def test_a_file_may_leave_its_first_stage_to_what_ships(
+    vae: VAEModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(molgen.api, "WEIGHTS", tmp_path)
+    vae.save(tmp_path / "vae-mine.safetensors")
+    made = DiffusionModel("smiles", latent="vae-mine", trunk_options=SMALL)
+    made.fit(STRINGS, max_steps=2, batch_size=4, seed=0)
+    made.save(tmp_path / "part.safetensors", whole=False)
+    made.save(tmp_path / "whole.safetensors")
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("part", "whole")]
+    assert sizes[0] + 4 * vae.parameters <= sizes[1]
+    for name in ("part", "whole"):
+        assert molgen.load(name).sample(5, seed=3) == made.sample(5, seed=3)
+    other = VAEModel("smiles", latent=4, trunk_options=SMALL, decoder_options=SMALL)
+    other.fit(STRINGS, max_steps=1, batch_size=4, seed=0).save(tmp_path / "vae-mine.safetensors")
+    with pytest.raises(CheckpointError, match="earlier vae-mine"):
+        molgen.load("part")
+    assert molgen.load("whole").sample(5, seed=3) == made.sample(5, seed=3)
+
+
+def test_a_stage_that_does_not_ship_is_always_kept(model: DiffusionModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "latent.safetensors", whole=False)
+    assert molgen.load(tmp_path / "latent.safetensors").sample(5, seed=3) == model.sample(5, seed=3)
+
+
+def test_adversaries_play_over_codes(vae: VAEModel) -> None:
+    model = GANModel("smiles", latent=vae, trunk_options=SMALL)
+    model.fit(STRINGS * 16, max_steps=400, batch_size=64, lr=2e-3, seed=0)
+    samples = model.sample(200, seed=1)
+    shares = {s: samples.count(s) / 200 for s in STRINGS}
+    assert sum(shares.values()) > 0.7, shares
+    assert min(shares.values()) > 0.05, shares
+
+
 @pytest.mark.parametrize("name", sorted(TRUNKS))
 def test_holds_a_size_beside_the_code_where_sizes_vary(name: str) -> None:
     vae = cast(VAEModel, fitted(name, "vae"))
@@ -75,8 +117,9 @@ def test_samples_do_not_depend_on_batches(name: str) -> None:
 
 
 def test_refuses_what_it_has_not(model: DiffusionModel, vae: VAEModel) -> None:
-    with pytest.raises(ConfigError, match="VAE of 'smiles', expected one of 'graph'"):
-        DiffusionModel("graph", latent=vae)
+    for family in (DiffusionModel, GANModel):
+        with pytest.raises(ConfigError, match="VAE of 'smiles', expected one of 'graph'"):
+            family("graph", latent=vae)
     with pytest.raises(UnsupportedError, match="no likelihood"):
         model.log_prob(["CCO"])
     with pytest.raises(UnsupportedError, match="latent"):

@@ -14,6 +14,7 @@ from molgen.nn.convnet import ConvNet
 from molgen.nn.layers import rotary, rotate
 from molgen.nn.mlp import MLP
 from molgen.nn.pixelcnn import PixelCNN
+from molgen.nn.rowwise import RowTransformer
 from molgen.nn.transformer import Transformer
 from molgen.nn.unet import UNet
 
@@ -204,13 +205,14 @@ def causal_trunks() -> list[CausalTrunk]:
     trunks: list[CausalTrunk] = [
         Transformer(CAUSAL, width=16, depth=2, heads=2).double(),
         PixelCNN(CAUSAL, extent=(3, 4), width=8, depth=3).double(),
+        RowTransformer(CAUSAL, extent=(3, 4), width=8, depth=3, row_width=16, row_depth=2, heads=2).double(),
     ]
     for trunk in trunks:
         randomised(trunk)
     return trunks
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["transformer", "pixelcnn"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["transformer", "pixelcnn", "rows"])
 @torch.no_grad()
 def test_writing_site_by_site_gives_the_same_features(which: int) -> None:
     trunk = causal_trunks()[which]
@@ -223,7 +225,7 @@ def test_writing_site_by_site_gives_the_same_features(which: int) -> None:
         assert_close(f"site {t}", trunk.extend(site[:, t], memory), whole[:, t])
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["transformer", "pixelcnn"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["transformer", "pixelcnn", "rows"])
 def test_a_site_sees_all_sites_before_it_and_none_after(which: int) -> None:
     """The Jacobian is lower triangular; the stacks of the PixelCNN leave no blind spot within their reach."""
     trunk = causal_trunks()[which]

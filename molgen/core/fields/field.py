@@ -147,6 +147,10 @@ class Field(ABC):
             "change when the object moves"
         )
 
+    def conditional(self, raw: Tensor) -> Density:
+        """The density of entries that are told those before them; by default that of each by itself."""
+        return self.density(raw)
+
     def drawn(self, density: Density, mask: Tensor, noise: Noise, how: Sharpen = PLAIN) -> Tensor:
         """Values drawn entry by entry from a density of `(B, ..., entries)`."""
         own = own_shape(mask, self.entries, 2, axes=2 if self.rank == "pair" else 1)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molgen.core.densities import Density, Gaussians, Logistics
+from molgen.core.densities import Density, Gaussians, LogisticCells, Logistics
 from molgen.core.errors import ConfigError
 from molgen.core.fields.cells import log_normal, probabilities
 from molgen.core.fields.field import Field, own_shape, per_sample
@@ -437,6 +437,10 @@ class Continuous(GaussianField):
         if self.levels is None:
             return Gaussians(raw, self.mean, self.sd, floor=1e-3 * self.sd)
         return Logistics(raw, self.mean, self.sd, 0.25 / (self.levels - 1), self.levels)
+
+    def conditional(self, raw: Tensor) -> Density:
+        # Entries by themselves are judged in the unit of the data; given those before, levels can be told.
+        return self.density(raw) if self.shares is None else LogisticCells(raw, self.shares)
 
     def _level(self, x: Tensor) -> Tensor:
         assert self.levels is not None

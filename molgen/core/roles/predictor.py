@@ -171,7 +171,7 @@ class Predictor(Role):
         layout, _ = self.layout(mask.flatten(1).shape[1])
         valid, out = layout.valid(mask, self.fields), {}
         for name, f in self.fields.items():
-            log_p = f.density(raw[name]).log_prob(layout.read(name, f, values[name]))
+            log_p = f.conditional(raw[name]).log_prob(layout.read(name, f, values[name]))
             own = valid[:, layout.slots(name)]
             out[name] = torch.where(own, log_p, torch.zeros_like(log_p)).sum(1)
         return out
@@ -231,7 +231,7 @@ class Predictor(Role):
             recalled = [_damped(holding[:, end]) for end in ends if self.recall]
             h = trunk.extend(torch.cat([told[slot].expand(len(rows), -1), before, *recalled], 1), memory)
             raw = self.heads[f"field_{name}"](h)
-            x = f.density(raw if rows.single else raw[rows.row]).draw(u[:, slot], how)
+            x = f.conditional(raw if rows.single else raw[rows.row]).draw(u[:, slot], how)
             if fixed:
                 x = torch.where(kept[:, slot], fixed[name][:, place[name]].to(x.dtype), x)
             drawn[name].append(x)

@@ -148,16 +148,19 @@ class ImageModality(Modality):
         }
 
     def causal_trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
-        """Masked convolutions, ``"pixelcnn"`` (grey images), or a causal ``"transformer"`` over pixels."""
-        if name == "pixelcnn" or (name is None and self.shape[2] == 1):
-            if self.shape[2] != 1:
-                raise ConfigError("trunk pixelcnn writes grey images; use trunk=transformer for colour")
-            from molgen.nn.pixelcnn import PixelCNN
+        """A causal ``"transformer"`` over pixels; of grey images one over ``"rows"``, or a ``"pixelcnn"``."""
+        name = name or ("rows" if self.shape[2] == 1 else "transformer")
+        if name == "transformer":
+            return super().causal_trunk(spec, name, **options)
+        if name not in ("rows", "pixelcnn"):
+            raise ConfigError.unknown("causal trunk of image", name, ["rows", "pixelcnn", "transformer"])
+        if self.shape[2] != 1:
+            raise ConfigError(f"trunk {name} writes grey images; use trunk=transformer for colour")
+        from molgen.nn.pixelcnn import PixelCNN
+        from molgen.nn.rowwise import RowTransformer
 
-            return PixelCNN(spec, extent=self.shape[:2], **options)
-        if name not in (None, "transformer"):
-            raise ConfigError.unknown("causal trunk of image", name, ["pixelcnn", "transformer"])
-        return super().causal_trunk(spec, name, **options)
+        made = RowTransformer if name == "rows" else PixelCNN
+        return made(spec, extent=self.shape[:2], **options)
 
     @property
     def conditions(self) -> Mapping[str, Condition]:

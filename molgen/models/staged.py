@@ -1,0 +1,99 @@
+"""Families that can work in the latent space of a VAE: two stages in one model, and in one file."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from molgen.core.errors import CheckpointError, ConfigError
+from molgen.core.latent import Latent
+from molgen.core.modality import Modality
+from molgen.models.base import GenerativeModel
+from molgen.models.vae import VAEModel
+
+FirstStage = VAEModel | str | Path | Mapping[str, Any]
+
+_LATENT = "latent."  # before the names of a first stage's weights
+
+
+class Staged(GenerativeModel, ABC):
+    """A family that takes the codes of a trained VAE, its first stage, for data if it is given one.
+
+    Arguments:
+        modality, view, trunk, trunk_options, hyper: see `GenerativeModel`.
+        latent: a trained `VAEModel` of the same modality, a file of one, the name of a shipped one, or the
+            header of one whose weights come later.
+
+    Errors: `ConfigError` if the VAE is of another modality, or no VAE.
+    """
+
+    def __init__(
+        self,
+        modality: str | Modality,
+        view: str | None,
+        trunk: str | None,
+        trunk_options: Mapping[str, Any] | None,
+        latent: FirstStage | None,
+        **hyper: Any,
+    ) -> None:
+        self.vae: VAEModel | None = None
+        header: dict[str, Any] | None = None
+        if latent is not None:
+            self.vae, header = _first_stage(latent)
+        if self.vae is not None:
+            name = modality if isinstance(modality, str) else modality.name
+            if name != self.vae.modality.name:
+                raise ConfigError(f"latent is a VAE of {self.vae.modality.name!r}, expected one of {name!r}")
+            modality, self.likelihood = Latent(self.vae), "none"
+        super().__init__(modality, view, trunk, trunk_options, latent=header, **hyper)
+
+    def tensors(self, whole: bool = True) -> dict[str, Tensor]:
+        kept = self.vae is not None and (whole or "shipped" not in self.hyper["latent"])
+        theirs = self.vae.tensors() if self.vae is not None and kept else {}
+        return super().tensors() | {_LATENT + name: value for name, value in theirs.items()}
+
+    def load_weights(self, tensors: Mapping[str, Tensor], path: str | Path = "checkpoint") -> None:
+        super().load_weights(tensors, path)
+        if self.vae is not None:
+            theirs = {k.removeprefix(_LATENT): v for k, v in tensors.items() if k.startswith(_LATENT)}
+            self.vae.load_weights(theirs or _shipped(self.hyper["latent"], path).tensors(), path)
+
+    def to(self, device: torch.device | str) -> Self:
+        if self.vae is not None:
+            self.vae.to(device)
+        return super().to(device)
+
+
+def _first_stage(given: FirstStage) -> tuple[VAEModel, dict[str, Any]]:
+    """A VAE as it is, from a file or a shipped name, or without weights from its header; and its header."""
+    if isinstance(given, Mapping):
+        return VAEModel.from_header(given), dict(given)
+    if isinstance(given, VAEModel):
+        return given, given.header()
+    from molgen.api import list_weights, load
+
+    model = load(given)
+    if not isinstance(model, VAEModel):
+        raise ConfigError(f"latent={given}: holds a {model.family}, expected a vae")
+    ships = not Path(given).is_file() and str(given) in list_weights()
+    return model, model.header() | ({"shipped": str(given)} if ships else {})
+
+
+def _shipped(header: Mapping[str, Any], path: str | Path) -> GenerativeModel:
+    """The first stage of a file that leaves its weights to those that ship, if they are still the same."""
+    from molgen.api import load
+
+    if "shipped" not in header:
+        raise CheckpointError(f"{path}: holds no weights of its first stage; save it whole")
+    model = load(header["shipped"])
+    if model.training != header["training"]:
+        raise CheckpointError(
+            f"{path}: its first stage is an earlier {header['shipped']} than the one that ships here; "
+            "use the package that it was saved with"
+        )
+    return model
