@@ -37,8 +37,8 @@ class AutoregressiveModel(GenerativeModel):
         label_dropout: share of training samples whose label is withheld.
         temperature, top_k, top_p: defaults of sampling, see `Sharpen`.
         width: channels of the context vector.
-        recall: whether an entry sees at once all that is written at its own sites, see `Predictor`; by
-            default the view's recipe.
+        recall, hops: whether an entry sees at once all that is written at its own sites, and up to how many
+            ties away, see `Predictor`; by default the view's recipe.
 
     Errors: `UnsupportedError` if the modality has no view that is ordered.
 
@@ -73,6 +73,7 @@ class AutoregressiveModel(GenerativeModel):
         top_p: float = 1.0,
         width: int = 128,
         recall: bool | None = None,
+        hops: int | None = None,
     ) -> None:
         self._sharpen(temperature, top_k, top_p)
         super().__init__(
@@ -87,6 +88,7 @@ class AutoregressiveModel(GenerativeModel):
             top_p=top_p,
             width=width,
             recall=recall,
+            hops=hops,
         )
         if not self.view.bijective:  # other sequences write the same object
             self.likelihood = "lower bound"
@@ -100,6 +102,7 @@ class AutoregressiveModel(GenerativeModel):
             order=self.hyper["order"],
             width=self.hyper["width"],
             recall=self.option("recall", False),
+            hops=self.option("hops", 0),
         )
 
     # ------------------------------------------------------------------ training

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from molgen.core import checkpoint
 from molgen.core.conditions import Condition, condition_from
@@ -134,8 +135,8 @@ class Stored(ABC):
     def begin_with(self, tensors: Mapping[str, Tensor]) -> bool:
         """Builds the network with those weights of another one whose names and shapes it has.
 
-        Layers without a counterpart keep the weights of seed 0, and so do the inputs of labels that were
-        added after the other one's.
+        Layers without a counterpart keep the weights of seed 0; inputs that a layer has beyond those of its
+        counterpart, as of labels that were added, say nothing at first.
 
         Returns: whether all layers had one.
         """
@@ -143,8 +144,11 @@ class Stored(ABC):
         own = network.state_dict()
         known = {k: v.to(own[k].dtype) for k, v in tensors.items() if k in own and own[k].shape == v.shape}
         for k, v in tensors.items():
-            if k.endswith("embed_label.weight") and k in own and v.shape[1] < own[k].shape[1]:
-                own[k][:, : v.shape[1]] = v.to(own[k].dtype)
+            if k not in own or v.dim() != 2 or own[k].dim() != 2:
+                continue
+            (outputs, inputs), (theirs, fewer) = own[k].shape, v.shape
+            if outputs == theirs and fewer < inputs:
+                own[k].copy_(F.pad(v.to(own[k].dtype), (0, inputs - fewer)))
         network.load_state_dict({**own, **known})
         self.network = network
         return len(known) == len(own)

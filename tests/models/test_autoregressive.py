@@ -63,10 +63,10 @@ def test_probabilities_of_all_short_strings_sum_to_one() -> None:
         assert total.item() == pytest.approx(1, abs=1e-6)
 
 
-recalling = pytest.mark.parametrize("recall", [False, True])
+recalling = pytest.mark.parametrize("recall, hops", [(False, 0), (True, 0), (True, 2)])
 
 
-@recalling
+@pytest.mark.parametrize("recall", [False, True])
 def test_probabilities_of_all_small_graphs_sum_to_one(recall: bool) -> None:
     fields: dict[str, Field] = {"a": Categorical(2), "b": Categorical(3, pairs=True)}
     network = predictor(fields, recall=recall)
@@ -84,9 +84,9 @@ def test_probabilities_of_all_small_graphs_sum_to_one(recall: bool) -> None:
 
 @recalling
 @pytest.mark.parametrize("sizes", [[5, 5], [5, 3]])
-def test_cached_and_uncached_densities_agree(sizes: list[int], recall: bool) -> None:
+def test_cached_and_uncached_densities_agree(sizes: list[int], recall: bool, hops: int) -> None:
     """What `write` draws is what the densities of `forward` draw at the same uniforms."""
-    network = predictor(MIXED, recall=recall)
+    network = predictor(MIXED, recall=recall, hops=hops)
     mask = torch.arange(5)[None] < torch.tensor(sizes)[:, None]
     drawn = network.write(mask, SampleNoise(3, [0, 1]))
     raw = network(drawn, mask)
@@ -94,15 +94,15 @@ def test_cached_and_uncached_densities_agree(sizes: list[int], recall: bool) -> 
     u = network._uniforms(layout, mask, SampleNoise(3, [0, 1]))
     for name, f in MIXED.items():
         slots = layout.slots(name)
-        again = f.density(raw[name]).draw(u[:, slots])
+        again = f.conditional(raw[name]).draw(u[:, slots])
         valid = layout.valid(mask, MIXED)[:, slots]
         gap = (again - layout.read(name, f, drawn[name])).abs() * valid
         assert gap.max() < 1e-5, name
 
 
 @recalling
-def test_padding_changes_no_density(recall: bool) -> None:
-    network = predictor(MIXED, recall=recall)
+def test_padding_changes_no_density(recall: bool, hops: int) -> None:
+    network = predictor(MIXED, recall=recall, hops=hops)
     mask = torch.arange(6)[None] < torch.tensor([6, 4])[:, None]
     x = values(mask)
     both = network.log_prob(x, mask)
@@ -114,8 +114,8 @@ def test_padding_changes_no_density(recall: bool) -> None:
 
 
 @recalling
-def test_nothing_depends_on_what_is_written_later(recall: bool) -> None:
-    network = predictor(MIXED, recall=recall)
+def test_nothing_depends_on_what_is_written_later(recall: bool, hops: int) -> None:
+    network = predictor(MIXED, recall=recall, hops=hops)
     mask = torch.ones(1, 5, dtype=torch.bool)
     x = values(mask)
     layout, _ = network.layout(5)
@@ -147,6 +147,35 @@ def test_a_slot_recalls_what_its_sites_hold() -> None:
     # Kinds 0, 1, 2, then none and bond: atom 3 is of kind 1 and not bonded to 0; atom 1 has two bonds.
     assert later.tolist() == pytest.approx([0, 1, 0, 1, 0])
     assert earlier.tolist() == pytest.approx([0, 1, 0, 0, 2])
+
+
+def test_a_slot_after_all_pairs_sees_what_sites_near_its_own_hold() -> None:
+    """On the path 0-1-2-3, where the turn of site 2 is told of sites 1 and 3, and two ties away of 0."""
+    fields: dict[str, Field] = {name: MIXED[name] for name in ("kind", "bond", "turn")}
+    network, mask = predictor(fields, hops=2), torch.ones(1, 4, dtype=torch.bool)
+    x = {k: v for k, v in values(mask).items() if k in fields}
+    x["bond"] = torch.diag(torch.ones(3, dtype=torch.long), 1)[None]
+    x["bond"] = x["bond"] + x["bond"].transpose(1, 2)
+    layout, _ = network.layout(4)
+    held = network._hold(layout, x)
+    slot = int(layout.slots("turn")[2 * 2])
+    near = network._beside(held, layout.valid(mask, fields), layout, x)
+    earlier = torch.arange(len(layout)) < slot
+    for sites, seen in zip(([1, 3], [0]), near, strict=True):
+        own = sum(
+            (held[0] * (earlier & ((layout.site == i) | (layout.other == i)))[:, None]).sum(0) for i in sites
+        )
+        again = seen[0, slot].sign() * seen[0, slot].abs().expm1()
+        assert torch.allclose(again, own, atol=1e-9)
+    first = int(layout.slots("bond")[-1]) + 1
+    assert all(bool((seen[0, :first] == 0).all()) for seen in near)
+
+
+def test_hops_need_pairs_that_are_written_first() -> None:
+    with pytest.raises(ConfigError, match="hops=1"):
+        predictor({"a": Categorical(2), "b": Categorical(3, pairs=True)}, hops=1)
+    with pytest.raises(ConfigError, match="use 0"):
+        predictor({"a": Categorical(2)}, hops=1)
 
 
 @pytest.mark.parametrize("order", ["forward", "backward", "columns"])

@@ -33,7 +33,9 @@ class Predictor(Role):
     A slot sees what the slot before it holds and where that stood, and what is to be written now: field,
     entry, site, and the other site of a pair. The number of sites n is known from the start. With `recall` it
     also sees at once what has been written at its own sites, summed over fields: the kinds of two atoms and
-    the bonds they have already, which attention would have to learn to look up.
+    the bonds they have already, which attention would have to learn to look up. With `hops`, slots that come
+    after all pairs see the same of the sites that are one tie away, summed, of those that are two away, and
+    so on: where the atoms were placed from which, and beside which, an atom is placed.
 
     Arguments:
         fields, make_trunk, conditions, width: as for `Role`; the trunk must be a `CausalTrunk`.
@@ -41,6 +43,9 @@ class Predictor(Role):
         order: of the sites; a name in `ORDERS` or, on a grid, a permutation.
         code: channels of a vector that all slots see.
         recall: whether slots see what their sites hold.
+        hops: ties up to which they see it of other sites.
+
+    Errors: `ConfigError` for hops where no pairs are written before other fields.
     """
 
     def __init__(
@@ -53,8 +58,9 @@ class Predictor(Role):
         code: int = 0,
         width: int = 128,
         recall: bool = False,
+        hops: int = 0,
     ) -> None:
-        self.extent, self.order, self.recall = extent, order, recall
+        self.extent, self.order, self.recall, self.hops = extent, order, recall, hops
         if extent is None and not isinstance(order, str):
             raise ConfigError("order: a permutation needs samples of one size; give a name instead")
         names = list(fields)
@@ -63,11 +69,16 @@ class Predictor(Role):
             for i, (k, e) in enumerate((k, e) for k in names for e in range(max(fields[k].entries, 1)))
         }
         pairs = any(f.rank == "pair" for f in fields.values())
+        ends = {rank: [f.window.end for f in fields.values() if f.rank == rank] for rank in ("site", "pair")}
+        if hops and not (pairs and min(ends["site"], default=1.0) < min(ends["pair"])):
+            raise ConfigError(f"hops={hops}: no field is written after pairs that could tie its sites; use 0")
         places = len(extent or (0,)) * (1 + pairs)
         self._told = len(self._kinds) + 32 * places
         self._held = sum(f.entry_inputs for f in fields.values())
         seen = self._told + self._held + 1
-        spec = TrunkSpec(site=self._told + seen + 2 * self._held * recall, context=width, causal=True)
+        spec = TrunkSpec(
+            site=self._told + seen + self._held * (2 * recall + hops), context=width, causal=True
+        )
         super().__init__(fields, make_trunk, spec, conditions, width, levels=1, code=code)
         if not isinstance(self.trunk, CausalTrunk):
             raise ConfigError(f"trunk {type(self.trunk).__name__} is not causal")
@@ -123,6 +134,37 @@ class Predictor(Role):
         here = held * valid[..., None]
         return [_damped(earlier @ here) for earlier in self.touching(sites).to(held)]
 
+    def _near(self, values: Mapping[str, Tensor]) -> list[Tensor]:
+        """Which sites are 1, 2, ... `hops` ties apart, `(B, N, N)` each; pairs of class 0 are no ties."""
+        pairs = [values[name] != 0 for name, f in self.fields.items() if f.rank == "pair"]
+        tied = torch.stack(pairs).any(0)
+        out, last, seen = [tied], tied, tied | torch.eye(tied.shape[1], dtype=torch.bool, device=tied.device)
+        for _ in range(1, self.hops):
+            last = ((last.to(self.dtype) @ tied.to(self.dtype)) > 0) & ~seen
+            out, seen = [*out, last], seen | last
+        return [hop.to(self.dtype) for hop in out]
+
+    def _tied(self, layout: Layout) -> int:
+        """The first slot after all pairs."""
+        return 1 + max(int(layout.slots(n)[-1]) for n, f in self.fields.items() if f.rank == "pair")
+
+    def _beside(
+        self, held: Tensor, valid: Tensor, layout: Layout, values: Mapping[str, Tensor]
+    ) -> list[Tensor]:
+        """What the sites near each slot's own hold before it is written, `(B, T, held)` per hop."""
+        if not self.hops or layout.sites < 2:
+            return [torch.zeros_like(held)] * self.hops
+        first = self._tied(layout)
+        here, late = held * valid[..., None], slice(first, None)
+        earlier = torch.ones(len(layout), len(layout), device=held.device).tril(-1)[late]
+        apart = (layout.other != layout.site).to(held)
+        out = []
+        for near in self._near(values):
+            rows = near[:, layout.site[late]]
+            weight = rows[..., layout.site] + apart * rows[..., layout.other]
+            out.append(F.pad(_damped((weight * earlier) @ here), (0, 0, first, 0)))
+        return out
+
     def _context(self, mask: Tensor, labels: Mapping[str, Tensor] | None, code: Tensor | None) -> Tensor:
         size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
         return self.embed(size[:, None], labels, code, count=mask.shape[0])
@@ -154,7 +196,8 @@ class Predictor(Role):
         seen = own.gather(1, before.clamp_min(0)[..., None].expand(-1, -1, own.shape[-1]))
         started = (before >= 0)[..., None].to(self.dtype)
         recalled = self._recalled(held, valid, mask.flatten(1).shape[1])
-        site = torch.cat([told, seen * started, started, *recalled], -1)
+        beside = self._beside(held, valid, layout, values)
+        site = torch.cat([told, seen * started, started, *recalled, *beside], -1)
         h = self.trunk(Streams(site=site), valid, self._context(mask, labels, code)).site
         assert h is not None
         return {name: self.heads[f"field_{name}"](h[:, layout.slots(name)]) for name in self.fields}
@@ -225,11 +268,24 @@ class Predictor(Role):
         one, here = rows.first, valid[rows.first]
         told_once = {k: v[one] for k, v in labels.items()}, None if code is None else code[one]
         memory = trunk.begin(here, self._context(mask[one], *told_once))
+        near: list[Tensor] = []
+        tied = self._tied(layout) if self.hops and layout.sites > 1 else len(layout)
         for slot, k in enumerate(layout.field.tolist()):
             name, f = fields[k]
             ends = [int(layout.site[slot]), int(layout.other[slot])]
             recalled = [_damped(holding[:, end]) for end in ends if self.recall]
-            h = trunk.extend(torch.cat([told[slot].expand(len(rows), -1), before, *recalled], 1), memory)
+            if slot == tied:
+                ties = {
+                    n: layout.write(n, f, torch.stack(drawn[n], 1), mask)
+                    for n, f in fields
+                    if f.rank == "pair"
+                }
+                near = [hop[rows.first] for hop in self._near(ties)]
+            beside = [_damped((hop[:, ends[0], None] @ holding)[:, 0]) for hop in near]
+            beside = beside or [holding.new_zeros(len(rows), self._held)] * self.hops
+            h = trunk.extend(
+                torch.cat([told[slot].expand(len(rows), -1), before, *recalled, *beside], 1), memory
+            )
             raw = self.heads[f"field_{name}"](h)
             x = f.conditional(raw if rows.single else raw[rows.row]).draw(u[:, slot], how)
             if fixed:
@@ -240,7 +296,7 @@ class Predictor(Role):
                 parted, came = rows.parted(torch.where(valid[:, slot], x, torch.zeros_like(x)))
                 if len(parted) > len(rows):
                     memory, before, holding = trunk.pick(memory, came), before[came], holding[came]
-                    here = here[came]
+                    here, near = here[came], [hop[came] for hop in near]
                     rows = parted
             now = torch.zeros_like(before)
             entries = x if rows.single else x[rows.first]

@@ -48,6 +48,7 @@ INTERNAL = {
     "sample_batch": 128,
     "decoder": "autoregressive",
     "recall": True,  # most slots are pairs of atoms: what is bonded already decides nearly all of them
+    "hops": 2,  # an atom is placed from its neighbours, and beside theirs
 }
 
 
