@@ -122,6 +122,21 @@ _LATENT = Cell(  # its weights hold the VAE's as well
 )
 """Diffusion in the latent space of the shipped VAE."""
 
+# Codes are reals on both sides: no noise need hide what is a class and what only resembles one.
+_LATENT_GAN = tuple(
+    Cell(
+        "gan",
+        modality,
+        "qm9",
+        model={"latent": f"vae-{modality}", "code": 0, "blur": 0.0}
+        | {"trunk_options": {"width": 96, "depth": 2, "heads": 4}},
+        fit={"batch_size": 256, "lr": 1e-3},
+        variant="latent",
+    )
+    for modality in ("smiles", "molecule")
+)
+"""Adversaries over codes, where those over characters and coordinates gave nothing."""
+
 _DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "protein": "pdb_chains_128"}
 
 
@@ -350,6 +365,7 @@ CELLS: dict[str, Cell] = {
         *_DIFFUSION,
         _LATENT,
         *_others(),
+        *_LATENT_GAN,
         *_consistency(_DIFFUSION),
         *_BINARY,
         *_VARIANTS,

@@ -230,6 +230,21 @@ def test_completion_keeps_what_is_given() -> None:
     assert any((image[:, 2:] != images[0][:, 2:]).any() for image in completed)
 
 
+@pytest.mark.parametrize("order", ["forward", "columns"])
+@pytest.mark.parametrize("trunk", ["rows", "pixelcnn", "transformer"])
+def test_probabilities_of_all_tiny_images_sum_to_one(trunk: str, order: str) -> None:
+    every = np.array(list(itertools.product([0, 255], repeat=9)), np.uint8).reshape(-1, 3, 3, 1)
+    options = {"rows": {"width": 8, "row_width": 16}, "pixelcnn": {"width": 8, "depth": 3}}
+    model = AutoregressiveModel(
+        ImageModality((3, 3, 1), binarised=True),
+        order=order,
+        trunk=trunk,
+        trunk_options=options.get(trunk, SMALL),
+    )
+    model.fit(every[::7], max_steps=20, batch_size=32, lr=1e-2, seed=0)
+    assert model.log_prob(every, seed=0).exp().sum().item() == pytest.approx(1, abs=1e-4)
+
+
 @pytest.mark.parametrize("name", ["smiles", "graph"])
 def test_samples_share_rows_until_they_part(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted(name, "autoregressive")
