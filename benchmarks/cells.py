@@ -152,7 +152,7 @@ _SURE: dict[tuple[str, str], dict[str, Any]] = {
     ("energy", "graph"): {"temperature": 0.85},
     ("energy", "molecule"): {"temperature": 0.5},
     ("consistency", "image"): {"temperature": 0.6, "gamma": 0.5},
-    ("consistency", "smiles"): {"temperature": 0.7, "gamma": 0.5},
+    ("consistency", "smiles"): {"temperature": 0.6, "gamma": 0.3},
     ("consistency", "graph"): {"temperature": 0.8, "gamma": 0.8},
     ("consistency", "molecule"): {"temperature": 0.5},
     ("flow", "smiles"): {"temperature": 0.7},
