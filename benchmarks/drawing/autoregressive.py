@@ -61,7 +61,7 @@ def densities(model: Any, records: Any) -> tuple[np.ndarray, np.ndarray]:
     ((name, f),) = model.view.fields.items()
     raw = model.trained(batch.values, batch.mask, model.told(batch))[name][0]
     values = torch.arange(f.choices) if f.choices else torch.linspace(-1, 1, f.levels)
-    columns = [f.density(raw).log_prob(torch.full((len(raw),), v).to(values)) for v in values.tolist()]
+    columns = [f.conditional(raw).log_prob(torch.full((len(raw),), v).to(values)) for v in values.tolist()]
     levels = np.linspace(0, 255, len(values))
     return levels, torch.stack(columns, 1).double().exp().numpy()
 
