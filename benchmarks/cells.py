@@ -122,8 +122,8 @@ _LATENT = Cell(  # its weights hold the VAE's as well
 )
 """Diffusion in the latent space of the shipped VAE."""
 
-# Codes are reals on both sides: no noise need hide what is a class and what only resembles one. With a tenth of
-# the penalty the generator leaves most directions of them out.
+# Codes are reals on both sides: no noise need hide what is a class and what only resembles one. With a tenth
+# of the penalty the generator leaves most directions of them out.
 _LATENT_GAN = tuple(
     Cell(
         "gan",
