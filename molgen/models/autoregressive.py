@@ -90,10 +90,15 @@ class AutoregressiveModel(GenerativeModel):
             recall=recall,
             hops=hops,
         )
-        if not self.view.bijective:  # other sequences write the same object
-            self.likelihood = "lower bound"
+        self.likelihood = self._access
+
+    @property
+    def _access(self) -> str:
+        """A bound where other sequences write the same object."""
+        return "exact" if self.view.bijective else "lower bound"
 
     def build(self) -> nn.Module:
+        self.likelihood = self._access  # data tell whether their view loses anything
         return Predictor(
             self.view.fields,
             self.make_trunk,

@@ -245,6 +245,15 @@ def test_probabilities_of_all_tiny_images_sum_to_one(trunk: str, order: str) -> 
     assert model.log_prob(every, seed=0).exp().sum().item() == pytest.approx(1, abs=1e-4)
 
 
+def test_data_tell_whether_bits_are_all_there_is() -> None:
+    """Images of two levels lose nothing as bits, so that log p is exact once they are known; others do."""
+    for levels, access in (([0, 255], "exact"), ([0, 100, 255], "lower bound")):
+        images = np.random.default_rng(0).choice(np.array(levels, np.uint8), (8, 3, 3, 1))
+        model = AutoregressiveModel("image", view="binary", trunk_options={"width": 8, "row_width": 16})
+        assert model.likelihood == "lower bound"
+        assert model.fit(list(images), max_steps=1, batch_size=4, seed=0).likelihood == access
+
+
 @pytest.mark.parametrize("name", ["smiles", "graph"])
 def test_samples_share_rows_until_they_part(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted(name, "autoregressive")
