@@ -80,6 +80,17 @@ def test_a_file_may_leave_its_first_stage_to_what_ships(
     assert molgen.load("whole").sample(5, seed=3) == made.sample(5, seed=3)
 
 
+def test_what_ships_fits_together_and_is_not_too_large() -> None:
+    shipped = molgen.api.list_weights()
+    stages = {name: header["hyper"].get("latent") for name, header in shipped.items()}
+    staged = {name: stage for name, stage in stages.items() if isinstance(stage, dict)}
+    assert staged
+    for name, stage in staged.items():
+        assert stage["training"] == shipped[stage["shipped"]]["training"], name
+    sizes = [path.stat().st_size for path in molgen.api.WEIGHTS.glob("*.safetensors")]
+    assert max(sizes) <= 8e6 and sum(sizes) <= 80e6
+
+
 def test_a_stage_that_does_not_ship_is_always_kept(model: DiffusionModel, tmp_path: Path) -> None:
     model.save(tmp_path / "latent.safetensors", whole=False)
     assert molgen.load(tmp_path / "latent.safetensors").sample(5, seed=3) == model.sample(5, seed=3)
