@@ -113,7 +113,7 @@ _DIFFUSION = (
     ),
 )
 
-_LATENT = Cell(  # its weights hold the VAE's as well
+_LATENT = Cell(  # its file leaves the VAE's weights to the VAE's
     "diffusion",
     "image",
     "mnist",

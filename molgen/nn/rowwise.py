@@ -126,7 +126,7 @@ class RowTransformer(CausalTrunk):
 
         Arguments:
             row: the transformer's features of rows, `(B, rows, row_width)`.
-            window: codes of those rows and of `_WINDOW` above, without the last one, padded at the sides.
+            window: codes of the rows above them, from `_WINDOW` above the first on, padded at the sides.
         """
         far: Tensor = self.spread(row).unflatten(-1, (self.extent[1], -1)).permute(0, 3, 1, 2)
         near: Tensor = self.above(F.silu(self.window(window)))

@@ -106,7 +106,7 @@ class Cell:
         for small in _choices(networks):
             given = {name: dict(size) for name, size in small.items() if size and name not in options}
             try:
-                model = self.family(kind, **{**options, **given})  # type: ignore[call-arg, arg-type]
+                model = self.family(kind, **{**options, **given})
                 known, model.modality = model.modality, self.subject.fitted
                 model._built(0)
                 model.modality = known
