@@ -130,7 +130,7 @@ _LATENT_GAN = tuple(
         modality,
         "qm9",
         model={"latent": f"vae-{modality}", "code": 0, "penalty": 3.0, "blur": 0.0}
-        | {"trunk_options": {"width": 96, "depth": 2, "heads": 4}},
+        | {"trunk_options": {"width": 64, "depth": 2, "heads": 4}},
         fit={"batch_size": 256, "lr": 3e-4},
         variant="latent",
     )

@@ -18,7 +18,7 @@ from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.modality import Format, Modality, View
-from molgen.core.noise import SampleNoise
+from molgen.core.noise import Noise, SampleNoise
 from molgen.core.trunk import Trunk, TrunkSpec
 
 if TYPE_CHECKING:
@@ -40,7 +40,12 @@ class Coder(Protocol):
         """Mean and standard deviation of the code of each record, `(n, latent)` each."""
 
     def decode_latent(
-        self, z: Tensor, sizes: Sequence[int] | None = None, seed: int = 0, temperature: float | None = None
+        self,
+        z: Tensor,
+        sizes: Sequence[int] | None = None,
+        seed: int = 0,
+        temperature: float | None = None,
+        noise: Noise | None = None,
     ) -> list[Any]:
         """Domain objects from codes."""
 
@@ -50,8 +55,8 @@ class Latent(Modality):
     r"""A modality seen through a VAE: one site that holds a code z and, where sizes vary, the size.
 
     Objects are encoded to a draw of :math:`q(z | x)`, whose mean over data has about zero mean and unit
-    variance as the prior has, and decoded at the mode of :math:`p(x | z)`. Files, data sets, conditions and
-    scores are those of the VAE's modality.
+    variance as the prior has. A sample is a draw of :math:`p(x | z)` at the VAE's own temperature; what is
+    decoded without noise is its mode. Files, data sets, conditions and scores are the VAE's modality's own.
 
     Arguments:
         vae: a trained model; its weights stay as they are.
@@ -113,10 +118,11 @@ class Latent(Modality):
         told = {name: torch.as_tensor(value) for name, value in (conditions or {}).items()}
         return Batch(values, mask, told)
 
-    def decode_all(self, batch: Batch, view: str) -> list[Any]:
+    def decode_all(self, batch: Batch, view: str, noise: Noise | None = None) -> list[Any]:
         picked = batch.values[_SIZE][:, 0].tolist() if _SIZE in batch.values else [0] * len(batch)
         sizes = [self._sizes[int(i)] for i in picked]
-        return self.vae.decode_latent(batch.values[_CODE][:, 0], sizes, temperature=0.0)
+        temperature = 0.0 if noise is None else None
+        return self.vae.decode_latent(batch.values[_CODE][:, 0], sizes, temperature=temperature, noise=noise)
 
     def template(self, sizes: Sequence[int]) -> Tensor:
         return torch.ones(len(sizes), 1, dtype=torch.bool)

@@ -307,8 +307,8 @@ class GenerativeModel(Stored):
                 values[c.name] = np.asarray(measured, dtype=np.float32)
         return self.modality.encode_all(records, self._view, values)
 
-    def decode(self, batch: Batch) -> Samples:
-        """A batch of this model's view to domain objects, in order."""
+    def decode(self, batch: Batch, noise: Noise | None = None) -> Samples:
+        """A batch of this model's view to domain objects, in order; noise is for what draws as it decodes."""
         return Samples(self.modality.decode_all(batch, self._view), self.modality)
 
     def told(self, batch: Batch) -> dict[str, Tensor]:
@@ -491,7 +491,7 @@ class GenerativeModel(Stored):
             noise = SampleNoise(seed, own)
             values = self.generated(mask, given, noise, precision, **options)
             batch = Batch(values, mask, {}, self.view.pairs)
-            records.update(zip(part, self.decode(batch), strict=True))
+            records.update(zip(part, self.decode(batch, noise), strict=True))
             if advance is not None:
                 advance(len(part))
         return [records[i] for i in range(len(sizes))]

@@ -315,7 +315,12 @@ class VAEModel(GenerativeModel):
 
     @torch.no_grad()
     def decode_latent(
-        self, z: Tensor, sizes: Sequence[int] | None = None, seed: int = 0, temperature: float | None = None
+        self,
+        z: Tensor,
+        sizes: Sequence[int] | None = None,
+        seed: int = 0,
+        temperature: float | None = None,
+        noise: Noise | None = None,
     ) -> Samples:
         """Domain objects from codes.
 
@@ -324,12 +329,13 @@ class VAEModel(GenerativeModel):
             sizes: number of sites of each; by default drawn from the data's sizes.
             seed: of the draws.
             temperature: of p(x | z).
+            noise: of the draws, instead of that of the seed.
         """
         if z.dim() != 2 or z.shape[1] != self.hyper["latent"]:
             raise ConfigError(f"z is of shape {tuple(z.shape)}, expected (n, {self.hyper['latent']})")
         known = self.modality.draw_sizes(seed, range(len(z))) if sizes is None else list(sizes)
-        mask = self.modality.template(known)
-        noise = SampleNoise(seed, range(len(z)))
+        mask = self.modality.template(known).to(z.device)
+        noise = SampleNoise(seed, range(len(z))) if noise is None else noise
         values = self._network.draw(mask, {}, z, noise, self._temperature(temperature))
         return self.decode(Batch(values, mask, {}, self.view.pairs))
 

@@ -19,7 +19,9 @@ from molgen import (
     UnsupportedError,
     VAEModel,
 )
+from molgen.core.batch import Batch
 from molgen.core.latent import Latent
+from molgen.core.noise import SampleNoise
 from tests.models.cells import TRUNKS, draw, fitted, records
 
 SMALL = {"width": 24, "depth": 1, "heads": 2}
@@ -103,6 +105,28 @@ def test_adversaries_play_over_codes(vae: VAEModel) -> None:
     shares = {s: samples.count(s) / 200 for s in STRINGS}
     assert sum(shares.values()) > 0.7, shares
     assert min(shares.values()) > 0.05, shares
+
+
+def test_decodes_draws_of_the_likelihood(vae: VAEModel) -> None:
+    n, word = 4000, "CCN"
+    z, size = torch.zeros(n, 4), vae.encode([word]).sizes
+    space = Latent(vae)
+    values = {"code": z[:, None], "size": (size - space._sizes[0]).expand(n)[:, None]}
+    codes, noise = Batch(values, space.template([1] * n)), SampleNoise(5, range(n))
+    drawn = space.decode_all(codes, "latent", noise)
+    one = vae.encode([word])
+    with torch.no_grad():
+        log_p = vae._network.log_likelihood(one.values, one.mask, {}, z[:1])
+    p = float(torch.stack(list(log_p.values())).sum().exp())
+    assert 0.01 < p < 0.99
+    assert abs(drawn.count(word) / n - p) < 4 * (p * (1 - p) / n) ** 0.5
+    assert len(set(space.decode_all(codes, "latent"))) == 1  # without noise, the mode
+
+
+def test_what_is_decoded_does_not_depend_on_batches(model: DiffusionModel) -> None:
+    whole = model.sample(60, seed=4)
+    assert whole == model.sample(60, seed=4, batch_size=7)
+    assert whole != model.sample(60, seed=5)
 
 
 @pytest.mark.parametrize("name", sorted(TRUNKS))
