@@ -15,7 +15,7 @@ from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser
+from molgen.core.roles import Denoiser, earlier, recalling
 from molgen.core.samples import Samples
 from molgen.core.solvers import State, checked
 from molgen.models.base import GenerativeModel
@@ -48,14 +48,15 @@ class ConsistencyModel(GenerativeModel):
         gamma: share of new noise at every step back, in [0, 1]: 1 forgets the noise that a sample was made
             from, 0 keeps it.
         label_dropout: share of training samples whose label is withheld.
-        self_condition: whether the network has inputs for an earlier estimate, as a teacher may have; they
-            stay empty.
+        self_condition: show the network its estimate from the step before, and in half of training one
+            from more noise on the same path.
         width: channels of the context vector.
 
     Errors: `UnsupportedError` if the modality has no view that is denoisable.
 
     Source: Song et al., Consistency Models (2023); Geng et al., Consistency Models Made Easy (2025); Kim et
-    al., Consistency Trajectory Models (2024), for gamma.
+    al., Consistency Trajectory Models (2024), for gamma; Chen et al., Analog Bits (2023), for what it is
+    shown.
 
     Example:
         >>> from molgen import ConsistencyModel
@@ -174,9 +175,13 @@ class ConsistencyModel(GenerativeModel):
         r = (1 - delta) * t
         x0 = self.relaxed(batch)
         white = {k: f.white(mask, noise) for k, f in fields.items()}
-        ahead = network(self._perturbed(x0, white, t, mask), t, mask, labels)
+        previous = None
+        if self.hyper["self_condition"]:
+            s = t + (1 - t) * noise.uniform(mask, ())
+            previous = earlier(network, self._perturbed(x0, white, s, mask), s, mask, labels, noise)
+        ahead = network(self._perturbed(x0, white, t, mask), t, mask, labels, previous)
         with torch.no_grad():
-            behind = network(self._perturbed(x0, white, r, mask), r, mask, labels)
+            behind = network(self._perturbed(x0, white, r, mask), r, mask, labels, previous)
         terms = {}
         for name, f in fields.items():
             gap = f.discrepancy(ahead[name], behind[name], t, mask) / delta
@@ -223,6 +228,7 @@ class ConsistencyModel(GenerativeModel):
         steps = checked(self.hyper["steps"] if steps is None else steps)
         heat, fresh = self.heat(temperature), self._fresh(gamma)
         fields, b = self._fields, len(mask)
+        denoise = recalling(self.trained, mask, labels, self.hyper["self_condition"])
         x = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
         clean, s = x, torch.ones(b, device=mask.device)
         for i in range(steps):
@@ -237,7 +243,7 @@ class ConsistencyModel(GenerativeModel):
                 # What is still pure noise at this time has not been touched by the path yet.
                 x = {k: torch.where(_pure(f, t, x[k]), x[k], again[k]) for k, f in fields.items()}
                 s = t
-            params = self.trained(x, t, mask, labels)
+            params = denoise(x, t)
             # Classes go on as probabilities: to draw each by itself would break what they say together.
             clean = {k: f.project(f.point(params[k]), mask) for k, f in fields.items()}
         return {k: self.view.fields[k].harden(clean[k], mask) for k in fields}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from molgen import ConsistencyModel, DiffusionModel, FlowModel, GANModel
 from molgen.core.batch import Batch
@@ -145,6 +147,29 @@ def test_distilling_a_flow_takes_all_of_its_weights_and_answers() -> None:
                 for model, time in ((teacher, there), (student, here))
             ]
             assert torch.allclose(*said, atol=1e-4)
+
+
+def test_both_ends_of_a_step_are_shown_one_estimate_from_more_noise() -> None:
+    model = ConsistencyModel("smiles", trunk_options=SMALL, self_condition=True)
+    calls: list[tuple[Tensor, object]] = []
+    said: list[object] = []
+
+    def spy(module: nn.Module, given: tuple[Any, ...], out: object) -> None:
+        calls.append((given[1], given[4] if len(given) > 4 else None))
+        said.append(out)
+
+    model.fit(["CC", "CO"] * 4, max_steps=1, batch_size=4, seed=0)
+    network, batch = model.trained, model.encode(["CC", "CO", "CCO"])
+    network.register_forward_hook(spy)
+    for seed in range(20):
+        calls.clear(), said.clear()
+        model.losses(network, batch, BatchNoise(generator(seed)))
+        (t, ahead), (r, behind) = calls[-2:]
+        assert (r < t).all()
+        assert ahead is behind
+        assert ahead is (said[0] if len(calls) == 3 else None)
+        if len(calls) == 3:
+            assert (calls[0][0] >= t).all()
 
 
 def test_only_what_denoises_is_distilled() -> None:

@@ -221,8 +221,9 @@ def test_bad_options_are_refused() -> None:
         model.generate(torch.ones(1, 3) > 0, {}, SampleNoise(0, [0]), solver="churn")
 
 
-def test_a_flow_that_conditions_on_itself_is_shown_what_it_said_last() -> None:
-    model = tiny("smiles", "flow", self_condition=True).fit(records("smiles"), max_steps=2, seed=0)
+@pytest.mark.parametrize("family", ["flow", "consistency"])
+def test_a_model_that_conditions_on_itself_is_shown_what_it_said_last(family: str) -> None:
+    model = tiny("smiles", family, self_condition=True).fit(records("smiles"), max_steps=2, seed=0)
     shown: list[object] = []
     said: list[object] = []
 
