@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from molgen import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core import checkpoint
 from molgen.core.annealing import Bounded
 from molgen.core.batch import Batch
-from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
 from molgen.modalities.image import ImageModality
 from molgen.models.energy.dbm import BoltzmannMachine
 from molgen.nn.boltzmann import DeepBoltzmann
@@ -309,6 +309,22 @@ def test_persistent_chains_resume_exactly(steps: int, tmp_path: Path) -> None:
     assert {"chains", "counts", "seen", "real"} < set(whole)
     for name, value in whole.items():
         assert (value == resumed[name]).all(), name
+
+
+def test_only_the_first_fit_trains_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, terms = images(bits(6)[::3]), []
+    model = BoltzmannMachine(PLAIN, hidden=(4, 3), chains=10, pretraining=0.5)
+    losses = BoltzmannMachine.losses
+
+    def spy(self: BoltzmannMachine, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        terms.append(losses(self, network, batch, noise))
+        return terms[-1]
+
+    monkeypatch.setattr(BoltzmannMachine, "losses", spy)
+    for expected in (["layer1", "layer2", "contrast", "contrast"], 4 * ["contrast"]):
+        terms.clear()
+        model.fit(data, max_steps=4, batch_size=8, seed=1)
+        assert [name for term in terms for name in term if name != "reconstruction"] == expected
 
 
 def test_evaluation_leaves_the_chains_alone() -> None:

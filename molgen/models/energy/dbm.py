@@ -72,7 +72,7 @@ class BoltzmannMachine(EnergyModel):
         view: see `GenerativeModel`; by default the first view of classes alone.
         trunk, trunk_options: none, there is no trunk.
         hidden: units of each hidden layer, from the visible one upwards.
-        pretraining: share of the budget for training layer by layer.
+        pretraining: share of the budget for training layer by layer, before a model's first fit is over.
         chains: persistent chains.
         sweeps: of Gibbs sampling between two steps of training.
         iterations: of mean field.
@@ -160,7 +160,7 @@ class BoltzmannMachine(EnergyModel):
         if not network.training:
             return {"reconstruction": self._reconstruction(net, v, real)}
         net.count(v, real)
-        share = self.hyper["pretraining"]
+        share = 0.0 if self.training["runs"] else self.hyper["pretraining"]
         if self.progress < share:
             layer = int(self.progress / share * len(net.weights))
             loss = net.pair_contrast(layer, v, real, noise.uniform(batch.mask, (net.draws,)))
