@@ -224,7 +224,7 @@ class TrainingModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.begun, most = time.monotonic(), self.trainer.max_steps
         self.ramp = self.warmup or (200 if most < 0 else max(1, min(200, most // 10)))
-        self.network.train()  # a model that was trained or loaded stands in evaluation, and Lightning leaves it
+        self.network.train()  # one that was trained or loaded stands in evaluation, where Lightning leaves it
         # Walking through all modules costs as much as a small layer; buffers may be exchanged meanwhile.
         self.means, self.news = list(self.average.parameters()), list(self.network.parameters())
 
