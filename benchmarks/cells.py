@@ -130,11 +130,11 @@ _LATENT_GAN = tuple(
         modality,
         "qm9",
         model={"latent": f"vae-{modality}", "code": 0, "penalty": 3.0, "blur": 0.0}
-        | {"trunk_options": {"width": 64, "depth": 2, "heads": 4}},
+        | {"trunk_options": {"width": width, "depth": 2, "heads": 4}},
         fit={"batch_size": 256, "lr": 3e-4},
         variant="latent",
     )
-    for modality in ("smiles", "molecule")
+    for modality, width in (("smiles", 48), ("molecule", 64))
 )
 """Adversaries over codes, where those over characters and coordinates gave nothing."""
 
@@ -143,7 +143,7 @@ _DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "
 
 _SURE: dict[tuple[str, str], dict[str, Any]] = {
     ("autoregressive", "smiles"): {"top_p": 0.97},
-    ("autoregressive", "graph"): {"top_p": 0.95},
+    ("autoregressive", "graph"): {"top_p": 0.98},
     ("vae", "smiles"): {"temperature": 0.7},
     ("vae", "graph"): {"temperature": 0.85},
     ("vae", "molecule"): {"temperature": 0.35},

@@ -39,6 +39,8 @@ class AutoregressiveModel(GenerativeModel):
         width: channels of the context vector.
         recall, hops: whether an entry sees at once all that is written at its own sites, and up to how many
             ties away, see `Predictor`; by default the view's recipe.
+        nearest: whether pairs of a site begin with the site written before it, and not with the first; by
+            default the view's recipe.
 
     Errors: `UnsupportedError` if the modality has no view that is ordered.
 
@@ -74,6 +76,7 @@ class AutoregressiveModel(GenerativeModel):
         width: int = 128,
         recall: bool | None = None,
         hops: int | None = None,
+        nearest: bool | None = None,
     ) -> None:
         self._sharpen(temperature, top_k, top_p)
         super().__init__(
@@ -89,6 +92,7 @@ class AutoregressiveModel(GenerativeModel):
             width=width,
             recall=recall,
             hops=hops,
+            nearest=nearest,
         )
         self.likelihood = self._access
 
@@ -108,6 +112,7 @@ class AutoregressiveModel(GenerativeModel):
             width=self.hyper["width"],
             recall=self.option("recall", False),
             hops=self.option("hops", 0),
+            nearest=self.option("nearest", False),
         )
 
     # ------------------------------------------------------------------ training

@@ -48,8 +48,8 @@ class ConsistencyModel(GenerativeModel):
         gamma: share of new noise at every step back, in [0, 1]: 1 forgets the noise that a sample was made
             from, 0 keeps it.
         label_dropout: share of training samples whose label is withheld.
-        self_condition: show the network its estimate from the step before, and in half of training one
-            from more noise on the same path.
+        self_condition: feed the estimate of the step before back into the network, and in half of training
+            one of the same step.
         width: channels of the context vector.
 
     Errors: `UnsupportedError` if the modality has no view that is denoisable.
@@ -175,13 +175,11 @@ class ConsistencyModel(GenerativeModel):
         r = (1 - delta) * t
         x0 = self.relaxed(batch)
         white = {k: f.white(mask, noise) for k, f in fields.items()}
-        previous = None
-        if self.hyper["self_condition"]:
-            s = t + (1 - t) * noise.uniform(mask, ())
-            previous = earlier(network, self._perturbed(x0, white, s, mask), s, mask, labels, noise)
-        ahead = network(self._perturbed(x0, white, t, mask), t, mask, labels, previous)
+        x, y = (self._perturbed(x0, white, time, mask) for time in (t, r))
+        previous = earlier(network, x, t, mask, labels, noise) if self.hyper["self_condition"] else None
+        ahead = network(x, t, mask, labels, previous)
         with torch.no_grad():
-            behind = network(self._perturbed(x0, white, r, mask), r, mask, labels, previous)
+            behind = network(y, r, mask, labels, previous)
         terms = {}
         for name, f in fields.items():
             gap = f.discrepancy(ahead[name], behind[name], t, mask) / delta

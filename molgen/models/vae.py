@@ -81,6 +81,7 @@ class Autoencoder(nn.Module):
         spread: int,
         width: int,
         recall: bool,
+        nearest: bool,
     ) -> None:
         super().__init__()
         relaxed: dict[str, GaussianField] = {k: f.relaxed() for k, f in fields.items()}
@@ -88,7 +89,14 @@ class Autoencoder(nn.Module):
         self.decoder: Decoder | Predictor
         if sequential:
             self.decoder = Predictor(
-                fields, make_decoder, conditions, extent, code=latent, width=width, recall=recall
+                fields,
+                make_decoder,
+                conditions,
+                extent,
+                code=latent,
+                width=width,
+                recall=recall,
+                nearest=nearest,
             )
         else:
             self.decoder = Decoder(fields, make_decoder, conditions, latent, extent, spread, width)
@@ -247,6 +255,7 @@ class VAEModel(GenerativeModel):
             self.hyper["spread"],
             self.hyper["width"],
             self.option("recall", False),
+            self.option("nearest", False),
         )
 
     def parts(self) -> dict[str, nn.Module]:

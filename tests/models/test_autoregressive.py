@@ -63,13 +63,14 @@ def test_probabilities_of_all_short_strings_sum_to_one() -> None:
         assert total.item() == pytest.approx(1, abs=1e-6)
 
 
-recalling = pytest.mark.parametrize("recall, hops", [(False, 0), (True, 0), (True, 2)])
+FULL = {"recall": True, "nearest": True}
+orders = pytest.mark.parametrize("own", [{}, {"recall": True}, FULL, {**FULL, "hops": 2}])
 
 
-@pytest.mark.parametrize("recall", [False, True])
-def test_probabilities_of_all_small_graphs_sum_to_one(recall: bool) -> None:
+@orders
+def test_probabilities_of_all_small_graphs_sum_to_one(own: dict[str, Any]) -> None:
     fields: dict[str, Field] = {"a": Categorical(2), "b": Categorical(3, pairs=True)}
-    network = predictor(fields, recall=recall)
+    network = predictor(fields, **own | {"hops": 0})
     sites = torch.tensor(list(itertools.product(range(2), repeat=3)))
     bonds = torch.tensor(list(itertools.product(range(3), repeat=3)))
     a = sites.repeat_interleave(len(bonds), 0)
@@ -82,11 +83,11 @@ def test_probabilities_of_all_small_graphs_sum_to_one(recall: bool) -> None:
     assert (log_p["a"] + log_p["b"]).exp().sum().item() == pytest.approx(1, abs=1e-6)
 
 
-@recalling
+@orders
 @pytest.mark.parametrize("sizes", [[5, 5], [5, 3]])
-def test_cached_and_uncached_densities_agree(sizes: list[int], recall: bool, hops: int) -> None:
+def test_cached_and_uncached_densities_agree(sizes: list[int], own: dict[str, Any]) -> None:
     """What `write` draws is what the densities of `forward` draw at the same uniforms."""
-    network = predictor(MIXED, recall=recall, hops=hops)
+    network = predictor(MIXED, **own)
     mask = torch.arange(5)[None] < torch.tensor(sizes)[:, None]
     drawn = network.write(mask, SampleNoise(3, [0, 1]))
     raw = network(drawn, mask)
@@ -100,9 +101,9 @@ def test_cached_and_uncached_densities_agree(sizes: list[int], recall: bool, hop
         assert gap.max() < 1e-5, name
 
 
-@recalling
-def test_padding_changes_no_density(recall: bool, hops: int) -> None:
-    network = predictor(MIXED, recall=recall, hops=hops)
+@orders
+def test_padding_changes_no_density(own: dict[str, Any]) -> None:
+    network = predictor(MIXED, **own)
     mask = torch.arange(6)[None] < torch.tensor([6, 4])[:, None]
     x = values(mask)
     both = network.log_prob(x, mask)
@@ -113,9 +114,9 @@ def test_padding_changes_no_density(recall: bool, hops: int) -> None:
         assert torch.allclose(both[name][1], alone[name][0], atol=1e-9), name
 
 
-@recalling
-def test_nothing_depends_on_what_is_written_later(recall: bool, hops: int) -> None:
-    network = predictor(MIXED, recall=recall, hops=hops)
+@orders
+def test_nothing_depends_on_what_is_written_later(own: dict[str, Any]) -> None:
+    network = predictor(MIXED, **own)
     mask = torch.ones(1, 5, dtype=torch.bool)
     x = values(mask)
     layout, _ = network.layout(5)
@@ -178,15 +179,24 @@ def test_hops_need_pairs_that_are_written_first() -> None:
         predictor({"a": Categorical(2)}, hops=1)
 
 
+@pytest.mark.parametrize("nearest", [False, True])
 @pytest.mark.parametrize("order", ["forward", "backward", "columns"])
-def test_a_layout_writes_what_it_reads_in_any_order(order: str) -> None:
+def test_a_layout_writes_what_it_reads_in_any_order(order: str, nearest: bool) -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
     x = values(mask)
-    layout = Layout.of(MIXED, (4,), order)
+    layout = Layout.of(MIXED, (4,), order, nearest)
     assert len(layout) == 4 + 6 + 8 + 4
     for name, f in MIXED.items():
         again = layout.write(name, f, layout.read(name, f, x[name]), mask)
         assert torch.allclose(again.double(), x[name].double(), atol=1e-12)
+
+
+@pytest.mark.parametrize("nearest, others", [(False, [0, 0, 1, 0, 1, 2]), (True, [0, 1, 0, 2, 1, 0])])
+def test_pairs_come_from_the_first_site_or_from_the_nearest(nearest: bool, others: list[int]) -> None:
+    layout = Layout.of(MIXED, (4,), nearest=nearest)
+    own = layout.slots("bond")
+    assert layout.site[own].tolist() == [1, 2, 2, 3, 3, 3]
+    assert layout.other[own].tolist() == others
 
 
 def test_an_order_changes_only_the_order() -> None:

@@ -51,7 +51,8 @@ class Layout:
     """Slots in the order in which they are written: which entry of which field stands in each.
 
     Fields that resolve first under noise (whose window ends later) are written first; fields of one
-    window take turns site by site, pairs after the later one of their two sites.
+    window take turns site by site, pairs after the later one of their two sites: those with the earliest
+    sites first, or those with the nearest.
 
     Arguments:
         names: the fields.
@@ -77,7 +78,13 @@ class Layout:
     sites: int
 
     @classmethod
-    def of(cls, fields: Mapping[str, Field], extent: tuple[int, ...], order: Order = "forward") -> Layout:
+    def of(
+        cls,
+        fields: Mapping[str, Field],
+        extent: tuple[int, ...],
+        order: Order = "forward",
+        nearest: bool = False,
+    ) -> Layout:
         """The layout of samples on an extent `(N,)` or `(H, W)`."""
         path = permutation(order, extent).tolist()
         names = tuple(fields)
@@ -87,7 +94,8 @@ class Layout:
             for rank, i in enumerate(path):
                 for k, f in stage:
                     if f.rank == "pair":
-                        rows += [(k, 0, i, j) for j in path[:rank]]
+                        others = path[:rank]
+                        rows += [(k, 0, i, j) for j in (reversed(others) if nearest else others)]
                     else:
                         rows += [(k, e, i, i) for e in range(f.entries)]
         field, entry, site, other = torch.tensor(rows, dtype=torch.long).reshape(-1, 4).unbind(1)

@@ -44,6 +44,7 @@ class Predictor(Role):
         code: channels of a vector that all slots see.
         recall: whether slots see what their sites hold.
         hops: ties up to which they see it of other sites.
+        nearest: whether the pairs of a site begin with the site before it, see `Layout`.
 
     Errors: `ConfigError` for hops where no pairs are written before other fields.
     """
@@ -59,8 +60,10 @@ class Predictor(Role):
         width: int = 128,
         recall: bool = False,
         hops: int = 0,
+        nearest: bool = False,
     ) -> None:
         self.extent, self.order, self.recall, self.hops = extent, order, recall, hops
+        self.nearest = nearest
         if extent is None and not isinstance(order, str):
             raise ConfigError("order: a permutation needs samples of one size; give a name instead")
         names = list(fields)
@@ -98,7 +101,7 @@ class Predictor(Role):
 
     def _layout(self, sites: int) -> tuple[Layout, Tensor]:
         """The slots of samples with this many sites, and what each tells of itself, `(T, told)`."""
-        layout = Layout.of(self.fields, self.extent or (sites,), self.order)
+        layout = Layout.of(self.fields, self.extent or (sites,), self.order, self.nearest)
         kinds = [
             self._kinds[layout.names[k], e]
             for k, e in zip(layout.field.tolist(), layout.entry.tolist(), strict=True)
