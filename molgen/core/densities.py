@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -24,11 +24,18 @@ class Sharpen:
         temperature: above 0; logits are divided by it, continuous spreads multiplied.
         top_k: only the k most probable classes (or components) remain; 0 keeps all.
         top_p: only the smallest set of classes with at least this probability remains, in (0, 1].
+        real_temperature: of mixtures, if it is not that of classes.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    real_temperature: float | None = None
+
+    @property
+    def reals(self) -> Sharpen:
+        """How mixtures are drawn from."""
+        return self if self.real_temperature is None else replace(self, temperature=self.real_temperature)
 
     def logits(self, logits: Tensor) -> Tensor:
         """The logits after temperature, top-k and top-p, in this order."""
@@ -181,6 +188,7 @@ class Gaussians(Mixture):
         return -0.5 * (gap / self.spread) ** 2 - self.spread.log() - 0.5 * math.log(2 * math.pi)
 
     def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
+        how = how.reals
         place, spread = self._component(u, how)
         x: Tensor = place + how.temperature * spread * torch.special.ndtri(u[..., 1].clamp(1e-6, 1 - 1e-6))
         if self.period is None:
@@ -213,6 +221,7 @@ class LogisticMixture(Mixture):
         """The value in [-1, 1] of the level whose interval holds a point of the line."""
 
     def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
+        how = how.reals
         place, spread = self._component(u, how)
         return self.level(place + how.temperature * spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6)))
 

@@ -35,7 +35,7 @@ class AutoregressiveModel(GenerativeModel):
         view, trunk, trunk_options: see `GenerativeModel`; the trunk is the modality's causal one.
         order: of the sites: ``"forward"``, ``"backward"``, ``"columns"``, or on a grid a permutation.
         label_dropout: share of training samples whose label is withheld.
-        temperature, top_k, top_p: defaults of sampling, see `Sharpen`.
+        temperature, top_k, top_p, real_temperature: defaults of sampling, see `Sharpen`.
         width: channels of the context vector.
         recall, hops: whether an entry sees at once all that is written at its own sites, and up to how many
             ties away, see `Predictor`; by default the view's recipe.
@@ -59,7 +59,7 @@ class AutoregressiveModel(GenerativeModel):
     family: ClassVar[str] = "autoregressive"
     needs: Mapping[str, bool] = {"ordered": True, "invariant": True}
     likelihood = "exact"
-    sampling: tuple[str, ...] = ("temperature", "top_k", "top_p")
+    sampling: tuple[str, ...] = ("temperature", "top_k", "top_p", "real_temperature")
 
     def __init__(
         self,
@@ -73,12 +73,13 @@ class AutoregressiveModel(GenerativeModel):
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        real_temperature: float | None = None,
         width: int = 128,
         recall: bool | None = None,
         hops: int | None = None,
         nearest: bool | None = None,
     ) -> None:
-        self._sharpen(temperature, top_k, top_p)
+        self._sharpen(temperature, top_k, top_p, real_temperature)
         super().__init__(
             modality,
             view,
@@ -89,6 +90,7 @@ class AutoregressiveModel(GenerativeModel):
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            real_temperature=real_temperature,
             width=width,
             recall=recall,
             hops=hops,
@@ -140,6 +142,7 @@ class AutoregressiveModel(GenerativeModel):
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        real_temperature: float | None = None,
         given: Mapping[str, Tensor] | None = None,
         keep: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -149,25 +152,27 @@ class AutoregressiveModel(GenerativeModel):
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
             noise: the source of randomness.
-            temperature, top_k, top_p: see `Sharpen`.
+            temperature, top_k, top_p, real_temperature: see `Sharpen`.
             given, keep: values, and the sites whose entries are taken from them.
         """
         how = self._sharpen(
             self.hyper["temperature"] if temperature is None else temperature,
             self.hyper["top_k"] if top_k is None else top_k,
             self.hyper["top_p"] if top_p is None else top_p,
+            self.hyper["real_temperature"] if real_temperature is None else real_temperature,
         )
         return self._predictor(self.trained).write(mask, noise, labels, how=how, given=given, keep=keep)
 
     @staticmethod
-    def _sharpen(temperature: float, top_k: int, top_p: float) -> Sharpen:
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise ConfigError(f"temperature is {temperature}, expected a number above 0")
+    def _sharpen(temperature: float, top_k: int, top_p: float, real_temperature: float | None) -> Sharpen:
+        for name, value in (("temperature", temperature), ("real_temperature", real_temperature)):
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"{name} is {value}, expected a number above 0")
         if top_k < 0:
             raise ConfigError(f"top_k is {top_k}, expected 0 (all) or more")
         if not 0 < top_p <= 1:
             raise ConfigError(f"top_p is {top_p}, expected above 0 and at most 1")
-        return Sharpen(float(temperature), int(top_k), float(top_p))
+        return Sharpen(float(temperature), int(top_k), float(top_p), real_temperature)
 
     @torch.no_grad()
     def complete(

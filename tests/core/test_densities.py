@@ -84,6 +84,17 @@ def test_sharpening_keeps_the_most_probable() -> None:
     assert torch.allclose(cold, squares / squares.sum())
 
 
+def test_mixtures_may_have_a_temperature_of_their_own() -> None:
+    """Of equal weights and one spread s, draws at T are the place and T s times a normal number."""
+    logits, both = torch.tensor([0.5, 0.3, 0.2]).log(), Sharpen(temperature=0.5, real_temperature=0.1)
+    u = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
+    reals = Gaussians(torch.zeros(3).expand(500, -1), shift=2.0, scale=1.0, floor=0.0)
+    assert torch.equal(Discrete(logits).draw(u, both), Discrete(logits).draw(u, Sharpen(temperature=0.5)))
+    assert torch.equal(reals.draw(u, both), reals.draw(u, Sharpen(temperature=0.1)))
+    expected = 2 + 0.1 * math.log(2) * torch.special.ndtri(u[:, 1])
+    assert torch.allclose(reals.draw(u, both), expected, atol=1e-4)
+
+
 def test_a_discretised_mixture_stays_finite_in_its_tails() -> None:
     density = Logistics(torch.tensor([0.0, 50.0, -30.0]), 0.0, 1.0, 1e-3, 256)
     x = torch.tensor(-1.0, requires_grad=True)
