@@ -147,7 +147,7 @@ _SURE: dict[tuple[str, str], dict[str, Any]] = {
     ("vae", "smiles"): {"temperature": 0.7},
     ("vae", "graph"): {"temperature": 0.85},
     ("vae", "molecule"): {"temperature": 0.35},
-    ("autoregressive", "molecule"): {"temperature": 0.5, "top_p": 0.75, "real_temperature": 0.2},
+    ("autoregressive", "molecule"): {"temperature": 0.6, "top_p": 0.85, "real_temperature": 0.2},
     ("gan", "graph"): {"temperature": 0.6},
     ("energy", "smiles"): {"temperature": 0.6},
     ("energy", "graph"): {"temperature": 0.85},
