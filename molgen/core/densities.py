@@ -145,8 +145,9 @@ class Mixture(Density):
         return (low + high) / 2
 
     def _component(self, u: Tensor, how: Sharpen) -> tuple[Tensor, Tensor]:
+        """Location and sharpened scale of a component drawn, `(...)` each."""
         k = pick(how.logits(self.logits).softmax(-1), u[..., 0])[..., None]
-        return self.place.gather(-1, k).squeeze(-1), self.spread.gather(-1, k).squeeze(-1)
+        return self.place.gather(-1, k).squeeze(-1), how.temperature * self.spread.gather(-1, k).squeeze(-1)
 
 
 @final
@@ -188,9 +189,8 @@ class Gaussians(Mixture):
         return -0.5 * (gap / self.spread) ** 2 - self.spread.log() - 0.5 * math.log(2 * math.pi)
 
     def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
-        how = how.reals
-        place, spread = self._component(u, how)
-        x: Tensor = place + how.temperature * spread * torch.special.ndtri(u[..., 1].clamp(1e-6, 1 - 1e-6))
+        place, spread = self._component(u, how.reals)
+        x: Tensor = place + spread * torch.special.ndtri(u[..., 1].clamp(1e-6, 1 - 1e-6))
         if self.period is None:
             return x
         wrapped: Tensor = torch.remainder(x + self.period / 2, self.period) - self.period / 2
@@ -221,9 +221,8 @@ class LogisticMixture(Mixture):
         """The value in [-1, 1] of the level whose interval holds a point of the line."""
 
     def draw(self, u: Tensor, how: Sharpen = PLAIN) -> Tensor:
-        how = how.reals
-        place, spread = self._component(u, how)
-        return self.level(place + how.temperature * spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6)))
+        place, spread = self._component(u, how.reals)
+        return self.level(place + spread * torch.logit(u[..., 1].clamp(1e-6, 1 - 1e-6)))
 
     def centre(self) -> Tensor:
         return self.level(self.median())
