@@ -40,12 +40,7 @@ class Coder(Protocol):
         """Mean and standard deviation of the code of each record, `(n, latent)` each."""
 
     def decode_latent(
-        self,
-        z: Tensor,
-        sizes: Sequence[int] | None = None,
-        seed: int = 0,
-        temperature: float | None = None,
-        noise: Noise | None = None,
+        self, z: Tensor, sizes: Sequence[int], *, temperature: float | None, noise: Noise | None
     ) -> list[Any]:
         """Domain objects from codes."""
 

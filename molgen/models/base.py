@@ -308,8 +308,8 @@ class GenerativeModel(Stored):
         return self.modality.encode_all(records, self._view, values)
 
     def decode(self, batch: Batch, noise: Noise | None = None) -> Samples:
-        """A batch of this model's view to domain objects, in order; noise is for what draws as it decodes."""
-        return Samples(self.modality.decode_all(batch, self._view), self.modality)
+        """A batch of this model's view to domain objects, in order; noise as for `Modality.decode_all`."""
+        return Samples(self.modality.decode_all(batch, self._view, noise), self.modality)
 
     def told(self, batch: Batch) -> dict[str, Tensor]:
         """The labels of a batch that the model is conditioned on."""

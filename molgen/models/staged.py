@@ -10,12 +10,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from molgen.core.batch import Batch
 from molgen.core.errors import CheckpointError, ConfigError
 from molgen.core.latent import Latent
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise
-from molgen.core.samples import Samples
 from molgen.models.base import GenerativeModel
 from molgen.models.vae import VAEModel
 
@@ -54,11 +51,6 @@ class Staged(GenerativeModel, ABC):
                 raise ConfigError(f"latent is a VAE of {self.vae.modality.name!r}, expected one of {name!r}")
             modality, self.likelihood = Latent(self.vae), "none"
         super().__init__(modality, view, trunk, trunk_options, latent=header, **hyper)
-
-    def decode(self, batch: Batch, noise: Noise | None = None) -> Samples:
-        if not isinstance(self.modality, Latent):
-            return super().decode(batch, noise)
-        return Samples(self.modality.decode_all(batch, self._view, noise), self.modality)
 
     def tensors(self, whole: bool = True) -> dict[str, Tensor]:
         kept = self.vae is not None and (whole or "shipped" not in self.hyper["latent"])

@@ -16,7 +16,7 @@ from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Positions
 from molgen.core.modality import Format, Modality, View
-from molgen.core.noise import generator
+from molgen.core.noise import Noise, generator
 from molgen.core.options import called
 from molgen.core.samples import Solid
 from molgen.core.trunk import Trunk, TrunkSpec
@@ -169,7 +169,7 @@ class ProteinModality(Modality):
     def decode(self, sample: Sample, view: str) -> Any:
         return self._build([self._trace(sample, view)])[0]
 
-    def decode_all(self, batch: Batch, view: str) -> list[Any]:
+    def decode_all(self, batch: Batch, view: str, noise: Noise | None = None) -> list[Any]:
         return self._build([self._trace(sample, view) for sample in split(batch)])
 
     def _trace(self, sample: Sample, view: str) -> np.ndarray:
