@@ -249,7 +249,7 @@ def _given_size(
     from molgen.core.noise import SampleNoise
 
     model.trained.eval()
-    found, sizes, step = [], [], model.option("batch_size", 64)
+    found, sizes, step = [], [], model.fit_options.batch_size
     for start in range(0, len(records), step):
         batch = model.encode(_untold(model, records[start : start + step])).trimmed()
         noise = SampleNoise(seed, range(start, start + len(batch)))

@@ -143,7 +143,11 @@ def draw(model: Any, n: int, seed: int, options: Mapping[str, Any]) -> tuple[lis
     begun = time.perf_counter()
     samples = model.sample(n, seed=seed, progress=True, **options)
     seconds = time.perf_counter() - begun
-    taken = {k: model.option(k, None) for k in ("steps", "solver", "restarts") if k in model.sampling}
+    taken = {
+        k: getattr(model.options, k, None)
+        for k in ("steps", "solver", "restarts")
+        if k in model.sampling_options()
+    }
     return samples, {
         "n": len(samples),
         "seed": seed,
@@ -237,7 +241,7 @@ def log_p_of(model: Any, records: Sequence[Any], options: Mapping[str, Any], see
 
 def about(model: Any) -> dict[str, Any]:
     """What a result says of the model behind it."""
-    return {"parameters": model.parameters, "training": model.training, "access": model.likelihood}
+    return {"parameters": model.num_parameters, "training": model.history, "access": model.likelihood}
 
 
 def processor(described: Path = Path("/proc/cpuinfo")) -> str:

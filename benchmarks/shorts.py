@@ -78,7 +78,7 @@ def step_cost(name: str, batch: int, steps: int, say: Say) -> None:
         batch=batch,
         seconds_per_step=(spent[2] - spent[1]) / (2 * steps),
         memory=round(memory() - before),
-        parameters=model.parameters,
+        parameters=model.num_parameters,
     )
 
 
@@ -147,7 +147,7 @@ def fine_tuning(labels: Sequence[int], budget: str, say: Say) -> None:
     from examples.boltzmann_classifier import compare
     from molgen.core.data import Records
     from molgen.core.registry import get_modality
-    from molgen.models.energy.dbm import BoltzmannMachine
+    from molgen.models.energy import BoltzmannMachine
 
     source = get_modality("image").datasets["mnist"]
     parts, test = [source.load("train"), source.load("valid")], source.load("test")
@@ -167,7 +167,7 @@ def fine_tuning(labels: Sequence[int], budget: str, say: Say) -> None:
         steps = max(500, min(10 * count // 64, 6000))
         ours, plain = compare(machine, few, test, steps, seed=1)
         found.append({"labels": len(few), "steps": steps, "pretrained": ours, "scratch": plain})
-    say("done", budget=budget, runs=found, training=machine.training)
+    say("done", budget=budget, runs=found, training=machine.history)
 
 
 def timed(work: Any, *args: Any) -> None:

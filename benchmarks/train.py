@@ -51,10 +51,10 @@ def main(argv: list[str]) -> int:
         model = unfitted(cell, **({"trunk": args.trunk} if args.trunk else {}))
         if args.like:
             other = molgen.load(str(args.like))
-            model.modality, model.training = other.modality, other.training
+            model.modality, model.history = other.modality, other.history
             known, named = {c.name: c for c in other.conditions}, cell.fit.get("condition", ())
             model.conditions = tuple(known.get(name, other.modality.conditions[name]) for name in named)
-            model.begin_with(other.tensors())
+            model.warm_start(other.tensors())
     asked = {"lr": args.lr, "batch_size": args.batch_size}
     model.fit(
         cell.data,
@@ -69,5 +69,5 @@ def main(argv: list[str]) -> int:
     out = args.out or cell.weights
     out.parent.mkdir(parents=True, exist_ok=True)
     model.save(out, half=True, whole=False)
-    print(f"{out}: {model!r}, {model.training['runs'][-1]}", file=sys.stderr)
+    print(f"{out}: {model!r}, {model.history['runs'][-1]}", file=sys.stderr)
     return 0

@@ -12,10 +12,9 @@ import argparse
 import numpy as np
 import torch
 
-from molgen import EnergyModel
 from molgen.core.data import Records
 from molgen.core.registry import get_modality
-from molgen.models.energy.dbm import BoltzmannMachine
+from molgen.models.energy import BoltzmannMachine
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
 
     source = get_modality("image").datasets["digits"]
     train, test = source.load("train"), source.load("test")
-    machine = EnergyModel("image", kind="dbm", view="binary", hidden=options.hidden, sweeps=3, iterations=5)
+    machine = BoltzmannMachine("image", view="binary", hidden=options.hidden, sweeps=3, iterations=5)
     machine.fit("digits", max_time=options.max_time, lr=1e-2, seed=0)
 
     known = np.asarray(train.labels["digit"])

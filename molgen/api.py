@@ -117,7 +117,7 @@ def load(path_or_name: str | Path) -> GenerativeModel:
 
     path = find_weights(path_or_name)
     header = read_header(path)
-    if header.get("kind") != "model":
+    if header.get("content") != "model":
         raise CheckpointError(f"{path}: holds a {header.get('kind')}, expected a model; give what save wrote")
     try:
         family = get_family(need(header, "family", str, path))
@@ -135,7 +135,7 @@ def load(path_or_name: str | Path) -> GenerativeModel:
 
 def _plausible(header: Mapping[str, Any], numbers: int, path: Path) -> None:
     """Refuses sizes that no network of so many stored numbers can have, before anything is built."""
-    for group in ("hyper", "trunk_options"):
+    for group in ("options", "trunk_options"):
         for name, value in need(header, group, dict, path).items():
             if isinstance(value, int) and abs(value) > max(numbers, 1000):
                 raise CheckpointError(

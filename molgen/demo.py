@@ -47,7 +47,7 @@ def _shipped(
     spent = time.monotonic() - begun
     files = _files(model.modality, records, out, name)
     echo(f"{name}: {count} samples in {spent:.1f} s -> {', '.join(files)}")
-    runs = header.get("training", {}).get("runs", [])
+    runs = header.get("history", {}).get("runs", [])
     trained_on = str(runs[-1].get("data", "")).split("/")[0] if runs else None
     try:
         scores = model.evaluate(records, reference=trained_on or None)
@@ -69,7 +69,7 @@ def _trained(out: Path, seconds: int, echo: Callable[[str], None]) -> dict[str, 
     again = load(out / "small.safetensors")
     records = again.sample(200, seed=0, steps=25)
     files = _files(again.modality, records, out, "small")
-    echo(f"small: {again.training['steps']:,} steps; 200 samples -> small.safetensors, {', '.join(files)}")
+    echo(f"small: {again.history['steps']:,} steps; 200 samples -> small.safetensors, {', '.join(files)}")
     scores = again.evaluate(records, reference="gdb6")
     _report(scores, echo)
     return scores

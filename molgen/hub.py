@@ -79,13 +79,13 @@ def card(header: Mapping[str, Any], repo: str) -> str:
     """The model card of a checkpoint's header: what it is, how to use it, how it was trained and scored.
 
     Example:
-        >>> header = {"family": "vae", "modality": "smiles", "view": "characters", "parameters": 1200}
-        >>> header["training"] = {"seconds": 90.0, "steps": 10, "samples": 80, "runs": []}
+        >>> header = {"family": "vae", "modality": "smiles", "view": "characters", "num_parameters": 1200}
+        >>> header["history"] = {"seconds": 90.0, "steps": 10, "samples": 80, "runs": []}
         >>> header["metrics"] = {"valid": 0.5}
         >>> print(card(header, "ada/strings").splitlines()[7])
         # vae of smiles
     """
-    family, modality, training = header["family"], header["modality"], header["training"]
+    family, modality, training = header["family"], header["modality"], header["history"]
     conditions = ", ".join(str(c.get("name")) for c in header.get("conditions", ()))
     runs = [
         f"- {run.get('data', '?')}: {run['steps']:,} steps of {run.get('batch_size', '?')} samples, "
@@ -98,7 +98,7 @@ def card(header: Mapping[str, Any], repo: str) -> str:
         if value is not None
     ]
     options = {
-        name: value for name, value in header.get("hyper", {}).items() if not isinstance(value, Mapping)
+        name: value for name, value in header.get("options", {}).items() if not isinstance(value, Mapping)
     }
     lines = [
         "---",
@@ -109,7 +109,8 @@ def card(header: Mapping[str, Any], repo: str) -> str:
         f"# {family} of {modality}",
         "",
         f"A generative model of molgen: family `{family}`, modality `{modality}`, view `{header['view']}`, "
-        f"{header['parameters']:,} parameters" + (f", conditioned on {conditions}." if conditions else "."),
+        f"{header['num_parameters']:,} parameters"
+        + (f", conditioned on {conditions}." if conditions else "."),
         "",
         "```python",
         "import molgen",

@@ -75,11 +75,11 @@ def forward(model: Any) -> dict[str, list[float]]:
 def measured(name: str) -> dict[str, str]:
     """Hashes of what a model gives."""
     model = molgen.load(name)
-    found = {"samples": _digest(list(model.sample(16, seed=0)))}
+    found = {"samples": digest(list(model.sample(16, seed=0)))}
     batch = model.encode(records(model.modality))
-    found["encoded"] = _digest([batch.values, batch.mask])
-    found["log_prob"] = _digest(log_prob(model))
-    found["forward"] = _digest(forward(model))
+    found["encoded"] = digest([batch.values, batch.mask])
+    found["log_prob"] = digest(log_prob(model))
+    found["forward"] = digest(forward(model))
     return found
 
 
@@ -94,7 +94,8 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _digest(tree: Any) -> str:
+def digest(tree: Any) -> str:
+    """A hash of records, arrays and numbers, to the bit."""
     found = hashlib.sha256()
     for piece in _pieces(tree):
         found.update(piece)

@@ -327,7 +327,7 @@ CHECKPOINTS: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("an unknown modality", changed(modality="os.system"), "unknown modality"),
     ("a number for a family", changed(family=7), "'family' is int"),
     ("a missing configuration", changed(modality_config=None), "modality_config"),
-    ("options that nobody takes", changed(hyper={"evil": 1}), "does not describe"),
+    ("options that nobody takes", changed(options={"evil": 1}), "does not describe"),
     ("configuration that nobody takes", changed(modality_config={"evil": 1}), "does not describe"),
     ("another network", changed(trunk_options={"width": 32, "depth": 1, "heads": 2}), "expected"),
     ("a network too large", changed(trunk_options={"width": 10**9, "depth": 1, "heads": 2}), "width"),
@@ -365,7 +365,7 @@ def test_checkpoints(
 def test_the_checkpoint_that_the_bad_ones_were_made_of_is_good(
     command: Callable[..., tuple[int, list[str]]], model: Path, tmp_path: Path
 ) -> None:
-    assert read_header(model)["kind"] == "model"
+    assert read_header(model)["content"] == "model"
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(changed()(model))
     status, said = command("sample", copy, "-n", 1, "--steps", 1, "-o", tmp_path / "out.smi")

@@ -77,7 +77,7 @@ def test_list(run: Run) -> None:
 
 def test_fit_sample_evaluate_score(run: Run, model: Path, data: Path, tmp_path: Path) -> None:
     header = read_header(model)
-    assert (header["family"], header["modality"], header["training"]["steps"]) == ("diffusion", "smiles", 2)
+    assert (header["family"], header["modality"], header["history"]["steps"]) == ("diffusion", "smiles", 2)
     assert (model.with_suffix(".training") / "state.safetensors").is_file()
 
     for name in ("a.smi", "b.smi", "c.csv"):
@@ -101,14 +101,14 @@ def test_resume_a_run_that_was_cut_off(run: Run, data: Path, tmp_path: Path) -> 
     run(*FIT, "--data", data, "--max-steps", 2, "--out", path)
     path.unlink()
     run(*FIT, "--data", data, "--max-steps", 4, "--out", path, "--resume", path)
-    steps = read_header(path)["training"]["runs"][-1]["steps"]
+    steps = read_header(path)["history"]["runs"][-1]["steps"]
     assert steps == 4  # of the whole run, two of them before it was cut off
 
 
 def test_resume_a_finished_model_sums_the_budget(run: Run, model: Path, data: Path, tmp_path: Path) -> None:
     path = tmp_path / "more.safetensors"
     run(*FIT, "--data", data, "--max-steps", 3, "--out", path, "--resume", model)
-    training = read_header(path)["training"]
+    training = read_header(path)["history"]
     assert training["steps"] == 5
     assert [r["steps"] for r in training["runs"]] == [2, 3]
 

@@ -195,7 +195,7 @@ def test_the_card_is_written_from_the_header(tmp_path: Path) -> None:
         '- "smiles"',
     ]
     for part in (
-        f"{model.parameters:,} parameters",
+        f"{model.num_parameters:,} parameters",
         f'molgen.load("{REPO}")',
         "3 steps",
         "| valid | 0.5 |",

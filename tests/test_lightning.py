@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
+from torch.utils.data import DataLoader
 
 import molgen
 from molgen.core.errors import MolgenWarning
@@ -49,7 +50,7 @@ def test_a_trainer_of_ones_own_gives_the_weights_of_fit(family: str, budget: dic
         fitted = tiny("smiles", family).fit(records("smiles", 60), batch_size=16, lr=2e-3, seed=3, **budget)
         model = driven(tiny("smiles", family), **budget)
     assert same(model, fitted)
-    ours, theirs = (m.training["runs"][0] for m in (model, fitted))
+    ours, theirs = (m.history["runs"][0] for m in (model, fitted))
     told = ("steps", "samples", "lr", "seed", "data", "records", "batch_size", "fingerprint")
     assert {k: ours[k] for k in told} == {k: theirs[k] for k in told}
     assert not same(model, driven(tiny("smiles", family), lr=1e-3, **budget))
@@ -80,13 +81,16 @@ def test_lightnings_own_checkpoint_resumes_to_the_same_weights(tmp_path: Path) -
 def test_batches_of_ones_own_train_as_well() -> None:
     model = tiny("smiles")
     data = molgen.DataModule(model, list(records("smiles")), batch_size=8)
+    data.setup()
     fit(trainer(max_steps=2), model.lightning_module(), Loader(data.data[:16], 8, seed=5))
-    assert model.training["samples"] == 16
+    assert model.history["samples"] == 16
     assert len(model.sample(2, steps=2)) == 2
 
 
 def test_the_module_needs_data_first() -> None:
+    model = tiny("smiles")
+    batches = DataLoader([0])
     with pytest.raises(molgen.ConfigError, match="DataModule"):
-        tiny("smiles").lightning_module()
+        fit(trainer(max_steps=1), model.lightning_module(), batches)
     with pytest.raises(molgen.ConfigError, match="hold no records"):
-        molgen.DataModule(tiny("smiles"), [])
+        fit(trainer(max_steps=1), model.lightning_module(), molgen.DataModule(model, []))

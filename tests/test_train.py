@@ -66,7 +66,9 @@ def test_a_character_that_only_held_out_records_have_is_known() -> None:
     strings, apart = ["CCO", "CCC", "CO"] * 13 + ["CBr"], 0
     for seed in range(40):
         model = tiny("smiles")
-        held = DataModule(model, strings, seed=seed).held
+        data = DataModule(model, strings, seed=seed)
+        data.setup()
+        held = data.held
         assert held is not None and "B" in model.modality.config()["vocabulary"]
         apart += "CBr" in list(model.decode(held))
     assert apart  # some seed does hold it out

@@ -59,7 +59,7 @@ def densities(model: Any, records: Any) -> tuple[np.ndarray, np.ndarray]:
     """The grey levels a pixel may have, and the probability of each at every pixel of one image."""
     batch = model.encode(records)
     ((name, f),) = model.view.fields.items()
-    raw = model.trained(batch.values, batch.mask, model.told(batch))[name][0]
+    raw = model.trained(batch.values, batch.mask, model.labels(batch))[name][0]
     values = torch.arange(f.choices) if f.choices else torch.linspace(-1, 1, f.levels)
     columns = [f.conditional(raw).log_prob(torch.full((len(raw),), v).to(values)) for v in values.tolist()]
     levels = np.linspace(0, 255, len(values))

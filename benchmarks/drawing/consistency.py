@@ -113,7 +113,7 @@ def _few_steps(sheet: Sheet, model: Any, teacher: Any, seed: int, colour: str, o
         (model, 1, colour),
         (model, 2, colour),
         (teacher, 2, other),
-        (teacher, teacher.option("steps", 25), other),
+        (teacher, teacher.options.steps, other),
     )
     for row, (network, steps, ink) in enumerate(rows):
         y = 534 + row * (size + gap)

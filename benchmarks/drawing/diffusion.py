@@ -99,7 +99,7 @@ def trajectory(
 
 def _molecule(sheet: Sheet, model: Any, seed: int, top: int, colour: str) -> None:
     """States of a molecule's sampler: bonds and kinds of atoms come first, then places."""
-    steps = model.option("steps", 60)
+    steps = model.options.steps
     path = trajectory(model, steps, seed + 3, {}, "ancestral")
     final = path[-1][0]
     turn = _turn(final["positions"][0].numpy())

@@ -19,7 +19,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     """Digits to clouds on the plane of codes and back, a path between two, and codes from the prior."""
     model = shelf.load("vae-image")
     name, colour = FAMILIES["vae"]
-    latent = model.hyper["latent"]
+    latent = model.options.latent
     sheet = Sheet(
         626,
         f"{name}: an encoder writes a short code, a decoder reads it",

@@ -25,8 +25,8 @@ def contests() -> Iterator[Contest]:
     for patch, how in ((1, "molgen on single pixels"), (2, "molgen on 2 x 2 pixels, its default")):
         model = DiffusionModel("image", trunk_options={"width": _WIDTH, "patch": patch}, label_dropout=0.0)
         model.fit(images, validation=images[:1], max_steps=1, batch_size=_BATCH)
-        unet: Any = nearest(model.parameters, _unet, range(16, 129, 8))
-        sizes = (model.parameters, size(unet))
+        unet: Any = nearest(model.num_parameters, _unet, range(16, 129, 8))
+        sizes = (model.num_parameters, size(unet))
         how += f", {_WIDTH} channels, the peer on single ones with {unet.config.block_out_channels[0]}"
         yield Contest(
             "diffusion, training step",

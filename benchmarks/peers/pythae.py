@@ -54,7 +54,7 @@ def contests() -> Iterator[Contest]:
         "likelihood of a mixture per pixel, the peer's a square, and molgen averages its weights",
         lambda: model.fit(images, validation=images[:1], max_epochs=1, batch_size=_BATCH, progress=False),
         epoch,
-        (model.parameters, size(theirs)),
+        (model.num_parameters, size(theirs)),
         _COUNT,
         "images",
     )

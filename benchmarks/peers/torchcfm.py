@@ -12,8 +12,8 @@ from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalF
 
 from benchmarks.peers.shared import Step, digits
 from benchmarks.peers.timing import Contest
-from molgen import FlowModel
 from molgen.core.noise import BatchNoise, generator
+from molgen.models.flow import ContinuousFlow
 
 _BATCH = 64
 
@@ -21,7 +21,7 @@ _BATCH = 64
 def contests() -> Iterator[Contest]:
     """A training step on images: pairing, path, loss, and what goes around them."""
     images = digits(_BATCH)
-    model = FlowModel("image", trunk_options={"width": 16}, label_dropout=0.0)
+    model = ContinuousFlow("image", trunk_options={"width": 16}, label_dropout=0.0)
     model.fit(images, validation=images[:1], max_steps=1, batch_size=_BATCH)
     batch = model.encode(images)
     (name,) = model.view.fields
@@ -42,7 +42,7 @@ def contests() -> Iterator[Contest]:
         f"{_BATCH} images, paired with noise by optimal transport, the same U-Net",
         Step(model.trained, ours),
         Step(network, theirs),
-        (model.parameters, model.parameters),
+        (model.num_parameters, model.num_parameters),
         _BATCH,
         "images",
     )

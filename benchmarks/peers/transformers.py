@@ -33,7 +33,7 @@ def contests() -> Iterator[Contest]:
         pad_token_id=0,
     )
     gpt = GPT2LMHeadModel(config).eval()
-    sizes = (model.parameters, size(gpt))
+    sizes = (model.num_parameters, size(gpt))
 
     def write(count: int, length: int) -> list[str]:
         start = torch.full((count, 1), len(letters))

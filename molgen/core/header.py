@@ -10,7 +10,7 @@ from typing import Any
 
 from molgen.core.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 _LIMIT = 64 * 2**20  # no header of ours comes near this many bytes
 
 
@@ -42,12 +42,28 @@ def read_header(path: str | Path) -> dict[str, Any]:
         header = json.loads(text)
     except (ValueError, RecursionError):
         raise CheckpointError(f"{path}: its header is not JSON; the file is damaged") from None
+    if isinstance(header, dict) and header.get("format") == 1:
+        header = migrated(header)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         got = header.get("format") if isinstance(header, dict) else header
         raise CheckpointError(
             f"{path}: checkpoint format {got!r}, this molgen reads {FORMAT}; use the matching version"
         )
     return header
+
+
+def migrated(header: dict[str, Any]) -> dict[str, Any]:
+    """A header of format 1 as one of format 2, whose options are yet to be resolved."""
+    if header.get("kind") != "model":
+        return header
+    old = dict(header)
+    hyper = {name: value for name, value in old.pop("hyper").items() if value is not None}
+    stage = hyper.pop("latent") if isinstance(hyper.get("latent"), dict) else None
+    old |= {"format": 2, "content": old.pop("kind"), "kind": hyper.pop("kind", None), "resolved": False}
+    old |= {"history": old.pop("training"), "num_parameters": old.pop("parameters"), "options": hyper}
+    if stage is not None:
+        old["first_stage"] = {**migrated({"kind": "model", **stage}), "shipped": stage.get("shipped")}
+    return old
 
 
 def need(header: Mapping[str, Any], key: str, kind: type, path: str | Path) -> Any:

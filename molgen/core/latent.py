@@ -31,7 +31,10 @@ class Coder(Protocol):
     """What has a latent space: a trained model that encodes objects to codes and decodes them."""
 
     modality: Modality
-    hyper: dict[str, Any]
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimensions of the code."""
 
     def encode(self, records: Sequence[Any]) -> Batch:
         """Domain objects as a batch."""
@@ -82,7 +85,7 @@ class Latent(Modality):
 
     @cached_property
     def views(self) -> Mapping[str, View]:
-        fields: dict[str, Field] = {_CODE: Continuous(self.vae.hyper["latent"], sd=1.0)}
+        fields: dict[str, Field] = {_CODE: Continuous(self.vae.latent_dim, sd=1.0)}
         if len(self._sizes) > 1:
             shares = [math.exp(self.base.log_size(n)) for n in self._sizes]
             fields[_SIZE] = Categorical(len(shares), marginal=shares)

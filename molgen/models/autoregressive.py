@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -16,7 +17,40 @@ from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
 from molgen.core.roles import Predictor
 from molgen.core.samples import Samples
+from molgen.core.step import TRAINED, TrainingStep
 from molgen.models.base import GenerativeModel
+from molgen.models.options import Options, option
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AutoregressiveOptions(Options):
+    """Options of `AutoregressiveModel`."""
+
+    order: str | tuple[int, ...] = option(
+        "forward", "of the sites: `forward`, `backward`, `columns`, or on a grid a permutation"
+    )
+    label_dropout: float = option(0.1, "share of training samples without their label", ge=0, le=1)
+    temperature: float = option(1.0, "of draws, see `Sharpen`", gt=0, lt=math.inf)
+    top_k: int = option(0, "number of most probable classes to draw from; 0 is all", ge=0)
+    top_p: float = option(1.0, "probability of the most probable classes to draw from", gt=0, le=1)
+    real_temperature: float | None = option(
+        None, "temperature of numbers", gt=0, lt=math.inf, derived="that of classes"
+    )
+    width: int = option(128, "channels of the context vector", ge=1)
+    recall: bool = option(
+        False, "whether an entry sees at once all that is written at its own sites", from_view=True
+    )
+    hops: int = option(0, "up to how many bonds away an entry sees what is written", ge=0, from_view=True)
+    nearest: bool = option(
+        False,
+        "whether pairs of a site begin with the site written before it, not with the first",
+        from_view=True,
+    )
+
+    def sharpen(self) -> Sharpen:
+        """How densities are changed before a draw."""
+        return Sharpen(self.temperature, self.top_k, self.top_p, self.real_temperature)
 
 
 @final
@@ -33,14 +67,7 @@ class AutoregressiveModel(GenerativeModel):
     Arguments:
         modality: a registered name or a `Modality`.
         view, trunk, trunk_options: see `GenerativeModel`; the trunk is the modality's causal one.
-        order: of the sites: ``"forward"``, ``"backward"``, ``"columns"``, or on a grid a permutation.
-        label_dropout: share of training samples whose label is withheld.
-        temperature, top_k, top_p, real_temperature: defaults of sampling, see `Sharpen`.
-        width: channels of the context vector.
-        recall, hops: whether an entry sees at once all that is written at its own sites, and up to how many
-            ties away, see `Predictor`; by default the view's recipe.
-        nearest: whether pairs of a site begin with the site written before it, and not with the first; by
-            default the view's recipe.
+        {options}
 
     Errors: `UnsupportedError` if the modality has no view that is ordered.
 
@@ -57,45 +84,13 @@ class AutoregressiveModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "autoregressive"
-    needs: Mapping[str, bool] = {"ordered": True, "invariant": True}
+    needs: ClassVar[Mapping[str, bool]] = {"ordered": True, "invariant": True}
     likelihood = "exact"
-    sampling: tuple[str, ...] = ("temperature", "top_k", "top_p", "real_temperature")
+    options_type: ClassVar[type[Options]] = AutoregressiveOptions
+    options: AutoregressiveOptions
 
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        order: str | Sequence[int] = "forward",
-        label_dropout: float = 0.1,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        real_temperature: float | None = None,
-        width: int = 128,
-        recall: bool | None = None,
-        hops: int | None = None,
-        nearest: bool | None = None,
-    ) -> None:
-        self._sharpen(temperature, top_k, top_p, real_temperature)
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            order=order if isinstance(order, str) else list(order),
-            label_dropout=label_dropout,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            real_temperature=real_temperature,
-            width=width,
-            recall=recall,
-            hops=hops,
-            nearest=nearest,
-        )
+    def __init__(self, modality: str | Modality, **arguments: Any) -> None:
+        super().__init__(modality, **arguments)
         self.likelihood = self._access
 
     @property
@@ -110,18 +105,20 @@ class AutoregressiveModel(GenerativeModel):
             self.make_trunk,
             self.conditions,
             extent=self.modality.extent,
-            order=self.hyper["order"],
-            width=self.hyper["width"],
-            recall=self.option("recall", False),
-            hops=self.option("hops", 0),
-            nearest=self.option("nearest", False),
+            order=self.options.order,
+            width=self.options.width,
+            recall=self.options.recall,
+            hops=self.options.hops,
+            nearest=self.options.nearest,
         )
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         """-log p of each field per site of the batch, so that terms do not grow with the samples."""
-        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        labels = self.drop_labels(batch, noise, self.options.label_dropout)
         sites = batch.sizes.sum().clamp_min(1)
         log_p = self._predictor(network).log_prob(batch.values, batch.mask, labels)
         return {name: -value.sum() / sites for name, value in log_p.items()}
@@ -138,13 +135,13 @@ class AutoregressiveModel(GenerativeModel):
         mask: Tensor,
         labels: Mapping[str, Tensor],
         noise: Noise,
+        given: Mapping[str, Tensor] | None = None,
+        keep: Tensor | None = None,
         *,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         real_temperature: float | None = None,
-        given: Mapping[str, Tensor] | None = None,
-        keep: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Writes samples entry by entry.
 
@@ -152,27 +149,13 @@ class AutoregressiveModel(GenerativeModel):
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
             noise: the source of randomness.
-            temperature, top_k, top_p, real_temperature: see `Sharpen`.
             given, keep: values, and the sites whose entries are taken from them.
+            temperature, top_k, top_p, real_temperature: see `Sharpen`.
         """
-        how = self._sharpen(
-            self.hyper["temperature"] if temperature is None else temperature,
-            self.hyper["top_k"] if top_k is None else top_k,
-            self.hyper["top_p"] if top_p is None else top_p,
-            self.hyper["real_temperature"] if real_temperature is None else real_temperature,
-        )
+        how = self.resolved(
+            temperature=temperature, top_k=top_k, top_p=top_p, real_temperature=real_temperature
+        ).sharpen()
         return self._predictor(self.trained).write(mask, noise, labels, how=how, given=given, keep=keep)
-
-    @staticmethod
-    def _sharpen(temperature: float, top_k: int, top_p: float, real_temperature: float | None) -> Sharpen:
-        for name, value in (("temperature", temperature), ("real_temperature", real_temperature)):
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f"{name} is {value}, expected a number above 0")
-        if top_k < 0:
-            raise ConfigError(f"top_k is {top_k}, expected 0 (all) or more")
-        if not 0 < top_p <= 1:
-            raise ConfigError(f"top_p is {top_p}, expected above 0 and at most 1")
-        return Sharpen(float(temperature), int(top_k), float(top_p), real_temperature)
 
     @torch.no_grad()
     def complete(
@@ -200,7 +183,7 @@ class AutoregressiveModel(GenerativeModel):
 
         Returns: a list of n domain objects.
         """
-        self._takes(options)
+        self.check_sampling(options)
         prefix = self.encode([record])
         kept = int(prefix.sizes[0]) if sites is None else sites
         if not 0 <= kept <= int(prefix.sizes[0]):
@@ -250,6 +233,6 @@ class AutoregressiveModel(GenerativeModel):
 
     def log_density(self, batch: Batch, noise: Noise) -> Tensor:
         """log p(values | size), exact for the sequence."""
-        labels = self.told(batch)
+        labels = self.labels(batch)
         log_p = self._predictor(self.trained).log_prob(batch.values, batch.mask, labels)
         return torch.stack(list(log_p.values())).sum(0)

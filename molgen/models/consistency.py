@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, final
 
 import torch
@@ -13,12 +14,40 @@ from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
-from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser, earlier, recalling
 from molgen.core.samples import Samples
-from molgen.core.solvers import State, checked
+from molgen.core.solvers import State
+from molgen.core.step import TRAINED, TrainingStep
 from molgen.models.base import GenerativeModel
+from molgen.models.options import Options, option
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ConsistencyOptions(Options):
+    """Options of `ConsistencyModel`."""
+
+    stages: int = option(5, "number of times that delta is halved", ge=1)
+    pretraining: float = option(0.4, "share of the budget that is spent at delta = 1", ge=0, lt=1)
+    anchor: float = option(0.3, "weight of the cross-entropy on classes", ge=0)
+    steps: int = option(4, "number of sampling steps", ge=1, le=1000)
+    temperature: float = option(
+        1.0,
+        "factor on the standard deviation of sampling noise; below 1 samples are better and more alike",
+        ge=0,
+    )
+    gamma: float = option(
+        1.0,
+        "share of new noise at every step back: 1 forgets the noise that a sample was made from, 0 keeps it",
+        ge=0,
+        le=1,
+    )
+    label_dropout: float = option(0.1, "share of training samples without their label", ge=0, le=1)
+    self_condition: bool = option(
+        False, "whether the network reads its previous estimate, in half of training one of the same step"
+    )
+    width: int = option(128, "channels of the context vector", ge=1)
 
 
 @final
@@ -39,18 +68,7 @@ class ConsistencyModel(GenerativeModel):
     Arguments:
         modality: a registered name or a `Modality`.
         view, trunk, trunk_options: see `GenerativeModel`.
-        stages: number of times that :math:`\delta` is halved.
-        pretraining: share of the budget that is spent at :math:`\delta = 1`, in [0, 1).
-        anchor: weight of the cross-entropy on classes.
-        steps: default number of steps, 1, 2, 4, ...
-        temperature: factor on the spread of the noise of sampling; below 1, samples are better and more
-            alike.
-        gamma: share of new noise at every step back, in [0, 1]: 1 forgets the noise that a sample was made
-            from, 0 keeps it.
-        label_dropout: share of training samples whose label is withheld.
-        self_condition: feed the estimate of the step before back into the network, and in half of training
-            one of the same step.
-        width: channels of the context vector.
+        {options}
 
     Errors: `UnsupportedError` if the modality has no view that is denoisable.
 
@@ -67,48 +85,9 @@ class ConsistencyModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "consistency"
-    needs: Mapping[str, bool] = {"denoisable": True}
-    sampling: tuple[str, ...] = ("steps", "temperature", "gamma")
-
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        stages: int = 5,
-        pretraining: float = 0.4,
-        anchor: float = 0.3,
-        steps: int = 4,
-        temperature: float = 1.0,
-        gamma: float = 1.0,
-        label_dropout: float = 0.1,
-        self_condition: bool = False,
-        width: int = 128,
-    ) -> None:
-        if stages < 1:
-            raise ConfigError(f"stages is {stages}, expected 1 or more")
-        if not 0 <= pretraining < 1:
-            raise ConfigError(f"pretraining is {pretraining}, expected at least 0 and less than 1")
-        checked(steps)
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            stages=stages,
-            pretraining=pretraining,
-            anchor=anchor,
-            steps=steps,
-            temperature=temperature,
-            gamma=gamma,
-            label_dropout=label_dropout,
-            self_condition=self_condition,
-            width=width,
-        )
-        self.heat(None)
-        self._fresh(None)
+    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    options_type: ClassVar[type[Options]] = ConsistencyOptions
+    options: ConsistencyOptions
 
     @classmethod
     def distill(cls, teacher: GenerativeModel, **options: Any) -> Self:
@@ -123,7 +102,7 @@ class ConsistencyModel(GenerativeModel):
             options: of the constructor; `pretraining` is 0 by default where all weights could be taken.
 
         Errors: `ConfigError` if the teacher has no weights; `UnsupportedError` if it has another network
-            (see `GenerativeModel.student_options`), or a latent space.
+            (see `GenerativeModel.distillation_config`), or a latent space.
 
         Example:
             >>> from molgen import ConsistencyModel, FlowModel
@@ -133,7 +112,7 @@ class ConsistencyModel(GenerativeModel):
             >>> len(ConsistencyModel.distill(teacher).sample(3, seed=0))
             3
         """
-        same = teacher.student_options()
+        same = teacher.distillation_config()
         taught = teacher.tensors()
         student = cls(
             teacher.modality,
@@ -141,15 +120,14 @@ class ConsistencyModel(GenerativeModel):
                 "view": teacher._view,
                 "trunk": teacher.trunk,
                 "trunk_options": teacher.trunk_options,
-                "width": teacher.hyper["width"],
                 "pretraining": 0.0,
                 **same,
                 **options,
             },
         )
         student.conditions = teacher.conditions
-        if not student.begin_with(taught) and "pretraining" not in options:
-            student.hyper["pretraining"] = 0.3
+        if not student.warm_start(taught) and "pretraining" not in options:
+            student.options = replace(student.options, pretraining=0.3)
         return student
 
     def build(self) -> nn.Module:
@@ -157,8 +135,8 @@ class ConsistencyModel(GenerativeModel):
             self._fields,
             self.make_trunk,
             self.conditions,
-            self_condition=self.hyper["self_condition"],
-            width=self.hyper["width"],
+            self_condition=self.options.self_condition,
+            width=self.options.width,
         )
 
     @property
@@ -167,31 +145,33 @@ class ConsistencyModel(GenerativeModel):
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         fields, mask = self._fields, batch.mask
-        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
-        delta = self._delta()
+        labels = self.drop_labels(batch, noise, self.options.label_dropout)
+        delta = self._delta(step.progress)
         t = stratified(mask, noise).clamp_min(1e-3)
         r = (1 - delta) * t
         x0 = self.relaxed(batch)
         white = {k: f.white(mask, noise) for k, f in fields.items()}
         x, y = (self._perturbed(x0, white, time, mask) for time in (t, r))
-        previous = earlier(network, x, t, mask, labels, noise) if self.hyper["self_condition"] else None
+        previous = earlier(network, x, t, mask, labels, noise) if self.options.self_condition else None
         ahead = network(x, t, mask, labels, previous)
         with torch.no_grad():
             behind = network(y, r, mask, labels, previous)
         terms = {}
         for name, f in fields.items():
             gap = f.discrepancy(ahead[name], behind[name], t, mask) / delta
-            anchor = self.hyper["anchor"] * f.anchor(ahead[name], x0[name], mask)
+            anchor = self.options.anchor * f.anchor(ahead[name], x0[name], mask)
             terms[name] = f.weight * (gap + anchor * (t > f.window.start)).mean()
         return terms
 
-    def _delta(self) -> float:
+    def _delta(self, progress: float) -> float:
         """The relative distance of the two times: 1, then halved at even steps of the budget."""
-        begun = self.hyper["pretraining"]
-        share = (self.progress - begun) / (1 - begun)
-        stage = 0 if share < 0 else 1 + min(int(share * self.hyper["stages"]), self.hyper["stages"] - 1)
+        start, stages = self.options.pretraining, self.options.stages
+        share = (progress - start) / (1 - start)
+        stage = 0 if share < 0 else 1 + min(int(share * stages), stages - 1)
         return float(2.0**-stage)
 
     def _perturbed(self, x0: State, white: State, t: Tensor, mask: Tensor) -> State:
@@ -223,10 +203,10 @@ class ConsistencyModel(GenerativeModel):
 
         Source: Song et al. (2023), algorithm 1; Kim et al. (2024), algorithm 3.
         """
-        steps = checked(self.hyper["steps"] if steps is None else steps)
-        heat, fresh = self.heat(temperature), self._fresh(gamma)
+        o = self.resolved(steps=steps, temperature=temperature, gamma=gamma)
+        steps, heat, fresh = o.steps, o.temperature, o.gamma
         fields, b = self._fields, len(mask)
-        denoise = recalling(self.trained, mask, labels, self.hyper["self_condition"])
+        denoise = recalling(self.trained, mask, labels, self.options.self_condition)
         x = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
         clean, s = x, torch.ones(b, device=mask.device)
         for i in range(steps):
@@ -246,12 +226,6 @@ class ConsistencyModel(GenerativeModel):
             clean = {k: f.project(f.point(params[k]), mask) for k, f in fields.items()}
         return {k: self.view.fields[k].harden(clean[k], mask) for k in fields}
 
-    def _fresh(self, gamma: float | None) -> float:
-        value = self.hyper["gamma"] if gamma is None else gamma
-        if not 0 <= value <= 1:
-            raise ConfigError(f"gamma is {value}, expected a number in [0, 1]")
-        return float(value)
-
     @torch.no_grad()
     def denoise(self, records: Sequence[Any], level: float, batch_size: int | None = None) -> Samples:
         """Noisy objects to clean ones in one step of the network.
@@ -266,12 +240,12 @@ class ConsistencyModel(GenerativeModel):
         if not 0 < level <= 1:
             raise ConfigError(f"level is {level}, expected above 0 and at most 1")
         network, fields, out = self.trained.eval(), self._fields, Samples([], self.modality)
-        size = batch_size or self.option("batch_size", 64)
+        size = batch_size or self.fit_options.batch_size
         for start in range(0, len(records), size):
             batch = self.encode(records[start : start + size])
             t = torch.full((len(batch),), float(level))
             x = self.relaxed(batch)
-            labels = self.told(batch)
+            labels = self.labels(batch)
             params = network(x, t, batch.mask, labels)
             values = {
                 k: self.view.fields[k].harden(f.project(f.point(params[k]), batch.mask), batch.mask)

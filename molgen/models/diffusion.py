@@ -3,22 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
-from molgen.core.errors import ConfigError, UnsupportedError
-from molgen.core.modality import Modality
+from molgen.core.errors import UnsupportedError
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser, earlier, recalling
-from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, checked, legs, through
-from molgen.models.staged import FirstStage, Staged
+from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, legs, through
+from molgen.core.step import TRAINED, TrainingStep
+from molgen.models.latent import LatentFamily
+from molgen.models.options import Options, option
 
 
 @final
-class DiffusionModel(Staged):
+@dataclass(frozen=True, kw_only=True)
+class DiffusionOptions(Options):
+    """Options of `DiffusionModel`."""
+
+    self_condition: bool = option(
+        False, "whether the network reads its previous estimate of x0", from_view=True
+    )
+    time_density: tuple[float, float] = option(
+        (1.0, 1.0),
+        "(a, b) of the Kumaraswamy density of training times; (1, 1) is uniform, larger b favours low noise",
+        gt=0,
+        from_view=True,
+    )
+    label_dropout: float = option(
+        0.1, "share of training samples without their label, for guidance", ge=0, le=1
+    )
+    solver: Literal["ancestral", "churn", "dpm_2m", "euler", "heun"] = option(
+        "ancestral", "solver of sampling", from_view=True
+    )
+    steps: int = option(50, "number of sampling steps", ge=1, le=1000, from_view=True)
+    guidance: float = option(1.0, "1 follows the labels as learned, more exaggerates them")
+    noise_scale: float = option(
+        1.0, "factor on the fresh noise of SDE solvers and restarts", ge=0, from_view=True
+    )
+    restarts: int = option(
+        0, "how often the end of each field's time interval is drawn again", ge=0, from_view=True
+    )
+    restart_from: float = option(
+        0.3, "where a restart begins, in the interval's own time", gt=0, le=1, from_view=True
+    )
+    width: int = option(128, "channels of the context vector", ge=1)
+
+
+@final
+class DiffusionModel(LatentFamily):
     r"""Denoising diffusion: real fields gain Gaussian noise, categorical fields jump, in one model.
 
     Training minimises, over random times t and noisy values x_t, the sum over fields f of
@@ -34,13 +70,7 @@ class DiffusionModel(Staged):
         view, trunk, trunk_options: see `GenerativeModel`.
         latent: a trained `VAEModel` of the same modality, a file of one, or the name of a shipped one, in
             whose latent space the model works; its weights stay as they are and are saved along.
-        self_condition: feed the previous estimate of x0 back into the network.
-        time_density: (a, b) of the Kumaraswamy density of training times; (1, 1) is uniform, larger
-            b favours low noise.
-        label_dropout: share of training samples whose label is withheld, for guidance.
-        solver: default solver, one of ``euler, heun, dpm_2m, ancestral, churn``.
-        steps: default number of steps, 1 to 1000.
-        width: channels of the context vector.
+        {options}
 
     Errors: `UnsupportedError` if the modality has no view that is denoisable; `ConfigError` if the VAE is of
         another modality.
@@ -60,63 +90,35 @@ class DiffusionModel(Staged):
     """
 
     family: ClassVar[str] = "diffusion"
-    needs: Mapping[str, bool] = {"denoisable": True}
+    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
     likelihood = "lower bound"
-    sampling: tuple[str, ...] = ("steps", "solver", "guidance", "noise_scale", "restarts", "restart_from")
-
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        latent: FirstStage | None = None,
-        self_condition: bool | None = None,
-        time_density: tuple[float, float] | None = None,
-        label_dropout: float = 0.1,
-        solver: str | None = None,
-        steps: int | None = None,
-        width: int = 128,
-    ) -> None:
-        if solver is not None and solver not in SOLVERS:
-            raise ConfigError.unknown("solver", solver, SOLVERS)
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            latent=latent,
-            self_condition=self_condition,
-            time_density=time_density,
-            label_dropout=label_dropout,
-            solver=solver,
-            steps=steps,
-            width=width,
-        )
+    options_type: ClassVar[type[Options]] = DiffusionOptions
+    options: DiffusionOptions
 
     def build(self) -> nn.Module:
         return Denoiser(
             self.view.fields,
             self.make_trunk,
             self.conditions,
-            self_condition=self.option("self_condition", False),
-            width=self.hyper["width"],
+            self_condition=self.options.self_condition,
+            width=self.options.width,
         )
 
-    def student_options(self) -> dict[str, Any]:
+    def distillation_config(self) -> dict[str, Any]:
         if self.vae is not None:
             raise UnsupportedError("a teacher in a latent space cannot be distilled; give one without latent")
-        return {"self_condition": self.option("self_condition", False)}
+        return {"self_condition": self.options.self_condition}
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         t = self._times(batch.mask, noise)
         x = self._corrupt(batch, t, noise)
-        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
-        remembers = self.option("self_condition", False)
-        previous = earlier(network, x, t, batch.mask, labels, noise) if remembers else None
+        labels = self.drop_labels(batch, noise, self.options.label_dropout)
+        known = self.options.self_condition
+        previous = earlier(network, x, t, batch.mask, labels, noise) if known else None
         params = network(x, t, batch.mask, labels, previous)
         return {
             name: f.weight * f.loss(params[name], batch.values[name], x[name], t, batch.mask).mean()
@@ -125,7 +127,7 @@ class DiffusionModel(Staged):
 
     def _times(self, mask: Tensor, noise: Noise) -> Tensor:
         """Training times in (0, 1], stratified over the batch, Kumaraswamy(a, b) distributed."""
-        a, b = self.option("time_density", (1.0, 1.0))
+        a, b = self.options.time_density
         u = stratified(mask, noise)
         times: Tensor = (1 - u ** (1 / b)).clamp(1e-5, 1) ** (1 / a)
         return times
@@ -147,7 +149,7 @@ class DiffusionModel(Staged):
         *,
         steps: int | None = None,
         solver: str | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         noise_scale: float | None = None,
         restarts: int | None = None,
         restart_from: float | None = None,
@@ -165,31 +167,33 @@ class DiffusionModel(Staged):
             restarts: how often the end of each field's window is drawn again, see `molgen.core.solvers.legs`.
             restart_from: where a restart begins, in the window's own time, in (0, 1].
         """
-        steps = checked(self.option("steps", 50) if steps is None else steps)
-        name = solver or self.option("solver", "ancestral")
-        if name not in SOLVERS:
-            raise ConfigError.unknown("solver", name, SOLVERS)
-        scale = self.option("noise_scale", 1.0) if noise_scale is None else noise_scale
-        again = self.option("restarts", 0) if restarts is None else restarts
-        begin = self.option("restart_from", 0.3) if restart_from is None else restart_from
+        o = self.resolved(
+            steps=steps,
+            solver=solver,
+            guidance=guidance,
+            noise_scale=noise_scale,
+            restarts=restarts,
+            restart_from=restart_from,
+        )
         fields = self.view.fields
         start = {k: f.prior(mask, noise) for k, f in fields.items()}
 
         def reverse(noise: Noise) -> Reverse:
-            return Reverse(self._denoise(mask, labels, guidance), fields, mask, noise, scale)
+            return Reverse(self._denoise(mask, labels, o.guidance), fields, mask, noise, o.noise_scale)
 
-        return through(SOLVERS[name], reverse, start, legs(steps, fields, mask, again, begin), noise)
+        times = legs(o.steps, fields, mask, o.restarts, o.restart_from)
+        return through(SOLVERS[o.solver], reverse, start, times, noise)
 
     def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""
-        remembers, fields = self.option("self_condition", False), self.view.fields
-        told, untold = (recalling(self.trained, mask, given, remembers) for given in (labels, {}))
+        known, fields = self.options.self_condition, self.view.fields
+        conditional, base = (recalling(self.trained, mask, given, known) for given in (labels, {}))
         if not labels or guidance == 1:
-            return told
+            return conditional
 
         def denoise(x: State, t: Tensor) -> State:
-            params, base = told(x, t), untold(x, t)
-            return {k: f.guide(params[k], base[k], guidance) for k, f in fields.items()}
+            params, free = conditional(x, t), base(x, t)
+            return {k: f.guide(params[k], free[k], guidance) for k, f in fields.items()}
 
         return denoise
 
@@ -208,7 +212,7 @@ class DiffusionModel(Staged):
                 "or a model without latent"
             )
         fields, mask, network = self.view.fields, batch.mask, self.trained
-        labels = self.told(batch)
+        labels = self.labels(batch)
         total = torch.stack([f.prior_kl(batch.values[k], mask) for k, f in fields.items()]).sum(0)
         grid = torch.linspace(0, 1, steps + 1, device=mask.device)
 

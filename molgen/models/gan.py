@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast, final
 
 import torch
@@ -13,13 +14,14 @@ from torch.nn import functional as F
 
 from molgen.core.batch import Batch
 from molgen.core.derivatives import differentiable
-from molgen.core.errors import ConfigError, MolgenWarning
+from molgen.core.errors import MolgenWarning
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
-from molgen.core.modality import Modality
 from molgen.core.noise import Noise
 from molgen.core.roles import Denoiser, Encoder, MakeTrunk
-from molgen.models.staged import FirstStage, Staged
+from molgen.core.step import TRAINED, TrainingStep
+from molgen.models.latent import LatentFamily
+from molgen.models.options import Options, option
 
 State = dict[str, Tensor]
 
@@ -66,7 +68,30 @@ class Adversaries(nn.Module):
 
 
 @final
-class GANModel(Staged):
+@dataclass(frozen=True, kw_only=True)
+class GANOptions(Options):
+    """Options of `GANModel`."""
+
+    critic_options: Mapping[str, Any] | None = option(
+        None, "keyword arguments for the critic's trunk", derived="those of the generator"
+    )
+    code: int = option(32, "dimensions of the noise for the whole sample, besides that on the sites", ge=0)
+    penalty: float = option(
+        0.3,
+        "weight of the gradient penalties, per standard deviation of the data; with a small one samples "
+        "swing from one mode to another",
+        ge=0,
+    )
+    blur: float = option(
+        1.0, "largest noise on what the critic sees, in standard deviations of the data", ge=0
+    )
+    temperature: float = option(1.0, "factor on the standard deviation of sampling noise", ge=0)
+    label_dropout: float = option(0.1, "share of training samples without their label", ge=0, le=1)
+    width: int = option(128, "channels of the context vector", ge=1)
+
+
+@final
+class GANModel(LatentFamily):
     r"""A generative adversarial network with a relativistic loss and gradient penalties.
 
     The critic C tells each datum x from a sample G(z), and the generator turns its verdict around,
@@ -83,16 +108,9 @@ class GANModel(Staged):
     Arguments:
         modality: a registered name or a `Modality`.
         view, trunk, trunk_options: see `GenerativeModel`.
-        critic_options: for the critic's trunk; by default those of the generator.
-        penalty: :math:`\gamma`, on gradients per standard deviation of the data; with much of it samples
-            swing from one mode to another.
-        latent: a trained VAE, as `DiffusionModel` takes it: the players then play over its codes, and its
-            decoder, which they never see, makes objects of them.
-        code: dimensions of the noise for the whole sample; 0 for noise on the sites alone.
-        blur: the strongest noise, in standard deviations of the data; little is more frequent.
-        temperature: factor on the spread of the noise that samples are made from.
-        label_dropout: share of training samples whose label is withheld.
-        width: channels of the context vector.
+        latent: a trained VAE, as `DiffusionModel` takes it: generator and critic then work on its codes,
+            and its decoder makes objects of them.
+        {options}
 
     Errors: `UnsupportedError` if the modality has no view that is denoisable and invariant; `ConfigError` if
         the VAE is of another modality.
@@ -112,55 +130,19 @@ class GANModel(Staged):
     """
 
     family: ClassVar[str] = "gan"
-    needs: Mapping[str, bool] = {"denoisable": True, "invariant": True}
-    sampling: tuple[str, ...] = ("temperature",)
+    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True, "invariant": True}
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
-
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        critic_options: Mapping[str, Any] | None = None,
-        latent: FirstStage | None = None,
-        code: int = 32,
-        penalty: float = 0.3,
-        blur: float = 1.0,
-        temperature: float = 1.0,
-        label_dropout: float = 0.1,
-        width: int = 128,
-    ) -> None:
-        if code < 0:
-            raise ConfigError(f"code is {code}, expected 0 or more")
-        if penalty < 0 or blur < 0:
-            raise ConfigError(f"penalty={penalty}, blur={blur}: expected 0 or more")
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            latent=latent,
-            critic_options=None if critic_options is None else dict(critic_options),
-            code=code,
-            penalty=penalty,
-            blur=blur,
-            temperature=temperature,
-            label_dropout=label_dropout,
-            width=width,
-        )
-        self.heat(None)
+    options_type: ClassVar[type[Options]] = GANOptions
+    options: GANOptions
 
     def build(self) -> nn.Module:
-        options = self.hyper["critic_options"]
         return Adversaries(
             {name: f.relaxed() for name, f in self.view.fields.items()},
             self.make_trunk,
-            lambda spec: self.make_trunk(spec, options),
+            lambda spec: self.make_trunk(spec, self.options.critic_options),
             self.conditions,
-            self.hyper["width"],
-            self.hyper["code"],
+            self.options.width,
+            self.options.code,
             self.modality.extent,
         )
 
@@ -171,22 +153,23 @@ class GANModel(Staged):
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> State:
+    def losses(self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED) -> State:
         """Both players' terms; each moves its own weights only."""
         gan, mask = cast(Adversaries, network), batch.mask
-        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        labels = self.drop_labels(batch, noise, self.options.label_dropout)
         real = self.relaxed(batch)
         fake = gan.generate(mask, labels, noise)
-        self._watch(gan, real, fake, mask)
-        level = self.hyper["blur"] * noise.uniform(mask, ()) ** 2
+        if len(mask) > 1:
+            step.log("spread", self._diversity(gan, real, fake, mask))
+        level = self.options.blur * noise.uniform(mask, ()) ** 2
         real, fake = (self._blurred(gan, x, level, mask, noise) for x in (real, fake))
         still = {k: v.detach() for k, v in fake.items()}
         truth = gan.judge(real, mask, labels)
         lead = truth - gan.judge(still, mask, labels)
         with _frozen(gan.critic):
             chase = gan.judge(fake, mask, labels) - truth.detach()
-        self.logged["balance"] = (lead > 0).float().mean()
-        half = self.hyper["penalty"] / 2
+        step.log("balance", (lead > 0).float().mean())
+        half = self.options.penalty / 2
         return {
             "critic": F.softplus(-lead).mean(),
             "generator": F.softplus(-chase).mean(),
@@ -214,25 +197,23 @@ class GANModel(Staged):
         ]
         return torch.stack(squares).sum(0).mean()
 
-    def _watch(self, gan: Adversaries, real: State, fake: State, mask: Tensor) -> None:
-        """Logs how far samples of a batch lie apart, as a share of how far data do."""
-        if len(mask) < 2:
-            return
+    @staticmethod
+    def _diversity(gan: Adversaries, real: State, fake: State, mask: Tensor) -> Tensor:
+        """How far samples of a batch lie apart, as a share of how far data do."""
 
         def apart(x: State) -> Tensor:
             own = {k: v.detach() for k, v in x.items()}
             gaps = [f.costs(own[k], f.tangent(own[k] - f.mean, mask) / f.sd) for k, f in gan.fields.items()]
             return torch.stack(gaps).sum(0).mean()
 
-        self.logged["spread"] = (apart(fake) / apart(real).clamp_min(1e-6)).sqrt()
+        return (apart(fake) / apart(real).clamp_min(1e-6)).sqrt()
 
-    def fitted(self) -> None:
+    def on_fit_end(self, logged: Mapping[str, Tensor]) -> None:
         """Warns if samples are far more alike than data are."""
-        super().fitted()
-        if float(self.logged.get("spread", torch.ones(()))) < _NARROW:
+        if (diversity := float(logged.get("spread", torch.ones(())))) < _NARROW:
             warnings.warn(
-                f"mode collapse: samples differ only {float(self.logged['spread']):.2f} times as much as "
-                "data do at the end of training; raise penalty or blur, or lower lr",
+                f"mode collapse: samples differ only {diversity:.2f} times as much as data do at the end of "
+                "training; raise penalty or blur, or lower lr",
                 MolgenWarning,
                 stacklevel=2,
             )
@@ -252,7 +233,9 @@ class GANModel(Staged):
 
         Source: Brock et al., Large Scale GAN Training for High Fidelity Natural Image Synthesis (2019).
         """
-        made = cast(Adversaries, self.trained).generate(mask, labels, noise, self.heat(temperature))
+        made = cast(Adversaries, self.trained).generate(
+            mask, labels, noise, self.resolved(temperature=temperature).temperature
+        )
         return {k: f.harden(made[k], mask) for k, f in self.view.fields.items()}
 
 

@@ -18,6 +18,7 @@ from molgen.core.header import finite, need
 from molgen.core.modality import Modality
 from molgen.core.noise import SampleNoise
 from molgen.core.registry import get_modality
+from molgen.models.options import FitOptions, Options
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -29,12 +30,15 @@ class Stored(ABC):
     """What of a model does not depend on data: its header, its weights, and where they go."""
 
     family: ClassVar[str]
+    kind: ClassVar[str]
+    options_type: ClassVar[type[Options]]
     modality: Modality
     trunk: str | None
     trunk_options: dict[str, Any]
-    hyper: dict[str, Any]
+    options: Any
+    fit_options: FitOptions
     conditions: tuple[Condition, ...]
-    training: dict[str, Any]
+    history: dict[str, Any]
     metrics: dict[str, float | None]
     network: nn.Module | None
     _view: str
@@ -46,7 +50,7 @@ class Stored(ABC):
 
     @property
     @abstractmethod
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Number of trained numbers."""
 
     @abstractmethod
@@ -58,19 +62,21 @@ class Stored(ABC):
         from molgen import __version__
 
         return {
-            "kind": "model",
+            "content": "model",
             "molgen": __version__,
             "family": self.family,
+            "kind": self.kind or None,
             "modality": self.modality.name,
             "modality_version": self.modality.version,
             "modality_config": self.modality.config(),
             "view": self._view,
             "trunk": self.trunk,
             "trunk_options": self.trunk_options,
-            "hyper": self.hyper,
+            "options": self.options.to_json(),
+            "fit_options": self.fit_options.to_json(),
             "conditions": [c.config() for c in self.conditions],
-            "parameters": self.parameters,
-            "training": self.training,
+            "num_parameters": self.num_parameters,
+            "history": self.history,
             "metrics": finite({k: v for k, v in self.metrics.items() if v is not None}),
         }
 
@@ -98,22 +104,34 @@ class Stored(ABC):
                 f"{modality_type.name!r}, here is {modality_type.version}; use the matching package"
             )
         try:
-            modality = modality_type(**need(header, "modality_config", dict, path))
-            family: Callable[..., Self] = cls  # families take options of their own
-            model = family(
-                modality,
-                view=need(header, "view", str, path),
-                trunk=header.get("trunk"),
-                trunk_options=need(header, "trunk_options", dict, path),
-                **need(header, "hyper", dict, path),
-            )
+            model = cls._rebuilt(modality_type(**need(header, "modality_config", dict, path)), header, path)
             model.conditions = tuple(condition_from(c) for c in need(header, "conditions", list, path))
-            model.training = need(header, "training", dict, path)
+            model.history = need(header, "history", dict, path)
             model.metrics = need(header, "metrics", dict, path)
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, ConfigError) as error:
             raise CheckpointError(
                 f"{path}: its header does not describe a {cls.family} model ({error})"
             ) from None
+        return model
+
+    @classmethod
+    def _rebuilt(cls, modality: Modality, header: Mapping[str, Any], path: str | Path, **more: Any) -> Self:
+        """A model with exactly the options that a header records."""
+        family: Callable[..., Self] = cls  # families take arguments of their own
+        given = need(header, "options", dict, path)
+        resolved = header.get("resolved", True)
+        model = family(
+            modality,
+            kind=header.get("kind"),
+            view=need(header, "view", str, path),
+            trunk=header.get("trunk"),
+            trunk_options=need(header, "trunk_options", dict, path),
+            **more,
+            **({} if resolved else given),
+        )
+        if resolved:
+            model.options = model.options_type.from_json(given)
+            model.fit_options = FitOptions.from_json(need(header, "fit_options", dict, path))
         return model
 
     def tensors(self, whole: bool = True) -> dict[str, Tensor]:
@@ -132,7 +150,7 @@ class Stored(ABC):
         network.load_state_dict({k: tensors[k].to(v.dtype) for k, v in expected.items()})
         self.network = network.eval()
 
-    def begin_with(self, tensors: Mapping[str, Tensor]) -> bool:
+    def warm_start(self, tensors: Mapping[str, Tensor]) -> bool:
         """Builds the network with those weights of another one whose names and shapes it has.
 
         Layers without a counterpart keep the weights of seed 0; inputs that a layer has beyond those of its

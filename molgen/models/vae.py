@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, cast, final
 
@@ -20,7 +21,9 @@ from molgen.core.noise import Noise, SampleNoise
 from molgen.core.roles import Decoder, Encoder, MakeTrunk, Predictor
 from molgen.core.roles.decoder import log_likelihood
 from molgen.core.samples import Samples
+from molgen.core.step import TRAINED, TrainingStep
 from molgen.models.base import GenerativeModel
+from molgen.models.options import Options, option
 
 _ACTIVE = 0.01
 """Nats that a latent dimension must carry to count as active (Burda et al., 2016)."""
@@ -134,6 +137,51 @@ class Autoencoder(nn.Module):
 
 
 @final
+@dataclass(frozen=True, kw_only=True)
+class VAEOptions(Options):
+    """Options of `VAEModel`."""
+
+    latent: int = option(32, "dimensions of the code", ge=1)
+    decoder: Literal["independent", "autoregressive"] = option(
+        "independent", "whether entries are decoded all at once or one after the other", from_view=True
+    )
+    decoder_options: Mapping[str, Any] | None = option(
+        None,
+        "keyword arguments for the decoder's trunk, the causal one of an autoregressive decoder",
+        derived="those of the encoder, or none for a causal trunk",
+    )
+    beta: float = option(1.0, "weight of the KL term in training", ge=0)
+    warmup: float = option(0.2, "share of the budget over which the weight rises to `beta`", ge=0, le=1)
+    free_bits: float | None = option(
+        None,
+        "nats per sample and dimension that the KL term may have for free, without which an autoregressive "
+        "decoder ignores the code",
+        ge=0,
+        derive=lambda o: _FREE if o.decoder == "autoregressive" else 0.0,
+        derived="0.25 for an autoregressive decoder, else 0",
+    )
+    components: int = option(1, "components of the mixture prior; 1 is the standard normal", ge=1)
+    temperature: float | None = option(
+        None,
+        "of draws from p(x | z); at 0 the medians of numbers and the most probable classes",
+        ge=0,
+        derive=lambda o: 1.0 if o.decoder == "autoregressive" else 0.0,
+        derived="1 for an autoregressive decoder, else 0, since independent draws are noise",
+    )
+    spread: int = option(16, "numbers on each site from which an independent decoder reads the code", ge=1)
+    label_dropout: float = option(0.1, "share of training samples without their label", ge=0, le=1)
+    width: int = option(128, "channels of the context vector", ge=1)
+    recall: bool = option(
+        False, "whether an entry sees at once all that is written at its own sites", from_view=True
+    )
+    nearest: bool = option(
+        False,
+        "whether pairs of a site begin with the site written before it, not with the first",
+        from_view=True,
+    )
+
+
+@final
 class VAEModel(GenerativeModel):
     r"""A variational autoencoder over any mixture of fields.
 
@@ -145,21 +193,7 @@ class VAEModel(GenerativeModel):
     Arguments:
         modality: a registered name or a `Modality`.
         view, trunk, trunk_options: see `GenerativeModel`.
-        latent: dimensions of the code.
-        decoder: ``"independent"`` or ``"autoregressive"``; by default the view's recipe.
-        decoder_options: for the decoder's trunk (the causal one, if it is autoregressive); by default those
-            of the encoder, or none for a causal trunk.
-        beta: weight of the KL term in training.
-        warmup: share of the budget over which the weight rises to `beta`.
-        free_bits: nats per sample and dimension that the KL term may have for free; by default 0.25 for an
-            autoregressive decoder, which else does without the code, and none for an independent one.
-        components: of the mixture prior; 1 is the standard normal.
-        temperature: of draws from p(x | z); by default 1 for an autoregressive decoder and 0 for an
-            independent one, whose entries would otherwise be noisy each by itself: they are then the medians
-            of numbers and the most probable classes.
-        spread: numbers in which an independent decoder is told the code on each site.
-        label_dropout: share of training samples whose label is withheld.
-        width: channels of the context vector.
+        {options}
 
     Errors: `UnsupportedError` if no view is invariant (ordered, for an autoregressive decoder).
 
@@ -176,71 +210,34 @@ class VAEModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "vae"
-    smallest = {"": {"latent": 4}}
-    needs: Mapping[str, bool] = {"invariant": True}
+    options_type: ClassVar[type[Options]] = VAEOptions
+    options: VAEOptions
+    needs: ClassVar[Mapping[str, bool]] = {"invariant": True}
     likelihood = "lower bound"
-    sampling: tuple[str, ...] = ("temperature", "prior_temperature")
 
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        latent: int = 32,
-        decoder: Literal["independent", "autoregressive"] | None = None,
-        decoder_options: Mapping[str, Any] | None = None,
-        beta: float = 1.0,
-        warmup: float = 0.2,
-        free_bits: float | None = None,
-        components: int = 1,
-        temperature: float | None = None,
-        spread: int = 16,
-        label_dropout: float = 0.1,
-        width: int = 128,
-    ) -> None:
-        if decoder not in (None, "independent", "autoregressive"):
-            raise ConfigError.unknown("decoder", decoder, ["independent", "autoregressive"])
-        if min(latent, components, spread) < 1:
-            raise ConfigError(
-                f"latent={latent}, components={components}, spread={spread}: expected 1 or more"
-            )
-        if beta < 0 or (free_bits or 0.0) < 0:
-            raise ConfigError(f"beta={beta}, free_bits={free_bits}: expected 0 or more")
-        if not 0 <= warmup <= 1:
-            raise ConfigError(f"warmup is {warmup}, expected a share of the budget, 0 to 1")
-        if temperature is not None and temperature < 0:
-            raise ConfigError(f"temperature is {temperature}, expected 0 or more")
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            latent=latent,
-            decoder=decoder,
-            decoder_options=None if decoder_options is None else dict(decoder_options),
-            beta=beta,
-            warmup=warmup,
-            free_bits=free_bits,
-            components=components,
-            temperature=temperature,
-            spread=spread,
-            label_dropout=label_dropout,
-            width=width,
-        )
+    def __init__(self, modality: str | Modality, **arguments: Any) -> None:
+        super().__init__(modality, **arguments)
         if self._sequential and not self.view.ordered:
             raise UnsupportedError(
                 f"view {self._view!r} of {self.modality.name!r} has no order for an autoregressive decoder; "
                 "use decoder='independent'"
             )
 
+    @classmethod
+    def tiny_config(cls) -> dict[str, Any]:
+        return {"latent": 4}
+
     @property
     def _sequential(self) -> bool:
-        return bool(self.option("decoder", "independent") == "autoregressive")
+        return self.options.decoder == "autoregressive"
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimensions of the code."""
+        return self.options.latent
 
     def build(self) -> nn.Module:
-        options = self.hyper["decoder_options"]
+        o, options = self.options, self.options.decoder_options
         if options is None and self._sequential:
             options = {}  # a causal trunk is another network than the encoder's
         return Autoencoder(
@@ -248,14 +245,14 @@ class VAEModel(GenerativeModel):
             self.make_trunk,
             partial(self.make_trunk, options=options),
             self.conditions,
-            self.hyper["latent"],
+            o.latent,
             self._sequential,
-            self.hyper["components"],
+            o.components,
             self.modality.extent,
-            self.hyper["spread"],
-            self.hyper["width"],
-            self.option("recall", False),
-            self.option("nearest", False),
+            o.spread,
+            o.width,
+            o.recall,
+            o.nearest,
         )
 
     def parts(self) -> dict[str, nn.Module]:
@@ -264,40 +261,36 @@ class VAEModel(GenerativeModel):
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         """The negative bound per site: reconstruction of each field, and the KL term."""
         vae, mask = cast(Autoencoder, network), batch.mask
-        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        labels = self.drop_labels(batch, noise, self.options.label_dropout)
         mean, log_sd = vae.infer(batch.values, mask, labels)
-        z = mean + log_sd.exp() * noise.normal(mask, (self.hyper["latent"],))
+        z = mean + log_sd.exp() * noise.normal(mask, (self.options.latent,))
         sites = batch.sizes.sum().clamp_min(1)
         log_p = vae.log_likelihood(batch.values, mask, labels, z)
         terms = {f"reconstruction/{k}": -v.sum() / sites for k, v in log_p.items()}
         per_dimension = _kl_normal(mean, log_sd)
-        self.logged["active"] = (per_dimension.mean(0) > _ACTIVE).sum().detach()
-        self.logged["kl"] = per_dimension.sum(1).mean().detach()
+        step.log("active", (per_dimension.mean(0) > _ACTIVE).sum().detach())
+        step.log("kl", per_dimension.sum(1).mean().detach())
         kl = self._kl(vae.prior, mean, log_sd, z)
-        weight = self.hyper["beta"] * self._warm()
+        warmup = self.options.warmup
+        weight = self.options.beta * (1.0 if warmup == 0 else min(1.0, step.progress / warmup))
         return {**terms, "kl": weight * kl * len(mask) / sites}
 
     def _kl(self, prior: Prior, mean: Tensor, log_sd: Tensor, z: Tensor) -> Tensor:
         """Mean KL term in nats, not less than what is free."""
-        free = self.hyper["free_bits"]
-        if free is None:
-            free = _FREE if self._sequential else 0.0
+        free = self.options.free_bits or 0.0
         if prior.components == 1:
             return _kl_normal(mean, log_sd).mean(0).clamp_min(free).sum()
         estimate = (_log_normal(z, mean, log_sd) - prior.log_prob(z)).mean()
-        return estimate.clamp_min(free * self.hyper["latent"])
+        return estimate.clamp_min(free * self.options.latent)
 
-    def _warm(self) -> float:
-        warmup = self.hyper["warmup"]
-        return 1.0 if warmup == 0 else min(1.0, self.progress / warmup)
-
-    def fitted(self) -> None:
+    def on_fit_end(self, logged: Mapping[str, Tensor]) -> None:
         """Warns if the code carries nothing: the posterior has collapsed to the prior."""
-        super().fitted()
-        if float(self.logged.get("active", torch.ones(()))) == 0:
+        if float(logged.get("active", torch.ones(()))) == 0:
             warnings.warn(
                 "posterior collapse: no latent dimension carries information at the end of training; "
                 "raise free_bits or warmup, or lower beta",
@@ -314,12 +307,12 @@ class VAEModel(GenerativeModel):
         means, sds = [], []
         for start in range(0, len(records), batch_size):
             batch = self.encode(records[start : start + batch_size])
-            labels = self.told(batch)
+            labels = self.labels(batch)
             mean, log_sd = vae.infer(batch.values, batch.mask, labels)
             means.append(mean)
             sds.append(log_sd.exp())
         if not means:
-            return torch.zeros(0, self.hyper["latent"]), torch.zeros(0, self.hyper["latent"])
+            return torch.zeros(0, self.options.latent), torch.zeros(0, self.options.latent)
         return torch.cat(means), torch.cat(sds)
 
     @torch.no_grad()
@@ -340,12 +333,12 @@ class VAEModel(GenerativeModel):
             temperature: of p(x | z).
             noise: of the draws, instead of that of the seed.
         """
-        if z.dim() != 2 or z.shape[1] != self.hyper["latent"]:
-            raise ConfigError(f"z is of shape {tuple(z.shape)}, expected (n, {self.hyper['latent']})")
+        if z.dim() != 2 or z.shape[1] != self.options.latent:
+            raise ConfigError(f"z is of shape {tuple(z.shape)}, expected (n, {self.options.latent})")
         known = self.modality.draw_sizes(seed, range(len(z))) if sizes is None else list(sizes)
         mask = self.modality.template(known).to(z.device)
         noise = SampleNoise(seed, range(len(z))) if noise is None else noise
-        values = self._network.draw(mask, {}, z, noise, self._temperature(temperature))
+        values = self._network.draw(mask, {}, z, noise, self.resolved(temperature=temperature).temperature)
         return self.decode(Batch(values, mask, {}, self.view.pairs))
 
     def reconstruct(self, records: Sequence[Any], seed: int = 0, temperature: float = 0.0) -> Samples:
@@ -394,16 +387,7 @@ class VAEModel(GenerativeModel):
         """
         vae = self._network
         z = vae.prior.draw(mask, noise, prior_temperature)
-        return vae.draw(mask, labels, z, noise, self._temperature(temperature))
-
-    def _temperature(self, temperature: float | None) -> float:
-        if temperature is None:
-            temperature = self.hyper["temperature"]
-        if temperature is None:
-            temperature = 1.0 if self._sequential else 0.0
-        if temperature < 0:
-            raise ConfigError(f"temperature is {temperature}, expected 0 or more")
-        return float(temperature)
+        return vae.draw(mask, labels, z, noise, self.resolved(temperature=temperature).temperature)
 
     def log_density(self, batch: Batch, noise: Noise, *, samples: int = 1) -> Tensor:
         r"""The importance-weighted bound; with one sample the evidence lower bound.
@@ -411,11 +395,11 @@ class VAEModel(GenerativeModel):
         .. math:: \log \frac{1}{K} \sum_k \frac{p(x | z_k) p(z_k)}{q(z_k | x)}, \quad z_k \sim q(z | x)
         """
         vae, mask = self._network, batch.mask
-        labels = self.told(batch)
+        labels = self.labels(batch)
         mean, log_sd = vae.infer(batch.values, mask, labels)
         weights = []
         for _ in range(samples):
-            z = mean + log_sd.exp() * noise.normal(mask, (self.hyper["latent"],))
+            z = mean + log_sd.exp() * noise.normal(mask, (self.options.latent,))
             log_p = torch.stack(list(vae.log_likelihood(batch.values, mask, labels, z).values())).sum(0)
             weights.append(log_p + vae.prior.log_prob(z) - _log_normal(z, mean, log_sd))
         return torch.stack(weights).logsumexp(0) - math.log(samples)

@@ -49,7 +49,7 @@ def check_training(cell: Cell) -> None:
         "five steps change no weight",
         "let losses depend on the network that it is given",
     )
-    demand(model.training["steps"] == 5, f"{model.training['steps']} steps are recorded", "leave fit alone")
+    demand(model.history["steps"] == 5, f"{model.history['steps']} steps are recorded", "leave fit alone")
 
 
 def check_seeds(cell: Cell) -> None:
@@ -140,7 +140,7 @@ def check_files(cell: Cell) -> None:
     demand(
         loaded.header() == model.header(),
         "the loaded model has another header: " + ", ".join(_differences(model.header(), loaded.header())),
-        "record every option of the constructor in hyper, and every part of the modality in config",
+        "declare every option of the constructor in options_type, and every part of the modality in config",
     )
     demand(
         all(

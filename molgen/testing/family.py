@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import tempfile
 import warnings
@@ -16,7 +17,7 @@ from molgen.core.errors import ConfigError, MolgenWarning
 from molgen.core.modality import View
 from molgen.core.noise import BatchNoise, generator
 from molgen.models.base import GenerativeModel
-from molgen.models.kinds import FamilyOfKinds
+from molgen.models.options import Options
 from molgen.testing.report import demand, refused
 from molgen.testing.subject import Cell
 
@@ -33,18 +34,14 @@ def check_declaration(family: type[GenerativeModel]) -> None:
         f"needs {sorted(family.needs)}, of which a view knows not all",
         "ask for properties of a View: bijective, invariant, denoisable, ordered, discrete",
     )
-    demand(
-        "" in family.smallest,
-        f"smallest has kinds {sorted(family.smallest)}, and not the default one",
-        'give the options of the default kind under ""',
-    )
-    classes = family.classes().values() if issubclass(family, FamilyOfKinds) else [family]
-    kinds = [p.kind for made in classes for p in inspect.signature(made.__init__).parameters.values()]
-    demand(
-        inspect.Parameter.VAR_KEYWORD not in kinds,
-        "the constructor swallows options it does not know",
-        "name every option",
-    )
+    for made in family.kinds.values() or [family]:
+        demand(
+            issubclass(made.options_type, Options) and dataclasses.is_dataclass(made.options_type),
+            f"{made.__name__} declares no options",
+            "declare options_type: ClassVar[type[Options]], a frozen dataclass of fields made by `option`",
+        )
+        unknown = sorted(set(made.tiny_config()) - set(inspect.signature(made).parameters))
+        demand(not unknown, f"tiny_config has {unknown}, which are no options", "take names of the options")
 
 
 def check_losses(cell: Cell) -> None:
@@ -66,9 +63,8 @@ def check_losses(cell: Cell) -> None:
 def check_options(cell: Cell) -> None:
     """Every option of the constructor is recorded, and unknown ones are refused."""
     model = cell.tiny()
-    taken = set(model.arguments()) - {"modality", "view", "trunk", "trunk_options"}
-    missing = sorted(taken - set(model.hyper))
-    demand(not missing, f"options {missing} are not recorded", "hand them to super().__init__ as hyper")
+    saved = type(model.options).from_json(model.options.to_json())
+    demand(saved == model.options, f"{model.options} is saved as {saved}", "use types that JSON holds")
     demand(
         isinstance(model.likelihood, str), "likelihood is no text", "say exact, lower bound, estimate or none"
     )

@@ -21,6 +21,7 @@ from molgen.core.noise import SampleNoise
 from molgen.core.registry import get_family
 from molgen.core.resolve import resolve
 from molgen.models.base import GenerativeModel
+from molgen.models.sampler import Sampler
 
 COUNT = 24
 """Records that a check looks at: enough for three batches, few enough for seconds."""
@@ -84,12 +85,13 @@ class Cell:
     Arguments:
         subject: the modality and its records.
         family: a family's class, or its registered name.
-        kind: of the family, as `GenerativeModel.smallest` names it.
+        kind: of a family of several kinds; empty for its default.
     """
 
     def __init__(self, subject: Subject, family: type[GenerativeModel] | str, kind: str = "") -> None:
         self.subject, self.kind = subject, kind
-        self.family: type[GenerativeModel] = get_family(family) if isinstance(family, str) else family
+        found: type[GenerativeModel] = get_family(family) if isinstance(family, str) else family
+        self.family = found.of_kind(kind or None)
 
     def __str__(self) -> str:
         return f"{self.family.family}{self.kind and '-' + self.kind}-{self.subject.modality.name}"
@@ -98,7 +100,7 @@ class Cell:
         """An unfitted model; `UnsupportedError` where the family refuses the modality."""
         kind = self.subject.modality if modality is None else modality
         taken = inspect.signature(self.family).parameters
-        options = {**self.family.smallest[self.kind], **options}
+        options = {**self.family.tiny_config(), **options}
         if "width" in taken:
             options = {"width": 16, **options}
         networks = [name for name in taken if name.endswith("_options") and name != "trunk_options"]
@@ -135,7 +137,7 @@ class Cell:
 
     def quick(self, model: GenerativeModel) -> dict[str, Any]:
         """Sampling options that make a model quick."""
-        return {name: value for name, value in QUICK.items() if name in model.sampling}
+        return {name: value for name, value in QUICK.items() if name in model.sampling_options()}
 
     def draw(self, n: int, model: GenerativeModel | None = None, **options: Any) -> list[dict[str, Tensor]]:
         """Raw values of samples of the trained model, or of another, each trimmed to its own size."""
@@ -154,10 +156,11 @@ def draw(
     """Raw values of samples, each trimmed to its own size."""
     out: list[dict[str, Tensor]] = []
     model.trained.eval()
+    sampler = Sampler(model, seed, batch_size, {}, precision, options)
     with torch.no_grad():
         for indices in _chunks(n, batch_size or n):
             mask = model.modality.template(model.modality.draw_sizes(seed, indices))
-            values = model.generated(mask, {}, SampleNoise(seed, indices), precision, **options)
+            values = sampler.values(mask, {}, SampleNoise(seed, indices))
             batch = Batch(values, mask, {}, model.view.pairs)
             out += [
                 {k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))

@@ -44,7 +44,7 @@ def modality_checks(
     found = [_bound(name, check, subject, made) for name, check in modality.CHECKS.items()]
     for name in Table(FAMILIES) if families is None else families:
         source: type[GenerativeModel] = Table(FAMILIES)[name]
-        for sort in source.smallest:
+        for sort in source.kinds or ("",):
             found += _cell_checks(Cell(subject, source, sort), made)
     return found
 
@@ -76,7 +76,7 @@ def model_checks(source: type[GenerativeModel]) -> list[Check]:
     """
     found = [Check("declaration", lambda: family.check_declaration(source))]
     subjects = [Subject(toy()) for toy in TOYS]
-    for sort in source.smallest:
+    for sort in source.kinds or ("",):
         pairs = [Cell(subject, source, sort) for subject in subjects]
         for cell in pairs:
             found += _cell_checks(cell, source, *TOYS)

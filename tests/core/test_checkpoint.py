@@ -65,7 +65,7 @@ def rewrite(path: Path, change: Any) -> None:
         lambda h: h.update(modality="nonsense"),
         lambda h: h.update(family=["diffusion"]),
         lambda h: h.update(modality_config={"no_such": 1}),
-        lambda h: h.update(hyper={"no_such": 1}),
+        lambda h: h.update(options={"no_such": 1}),
         lambda h: h.update(trunk_options={"width": 64}),
         lambda h: h.update(trunk_options={"no_such": 64}),
         lambda h: h.update(view="no such"),
@@ -106,7 +106,7 @@ def test_a_failed_write_harms_nothing(saved: Path) -> None:
 def test_the_header_says_where_weights_come_from(saved: Path) -> None:
     header = read_header(saved)
     assert header["family"] == "diffusion"
-    run = header["training"]["runs"][0]
+    run = header["history"]["runs"][0]
     assert run["seed"] == 0
     assert {"data", "fingerprint", "samples", "seconds", "machine", "date"} <= run.keys()
 

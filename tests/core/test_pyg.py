@@ -175,5 +175,5 @@ def test_fit_takes_data_sets_arrays_and_frames(
     given, expected = data(), plain()
     model = tiny(name).fit(given, max_steps=1, batch_size=8, condition=condition)
     same = tiny(name).fit(list(expected), max_steps=1, batch_size=8)
-    assert model.training["runs"][0]["fingerprint"] == same.training["runs"][0]["fingerprint"]
+    assert model.history["runs"][0]["fingerprint"] == same.history["runs"][0]["fingerprint"]
     assert [c.name for c in model.conditions] == condition

@@ -76,4 +76,6 @@ def fitted(name: str, family: str = "diffusion") -> GenerativeModel:
 
 def draw(model: GenerativeModel, n: int, **options: Any) -> list[dict[str, torch.Tensor]]:
     """Raw values of samples, each trimmed to its own size."""
-    return subject.draw(model, n, **{k: v for k, v in STEPPED.items() if k in model.sampling}, **options)
+    return subject.draw(
+        model, n, **{k: v for k, v in STEPPED.items() if k in model.sampling_options()}, **options
+    )

@@ -26,7 +26,7 @@ from molgen.testing.report import run_all
 from molgen.testing.toys import Clouds, Curves, Words
 
 MODALITIES = ("graph", "image", "molecule", "protein", "smiles")
-KINDS = [(name, kind) for name, source in molgen.list_families().items() for kind in source.smallest]
+KINDS = [(name, kind) for name, source in molgen.list_families().items() for kind in source.kinds or ("",)]
 
 
 @cache

@@ -15,6 +15,7 @@ from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, GaussianField, Positions
 from molgen.core.noise import BatchNoise, generator, stratified
 from molgen.core.roles import Denoiser
+from molgen.core.step import TrainingStep
 from molgen.modalities.image import ImageModality
 from molgen.nn.pair import PairTransformer
 
@@ -95,8 +96,7 @@ def test_the_two_times_approach_each_other() -> None:
     model = ConsistencyModel("smiles", stages=3, pretraining=0.4)
     deltas = []
     for progress in (0.0, 0.39, 0.41, 0.65, 0.85, 1.0):
-        model.progress = progress
-        deltas.append(model._delta())
+        deltas.append(model._delta(progress))
     assert deltas == [1, 1, 0.5, 0.25, 0.125, 0.125]
 
 
@@ -106,9 +106,8 @@ def test_the_first_stage_is_denoising() -> None:
         ImageModality((4, 4, 1)), trunk_options={"width": 8, "groups": 4}, label_dropout=0
     )
     model.fit(tiny_images(), max_steps=2, batch_size=8, seed=0)
-    model.progress = 0.0
     batch = model.encode(tiny_images(8))
-    got = model.losses(model.trained, batch, BatchNoise(generator(3)))["image"]
+    got = model.losses(model.trained, batch, BatchNoise(generator(3)), TrainingStep(0.0))["image"]
     noise = BatchNoise(generator(3))
     t = stratified(batch.mask, noise).clamp_min(1e-3)
     field = model.view.fields["image"].relaxed()
@@ -127,7 +126,7 @@ def test_distilling_takes_the_teachers_weights() -> None:
     student = ConsistencyModel.distill(teacher, stages=2)
     for name, value in teacher.trained.state_dict().items():
         assert torch.equal(student.trained.state_dict()[name], value)
-    assert student.hyper["pretraining"] == 0
+    assert student.options.pretraining == 0
 
 
 def test_distilling_a_flow_takes_all_of_its_weights_and_answers() -> None:
@@ -135,7 +134,7 @@ def test_distilling_a_flow_takes_all_of_its_weights_and_answers() -> None:
     teacher = FlowModel("smiles", kind="continuous", trunk_options=SMALL)
     teacher.fit(["CC", "CO", "CCO"] * 4, max_steps=3, batch_size=4, seed=0)
     student = ConsistencyModel.distill(teacher)
-    assert student.hyper["pretraining"] == 0
+    assert student.options.pretraining == 0
     batch = teacher.encode(["CCO", "CC"])
     ours, theirs = student._fields, teacher.fields
     x = teacher.relaxed(batch)
@@ -183,7 +182,7 @@ def test_distilling_takes_what_it_can_of_masked_tokens() -> None:
     """The teacher reads one class more, so that layers which read tokens begin anew, and no others."""
     teacher = DiffusionModel("smiles", trunk_options=SMALL).fit(["CC", "CO"] * 4, max_steps=1, seed=0)
     student = ConsistencyModel.distill(teacher)
-    assert student.hyper["pretraining"] > 0
+    assert student.options.pretraining > 0
     taught, own, fresh = teacher.tensors(), student.tensors(), student._built(0).state_dict()
     anew = {name for name in own if taught.get(name) is None or taught[name].shape != own[name].shape}
     assert 0 < len(anew) < len(own) / 4

@@ -18,6 +18,7 @@ import molgen
 from molgen import ConfigError, DiffusionModel
 from molgen.core.conditions import Label
 from molgen.core.noise import BatchNoise, generator
+from molgen.models.sampler import Sampler, parse_conditions
 from tests.models.cells import draw, fitted, records, tiny
 
 
@@ -56,15 +57,14 @@ def test_a_killed_run_resumes_to_the_same_weights(name: str, tmp_path: Path) -> 
     """A run that is killed hard and resumed ends with the weights of an uninterrupted one."""
     code = """
 import os, signal, sys
-from molgen import train
+from molgen.train import resume
 from tests.models.cells import records, tiny
-step = train.SaveState.on_train_batch_end
 def kill(self, trainer, *rest):
     if trainer.global_step == 5:
         trainer.save_checkpoint(self.path)
     if trainer.global_step == 6:
         os.kill(os.getpid(), signal.SIGKILL)
-train.SaveState.on_train_batch_end = kill
+resume.SaveState.on_train_batch_end = kill
 tiny(sys.argv[1]).fit(records(sys.argv[1]), max_steps=9, batch_size=8, seed=1, root_dir=sys.argv[2])
 """
     threads = str(torch.get_num_threads())  # sums of another number of threads round otherwise
@@ -85,8 +85,8 @@ def test_going_on_from_weights_sums_the_budget(tmp_path: Path) -> None:
     model = tiny("smiles").fit(records("smiles"), max_steps=2, batch_size=8)
     model.save(tmp_path / "a.safetensors")
     more = molgen.load(tmp_path / "a.safetensors").fit(records("smiles"), max_steps=3, batch_size=8)
-    assert more.training["steps"] == 5
-    assert len(more.training["runs"]) == 2
+    assert more.history["steps"] == 5
+    assert len(more.history["runs"]) == 2
 
 
 def test_the_bound_lies_below_the_exact_likelihood_of_a_gaussian() -> None:
@@ -179,24 +179,25 @@ def test_a_label_that_is_not_named_is_drawn_as_in_the_data() -> None:
     (label,) = model.conditions
     assert isinstance(label, Label)
     n = 20_000
-    drawn = model._labels(0, range(n), {})["digit"]
+    sampler = Sampler(model, 0, None, {}, "fp32", {})
+    drawn = sampler.drawn_labels(range(n))["digit"]
     expected = n * torch.tensor(label.shares)
-    assert (drawn[7:9] == model._labels(0, [7, 8], {})["digit"]).all()
+    assert (drawn[7:9] == sampler.drawn_labels([7, 8])["digit"]).all()
     counts = torch.bincount(drawn.long(), minlength=label.classes)
     assert ((counts - expected).abs() < 4 * expected.sqrt() + 1e-6).all()
-    assert model._labels(0, range(2), {"digit": 3.0}) == {}
-    assert model._wanted({"digit": None})[0] == {"digit": label.missing()}
+    assert Sampler(model, 0, None, {"digit": 3}, "fp32", {}).drawn_labels(range(2)) == {}
+    assert parse_conditions(model, {"digit": None})[0] == {"digit": label.missing()}
 
 
 def test_labels_that_are_not_named_are_drawn_together() -> None:
     model = tiny("smiles").fit(records("smiles"), max_steps=1, batch_size=8, condition=["logp", "weight"])
     there = {tuple(model.modality.measure(r, name) for name in ("logp", "weight")) for r in records("smiles")}
-    drawn = model._labels(0, range(200), {})
+    drawn = Sampler(model, 0, None, {}, "fp32", {}).drawn_labels(range(200))
     pairs = set(zip(drawn["logp"].tolist(), drawn["weight"].tolist(), strict=True))
     assert len(pairs) > 1
     for pair in pairs:
         assert min(max(abs(a - b) for a, b in zip(pair, known, strict=True)) for known in there) < 0.1
-    assert model._labels(0, range(2), {"logp": 1.0}) == {}
+    assert Sampler(model, 0, None, {"logp": 1.0}, "fp32", {}).drawn_labels(range(2)) == {}
 
 
 def test_a_network_that_begins_with_another_one_keeps_its_labels() -> None:
@@ -204,7 +205,7 @@ def test_a_network_that_begins_with_another_one_keeps_its_labels() -> None:
     more = tiny("smiles")
     more.modality = model.modality
     more.conditions = (*model.conditions, model.modality.conditions["weight"])
-    assert not more.begin_with(model.tensors())
+    assert not more.warm_start(model.tensors())
     theirs, own = (m.tensors() for m in (model, more))
     assert theirs.keys() == own.keys()
     for name, tensor in theirs.items():

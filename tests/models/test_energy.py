@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from itertools import product
@@ -21,7 +22,7 @@ from molgen.cli import parse_options
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Categorical, Continuous, GaussianField
 from molgen.core.noise import BatchNoise, SampleNoise, generator
-from molgen.models.energy.dbm import BoltzmannMachine
+from molgen.models.energy.boltzmann import BoltzmannMachine
 from molgen.models.energy.neural import Energy, NeuralEnergy, langevin
 from tests.models.cells import fitted, records, tiny
 from tests.models.test_flow import Toy
@@ -276,7 +277,6 @@ def test_chains_travel_from_noise_to_data_and_begin_anew() -> None:
     model = tiny("smiles", "energy", warmup=0.0, chains=8, steps=4)
     model.fit(records("smiles"), max_steps=1, batch_size=8, seed=0)
     net = cast(Energy, model.trained).train()
-    model.progress = 1.0
     seen = [net.times.clone()]
     batch, walking = model.encode(records("smiles")[:8]), 0
     for i in range(6):
@@ -301,9 +301,8 @@ def test_chains_that_part_from_the_data_are_warned_about() -> None:
     model = tiny("smiles", "energy", chains=4)
     model.fit(records("smiles"), max_steps=1, batch_size=8, seed=0)
     for gap in (1e5, math.nan):
-        model.logged["gap"] = torch.tensor(gap)
         with pytest.warns(MolgenWarning, match="energy divergence"):
-            model.fitted()
+            model.on_fit_end({"gap": torch.tensor(gap)})
 
 
 def test_the_average_of_weights_has_the_chains_of_the_last_step() -> None:
@@ -345,9 +344,9 @@ def test_the_kind_decides_the_class_and_is_kept_by_checkpoints(tmp_path: Any) ->
 
 
 def test_options_are_those_of_the_kind() -> None:
-    assert {"warmup", "hidden", "kind"} <= set(EnergyModel.arguments())
-    assert "warmup" not in BoltzmannMachine.arguments()
-    assert set(EnergyModel.offered()) == {"steps", "corrections", "temperature", "sweeps"}
+    assert {"warmup", "kind"} <= set(inspect.signature(NeuralEnergy).parameters)
+    assert "warmup" not in inspect.signature(BoltzmannMachine).parameters
+    assert set(EnergyModel.sampling_options()) == {"steps", "corrections", "temperature", "sweeps"}
     assert parse_options(["warmup=0.5"], EnergyModel) == {"warmup": 0.5}
     with pytest.raises(ConfigError, match="energy of kind 'dbm' 'warmup'"):
         EnergyModel("smiles", kind="dbm", warmup=0.5)

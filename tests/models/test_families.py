@@ -11,6 +11,7 @@ import torch
 import molgen
 from molgen import ConfigError, UnsupportedError
 from molgen.core.noise import BatchNoise, generator
+from molgen.core.step import TrainingStep
 from tests.models.cells import CELLS, FAMILIES, fitted, records, tiny
 
 # Adversaries have not spread out after a few steps.
@@ -54,9 +55,8 @@ def test_the_loss_falls_on_a_tiny_set(family: str, name: str) -> None:
     def loss(network: torch.nn.Module) -> float:
         batch = model.encode(few)
         batch = batch[torch.arange(len(batch)).repeat(16)].trimmed()
-        model.progress = 0.0
         with torch.no_grad():
-            terms = model.losses(network, batch, BatchNoise(generator(5)))
+            terms = model.losses(network, batch, BatchNoise(generator(5)), TrainingStep(0.0))
         return float(torch.stack(list(terms.values())).sum())
 
     # All four are for training: none is held out.

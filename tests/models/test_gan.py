@@ -17,6 +17,7 @@ from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Continuous
 from molgen.core.modality import Modality, View
 from molgen.core.noise import BatchNoise, generator
+from molgen.core.step import TrainingStep
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.models.gan import Adversaries
 from tests.models.cells import fitted, records
@@ -92,7 +93,10 @@ def test_it_covers_all_eight_gaussians() -> None:
     share = np.bincount(gap.argmin(1)[near], minlength=8) / len(drawn)
     assert near.mean() > 0.7
     assert share.min() > 0.04
-    assert float(model.logged["spread"]) > 0.8
+    logged: dict[str, torch.Tensor] = {}
+    noise = BatchNoise(generator(0))
+    model.losses(model.trained, model.encode(points[:256]), noise, TrainingStep(1.0, logged.__setitem__))
+    assert float(logged["spread"]) > 0.8
 
 
 def game() -> tuple[GANModel, Adversaries, Batch]:
@@ -152,9 +156,8 @@ def test_noise_of_temperature_zero_is_one_sample() -> None:
 def test_collapse_is_warned_about() -> None:
     points, _ = ring(16)
     model = GANModel(Plane())
-    model.logged["spread"] = torch.tensor(0.01)
     with pytest.warns(MolgenWarning, match="mode collapse"):
-        model.fitted()
+        model.on_fit_end({"spread": torch.tensor(0.01)})
     with pytest.raises(ConfigError, match="penalty"):
         GANModel(Plane(), penalty=-1.0)
 

@@ -72,7 +72,7 @@ def test_a_file_may_leave_its_first_stage_to_what_ships(
     made.save(tmp_path / "part.safetensors", whole=False)
     made.save(tmp_path / "whole.safetensors")
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("part", "whole")]
-    assert sizes[0] + 4 * vae.parameters <= sizes[1]
+    assert sizes[0] + 4 * vae.num_parameters <= sizes[1]
     for name in ("part", "whole"):
         assert molgen.load(name).sample(5, seed=3) == made.sample(5, seed=3)
     other = VAEModel("smiles", latent=4, trunk_options=SMALL, decoder_options=SMALL)
@@ -84,11 +84,11 @@ def test_a_file_may_leave_its_first_stage_to_what_ships(
 
 def test_what_ships_fits_together_and_is_not_too_large() -> None:
     shipped = molgen.api.list_weights()
-    stages = {name: header["hyper"].get("latent") for name, header in shipped.items()}
+    stages = {name: header.get("first_stage") for name, header in shipped.items()}
     staged = {name: stage for name, stage in stages.items() if isinstance(stage, dict)}
     assert staged
     for name, stage in staged.items():
-        assert stage["training"] == shipped[stage["shipped"]]["training"], name
+        assert stage["history"] == shipped[stage["shipped"]]["history"], name
     sizes = [path.stat().st_size for path in molgen.api.WEIGHTS.glob("*.safetensors")]
     assert max(sizes) <= 8e6 and sum(sizes) <= 80e6
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from molgen import ConfigError, MolgenWarning, VAEModel
 from molgen.core.batch import Batch
 from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.step import TrainingStep
 from molgen.modalities.image import ImageModality
 from molgen.models.vae import Autoencoder, Prior, _kl_normal, _log_normal
 from tests.models.cells import fitted, records, tiny
@@ -95,12 +96,18 @@ def test_free_bits_are_free() -> None:
 
 
 def test_the_weight_of_the_kl_term_rises() -> None:
-    model = VAEModel("smiles", warmup=0.5)
-    weights = []
-    for progress in (0.0, 0.25, 0.5, 1.0):
-        model.progress = progress
-        weights.append(model._warm())
-    assert weights == [0, 0.5, 1, 1]
+    model = tiny("smiles", "vae", warmup=0.5).fit(records("smiles"), max_steps=1, batch_size=8, seed=0)
+    batch = model.encode(records("smiles")).trimmed()
+    terms = [
+        float(
+            model.losses(model.trained, batch, BatchNoise(generator(0)), TrainingStep(progress))[
+                "kl"
+            ].detach()
+        )
+        for progress in (0.0, 0.25, 0.5, 1.0)
+    ]
+    assert terms == pytest.approx([0, terms[-1] / 2, terms[-1], terms[-1]])
+    assert terms[-1] > 0
 
 
 def test_a_fitted_code_reconstructs_and_interpolates() -> None:
@@ -141,7 +148,7 @@ def test_bad_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="decoder"):
         VAEModel("smiles", decoder="both")  # type: ignore[arg-type]
     for name in ("latent", "components", "spread"):
-        with pytest.raises(ConfigError, match=f"{name}=0"):
+        with pytest.raises(ConfigError, match=f"{name} is 0"):
             VAEModel("smiles", **{name: 0})
     with pytest.raises(ConfigError, match="temperature"):
         fitted("smiles", "vae").generate(torch.ones(1, 3) > 0, {}, SampleNoise(0, [0]), temperature=-1)

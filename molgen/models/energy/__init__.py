@@ -1,5 +1,7 @@
-"""EnergyModel and its kinds: a neural energy under noise, and the deep Boltzmann machine."""
+"""EnergyModel and its kinds: a neural energy of noisy data, and the deep Boltzmann machine."""
 
-from molgen.models.energy.model import EnergyModel
+from molgen.models.energy.base import EnergyModel
+from molgen.models.energy.boltzmann import BoltzmannMachine
+from molgen.models.energy.neural import NeuralEnergy
 
-__all__ = ["EnergyModel"]
+__all__ = ["BoltzmannMachine", "EnergyModel", "NeuralEnergy"]

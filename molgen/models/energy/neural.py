@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, cast, final
+from typing import Any, ClassVar, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,13 @@ from molgen.core.derivatives import differentiable
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
-from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise, stratified
 from molgen.core.roles import Encoder, MakeTrunk
 from molgen.core.samples import Samples
-from molgen.core.solvers import State, checked, time_grid
-from molgen.models.energy.model import EnergyModel
+from molgen.core.solvers import State, time_grid
+from molgen.core.step import TRAINED, TrainingStep
+from molgen.models.energy.base import EnergyModel
+from molgen.models.options import Options, option
 
 _FAR = 100.0
 """Gap between the energies of chains and data per site, weighted by the noise, at which training diverges."""
@@ -106,7 +108,26 @@ class Energy(nn.Module):
 
 
 @final
-class NeuralEnergy(EnergyModel):
+@dataclass(frozen=True, kw_only=True)
+class NeuralEnergyOptions(Options):
+    """Options of `NeuralEnergy`."""
+
+    warmup: float = option(0.7, "share of the budget before the contrast is added", ge=0, le=1)
+    contrast: float = option(0.01, "c, the weight of the contrast", ge=0)
+    chains: int = option(64, "number of persistent chains", ge=1)
+    steps: int = option(60, "levels of noise in sampling", ge=1, le=1000)
+    corrections: int = option(
+        1, "Langevin steps at each level, of which jumps of classes profit from several", ge=0
+    )
+    temperature: float = option(
+        1.0, "factor T on the standard deviation of all sampling noise: chains follow E / T^2", ge=0
+    )
+    label_dropout: float = option(0.1, "share of training samples without their label", ge=0, le=1)
+    width: int = option(128, "channels of the context vector", ge=1)
+
+
+@final
+class NeuralEnergy(EnergyModel, kind="neural"):
     r"""An unnormalised density :math:`e^{-E_\theta(x, t)}` of data at every level of noise.
 
     Training begins by the slope of the energy, which is known for noisy data, and goes on by contrast:
@@ -123,14 +144,7 @@ class NeuralEnergy(EnergyModel):
         modality: a registered name or a `Modality`.
         kind: ``"neural"``.
         view, trunk, trunk_options: see `GenerativeModel`.
-        warmup: share of the budget before the contrast sets in, in [0, 1].
-        contrast: c.
-        chains: persistent chains.
-        steps: levels of noise in sampling.
-        corrections: Langevin steps at each level; jumps of classes profit from several.
-        temperature: factor T on the spread of all noise of sampling: chains follow :math:`E / T^2`.
-        label_dropout: share of training samples whose label is withheld.
-        width: channels of the context vector.
+        {options}
 
     Errors: `UnsupportedError` if the modality has no view that is denoisable.
 
@@ -141,57 +155,17 @@ class NeuralEnergy(EnergyModel):
     warm-up; Neal, Annealed Importance Sampling (2001).
     """
 
-    needs: Mapping[str, bool] = {"denoisable": True}
-    sampling: tuple[str, ...] = ("steps", "corrections", "temperature")
-
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        kind: Literal["neural"] = "neural",
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        warmup: float = 0.7,
-        contrast: float = 0.01,
-        chains: int = 64,
-        steps: int = 60,
-        corrections: int = 1,
-        temperature: float = 1.0,
-        label_dropout: float = 0.1,
-        width: int = 128,
-    ) -> None:
-        if not 0 <= warmup <= 1:
-            raise ConfigError(f"warmup is {warmup}, expected a share of the budget, 0 to 1")
-        if contrast < 0 or chains < 1 or corrections < 0:
-            raise ConfigError(
-                f"contrast={contrast}, chains={chains}, corrections={corrections}: expected at least 0, 1, 0"
-            )
-        checked(steps)
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            kind=kind,
-            warmup=warmup,
-            contrast=contrast,
-            chains=chains,
-            steps=steps,
-            corrections=corrections,
-            temperature=temperature,
-            label_dropout=label_dropout,
-            width=width,
-        )
-        self.heat(None)
+    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    options_type: ClassVar[type[Options]] = NeuralEnergyOptions
+    options: NeuralEnergyOptions
 
     def build(self) -> nn.Module:
-        sizes = self.modality.draw_sizes(0, range(self.hyper["chains"]))
+        sizes = self.modality.draw_sizes(0, range(self.options.chains))
         return Energy(
             {name: f.relaxed() for name, f in self.view.fields.items()},
             self.make_trunk,
             self.conditions,
-            self.hyper["width"],
+            self.options.width,
             self.modality.template(sizes),
         )
 
@@ -201,16 +175,21 @@ class NeuralEnergy(EnergyModel):
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         net, mask = cast(Energy, network), batch.mask
-        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        labels = self.drop_labels(batch, noise, self.options.label_dropout)
         t = stratified(mask, noise).clamp_min(1e-3)
         x0 = self.relaxed(batch)
         x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.fields.items()}
         clean = net.denoise(x, t, mask, labels)
         terms = {k: f.weight * f.misfit(clean[k], x0[k], t, mask).mean() for k, f in net.fields.items()}
-        if network.training and self.hyper["contrast"] and self.progress >= self.hyper["warmup"]:
-            terms["contrast"] = self.hyper["contrast"] * self._contrast(net, batch, x0, noise)
+        weight = self.options.contrast
+        if network.training and weight and step.progress >= self.options.warmup:
+            gap = self._contrast(net, batch, x0, noise)
+            step.log("gap", gap.detach())
+            terms["contrast"] = weight * gap
         return terms
 
     def _contrast(self, net: Energy, batch: Batch, x0: State, noise: Noise) -> Tensor:
@@ -220,7 +199,7 @@ class NeuralEnergy(EnergyModel):
         turn = (first + torch.arange(count, device=batch.mask.device)) % len(net.times)
         mask, t = net.chains[turn], net.times[turn]
         x = {k: getattr(net, f"chain_{k}")[turn] for k in net.fields}
-        s = (t - 1 / self.hyper["steps"]).clamp_min(1e-3)
+        s = (t - 1 / self.options.steps).clamp_min(1e-3)
         x = self._kernel(net, x, t, s, mask, {}, noise)
         few, own = slice(None, count), batch.mask[:count]
         data = {k: f.perturb(x0[k][few], f.white(own, noise), s, own) for k, f in net.walkers.items()}
@@ -232,13 +211,11 @@ class NeuralEnergy(EnergyModel):
             getattr(net, f"chain_{k}")[turn] = torch.where(per_sample(end, fresh), fresh, x[k])
         gap = net.quietness(s) * (net(data, s, own, {}) - net(x, s, mask, {}))
         mean: Tensor = gap.mean()
-        self.logged["gap"] = mean.detach()
         return mean
 
-    def fitted(self) -> None:
+    def on_fit_end(self, logged: Mapping[str, Tensor]) -> None:
         """Warns if the chains have left the data: the energy has diverged."""
-        super().fitted()
-        gap = abs(float(self.logged.get("gap", torch.zeros(()))))
+        gap = abs(float(logged.get("gap", torch.zeros(()))))
         if not gap <= _FAR * float(cast(Energy, self.trained).chains.flatten(1).sum(1).float().mean()):
             warnings.warn(
                 f"energy divergence: chains and data differ by {gap:.1f} at the end of training; lower "
@@ -273,7 +250,7 @@ class NeuralEnergy(EnergyModel):
             x = {
                 k: f.moved(x[k], clean[k], t, s, mask, noise, eta=1.0, scale=heat) for k, f in fields.items()
             }
-            for _ in range(self.hyper["corrections"] if corrections is None else corrections):
+            for _ in range(self.options.corrections if corrections is None else corrections):
                 x = langevin(net, fields, x, s, mask, labels, noise, heat=heat, adjusted=jumps)
         return x
 
@@ -282,12 +259,12 @@ class NeuralEnergy(EnergyModel):
         mask: Tensor,
         labels: Mapping[str, Tensor],
         noise: Noise,
+        init: Batch | None = None,
+        level: float = 1.0,
         *,
         steps: int | None = None,
         corrections: int | None = None,
         temperature: float | None = None,
-        init: Batch | None = None,
-        level: float = 1.0,
     ) -> State:
         """Annealed Langevin dynamics from noise, or from given values under some noise.
 
@@ -295,23 +272,24 @@ class NeuralEnergy(EnergyModel):
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
             noise: the source of randomness.
+            init: values to start with, at time `level`; by default noise, at time 1.
+            level: the time of the noise that is added to `init`.
             steps: levels of noise, 1 to 1000.
             corrections: Langevin steps at each level.
             temperature: see the class.
-            init: values to begin with, at time `level`; by default noise, at time 1.
         """
-        steps = checked(self.hyper["steps"] if steps is None else steps)
-        net, heat = self._network, max(self.heat(temperature), 1e-3)  # at 0 nothing would move
+        o = self.resolved(steps=steps, corrections=corrections, temperature=temperature)
+        net, heat = self._network, max(o.temperature, 1e-3)  # at 0 nothing would move
         if init is None:
             x = {k: f.tempered(mask, noise, heat) for k, f in net.fields.items()}
         else:
             t = torch.full((len(mask),), level, device=mask.device)
             x0 = self.relaxed(init)
             x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.walkers.items()}
-        times = level * time_grid(steps, net.fields, mask)
+        times = level * time_grid(o.steps, net.fields, mask)
         for t, s in pairwise(times):
             # The last step leaves no noise, and nothing to correct.
-            some = corrections if bool((s > 0).any()) else 0
+            some = o.corrections if bool((s > 0).any()) else 0
             x = self._kernel(net, x, t, s, mask, labels, noise, some, heat)
         return {k: f.harden(x[k], mask) for k, f in self.view.fields.items()}
 
@@ -328,10 +306,10 @@ class NeuralEnergy(EnergyModel):
         """
         if not 0 < level <= 1:
             raise ConfigError(f"level is {level}, expected above 0 and at most 1")
-        self._takes(options)
+        self.check_sampling(options)
         batch = self.encode(records)
         noise = SampleNoise(seed, range(len(batch)))
-        labels = self.told(batch)
+        labels = self.labels(batch)
         values = self.generate(batch.mask, labels, noise, init=batch, level=level, **options)
         return self.decode(batch.replace(values=values, conditions={}))
 
@@ -353,10 +331,10 @@ class NeuralEnergy(EnergyModel):
             level: the time at which the energy is asked, in (0, 1].
             batch_size: records at a time.
         """
-        out, size = [], batch_size or self.option("batch_size", 64)
+        out, size = [], batch_size or self.fit_options.batch_size
         for start in range(0, len(records), size):
             batch = self.encode(records[start : start + size]).trimmed()
-            labels = self.told(batch)
+            labels = self.labels(batch)
             t = torch.full((len(batch),), float(level))
             out.append(self._network(self.relaxed(batch), t, batch.mask, labels))
         return torch.cat(out) if out else torch.zeros(0)

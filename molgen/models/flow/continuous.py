@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
-from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser, earlier, recalling
-from molgen.core.solvers import SOLVERS, Reverse, State, checked, legs, through
-from molgen.models.flow.model import FlowModel
-
-_ODE = ("euler", "heun", "dpm_2m")
+from molgen.core.solvers import SOLVERS, Reverse, State, legs, through
+from molgen.core.step import TRAINED, TrainingStep
+from molgen.models.flow.base import FlowModel
+from molgen.models.options import Options, option
 
 
 @final
-class ContinuousFlow(FlowModel):
+@dataclass(frozen=True, kw_only=True)
+class ContinuousFlowOptions(Options):
+    """Options of `ContinuousFlow`."""
+
+    pairing: bool = option(True, "whether noise is paired with data by optimal transport")
+    solver: Literal["euler", "heun", "dpm_2m"] = option("euler", "solver of sampling")
+    steps: int = option(50, "number of sampling steps", ge=1, le=1000)
+    temperature: float = option(1.0, "factor on the standard deviation of the initial noise", ge=0)
+    restarts: int = option(0, "how often the end of the path is followed again", ge=0)
+    restart_from: float = option(0.3, "the time of the noise that a restart adds", gt=0, le=1)
+    self_condition: bool = option(
+        False,
+        "whether the network reads its previous estimate of x0; log p is then of the flow without it, and "
+        "samples are of the flow with it",
+        from_view=True,
+    )
+    label_dropout: float = option(0.1, "share of training samples without their label", ge=0, le=1)
+    width: int = option(128, "channels of the context vector", ge=1)
+
+
+@final
+class ContinuousFlow(FlowModel, kind="continuous"):
     r"""Flow matching: straight paths between noise and data, and the equation that follows their mean.
 
     A network predicts :math:`z_0` from :math:`z_t = (1 - t) z_0 + t \varepsilon`, which is the velocity
@@ -42,16 +63,7 @@ class ContinuousFlow(FlowModel):
     Arguments:
         modality, view, trunk, trunk_options: see `GenerativeModel`.
         kind: ``"continuous"``.
-        pairing: whether noise is paired with data by optimal transport.
-        solver: default solver, one of ``euler, heun, dpm_2m``.
-        steps: default number of steps, 1 to 1000.
-        temperature: factor on the spread of the noise that samples start from, and restart from.
-        restarts, restart_from: how often the end of the path is followed again, from noise of which time; see
-            `molgen.core.solvers.legs`.
-        self_condition: feed the previous estimate of x0 back into the network; log p is then of the flow that
-            is given none, and samples are of the one that is.
-        label_dropout: share of training samples whose label is withheld.
-        width: channels of the context vector.
+        {options}
 
     Errors: `ConfigError` for an unknown solver; `UnsupportedError` if no view is denoisable.
 
@@ -61,46 +73,12 @@ class ContinuousFlow(FlowModel):
     FFJORD (2019).
     """
 
-    needs: Mapping[str, bool] = {"denoisable": True}
-    sampling: tuple[str, ...] = ("steps", "solver", "temperature", "restarts", "restart_from")
+    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    options_type: ClassVar[type[Options]] = ContinuousFlowOptions
+    options: ContinuousFlowOptions
 
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        kind: Literal["continuous"] = "continuous",
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        pairing: bool = True,
-        solver: str = "euler",
-        steps: int = 50,
-        temperature: float = 1.0,
-        restarts: int = 0,
-        restart_from: float = 0.3,
-        self_condition: bool | None = None,
-        label_dropout: float = 0.1,
-        width: int = 128,
-    ) -> None:
-        if solver not in _ODE:
-            raise ConfigError.unknown("solver", solver, _ODE)
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            kind=kind,
-            pairing=pairing,
-            solver=solver,
-            steps=steps,
-            temperature=temperature,
-            restarts=restarts,
-            restart_from=restart_from,
-            self_condition=self_condition,
-            label_dropout=label_dropout,
-            width=width,
-        )
-        self.heat(None)
+    def __init__(self, modality: str | Modality, **arguments: Any) -> None:
+        super().__init__(modality, **arguments)
         whole = self.view.bijective and all(f.exact for f in self.fields.values())
         self.likelihood = "exact" if whole else "lower bound"
 
@@ -114,29 +92,27 @@ class ContinuousFlow(FlowModel):
             self.fields,
             self.make_trunk,
             self.conditions,
-            self_condition=self._remembers,
-            width=self.hyper["width"],
+            self_condition=self.options.self_condition,
+            width=self.options.width,
         )
 
-    def student_options(self) -> dict[str, Any]:
-        return {"self_condition": self._remembers}
-
-    @property
-    def _remembers(self) -> bool:
-        return bool(self.option("self_condition", False))
+    def distillation_config(self) -> dict[str, Any]:
+        return {"self_condition": self.options.self_condition}
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         fields, mask = self.fields, batch.mask
         t = stratified(mask, noise).clamp_min(1e-3)
         x0 = self.relaxed(batch)
         white = {k: f.white(mask, noise) for k, f in fields.items()}
-        if self.hyper["pairing"]:
+        if self.options.pairing:
             white = paired(fields, x0, white, mask)
         x = {k: f.perturb(x0[k], white[k], t, mask) for k, f in fields.items()}
-        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
-        previous = earlier(network, x, t, mask, labels, noise) if self._remembers else None
+        labels = self.drop_labels(batch, noise, self.options.label_dropout)
+        previous = earlier(network, x, t, mask, labels, noise) if self.options.self_condition else None
         params = network(x, t, mask, labels, previous)
         return {k: f.weight * f.loss(params[k], x0[k], x[k], t, mask).mean() for k, f in fields.items()}
 
@@ -164,19 +140,18 @@ class ContinuousFlow(FlowModel):
             solver: ``euler``, ``heun`` or ``dpm_2m``.
             temperature, restarts, restart_from: see the class.
         """
-        steps = checked(self.hyper["steps"] if steps is None else steps)
-        name = solver or self.hyper["solver"]
-        if name not in _ODE:
-            raise ConfigError.unknown("solver", name, _ODE)
-        fields, heat = self.fields, self.heat(temperature)
-        again = self.hyper["restarts"] if restarts is None else restarts
-        begin = self.hyper["restart_from"] if restart_from is None else restart_from
+        o = self.resolved(
+            steps=steps, solver=solver, temperature=temperature, restarts=restarts, restart_from=restart_from
+        )
+        fields = self.fields
 
         def reverse(noise: Noise) -> Reverse:
-            return Reverse(recalling(self.trained, mask, labels, self._remembers), fields, mask, noise, heat)
+            denoise = recalling(self.trained, mask, labels, o.self_condition)
+            return Reverse(denoise, fields, mask, noise, o.temperature)
 
-        start = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
-        end = through(SOLVERS[name], reverse, start, legs(steps, fields, mask, again, begin), noise)
+        start = {k: f.tempered(mask, noise, o.temperature) for k, f in fields.items()}
+        times = legs(o.steps, fields, mask, o.restarts, o.restart_from)
+        end = through(SOLVERS[o.solver], reverse, start, times, noise)
         return {k: self.view.fields[k].harden(end[k], mask) for k in fields}
 
     # ------------------------------------------------------------------ likelihood
@@ -198,7 +173,7 @@ class ContinuousFlow(FlowModel):
             exact: the whole divergence instead, at one derivative for every real number.
         """
         fields, mask, network = self.fields, batch.mask, self.trained
-        labels = self.told(batch)
+        labels = self.labels(batch)
         x0, ones = self.relaxed(batch), torch.ones(len(mask), device=mask.device)
         levels = _levels(fields, steps)
         total = torch.zeros(len(mask), device=mask.device)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor, nn
 
@@ -25,11 +26,25 @@ from molgen.models.flow.bijections import (
     beside,
     halving,
 )
-from molgen.models.flow.invertible import Invertible
+from molgen.models.flow.invertible import BijectiveOptions, Invertible
+from molgen.models.options import Options, option
 
 
 @final
-class CouplingFlow(Invertible):
+@dataclass(frozen=True, kw_only=True)
+class CouplingOptions(BijectiveOptions):
+    """Options of `CouplingFlow`."""
+
+    bins: int = option(8, "bins of a spline", ge=2, le=100)
+    bound: float = option(5.0, "standard deviations beyond which splines are the identity", gt=0, lt=math.inf)
+    scales: int = option(2, "largest number of resolutions of a grid", ge=1)
+    dequantization: Literal["uniform", "variational"] = option(
+        "uniform", "where in its cell a discrete value lies: anywhere, or learned with the rest"
+    )
+
+
+@final
+class CouplingFlow(Invertible, kind="coupling"):
     """Rational-quadratic spline couplings with linear tails, and invertible mixings of channels.
 
     In each layer one half of the reals goes through splines that the trunk says from the other half:
@@ -41,15 +56,7 @@ class CouplingFlow(Invertible):
     Arguments:
         modality, view, trunk, trunk_options: see `GenerativeModel`.
         kind: ``"coupling"``.
-        layers: number of couplings, on a grid at each resolution.
-        bins: bins of a spline, 2 to 100.
-        bound: splines are the identity beyond so many standard deviations.
-        scales: resolutions of a grid at most.
-        dequantization: where in its cell a discrete value lies: ``"uniform"``, or learned with the rest,
-            ``"variational"``.
-        temperature: factor on the spread of the noise that samples are made from.
-        label_dropout: share of training samples whose label is withheld.
-        width: channels of the context vector.
+        {options}
 
     Errors: `ConfigError` for an option out of its range; `UnsupportedError` if no view suits.
 
@@ -57,49 +64,20 @@ class CouplingFlow(Invertible):
     Density Estimation using Real NVP (2017).
     """
 
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        kind: Literal["coupling"] = "coupling",
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        layers: int = 4,
-        bins: int = 8,
-        bound: float = 5.0,
-        scales: int = 2,
-        dequantization: Literal["uniform", "variational"] = "uniform",
-        temperature: float = 1.0,
-        label_dropout: float = 0.1,
-        width: int = 128,
-    ) -> None:
-        if dequantization not in (known := ("uniform", "variational")):
-            raise ConfigError.unknown("dequantization", dequantization, known)
-        if not 0 < bound < math.inf:
-            raise ConfigError(f"bound is {bound}, expected a positive number")
-        if not 2 <= bins <= 100:
-            raise ConfigError(f"bins is {bins}, expected 2 to 100")
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            kind=kind,
-            layers=layers,
-            bins=bins,
-            bound=bound,
-            scales=scales,
-            dequantization=dequantization,
-            temperature=temperature,
-            label_dropout=label_dropout,
-            width=width,
-        )
-        if dequantization == "variational" and not self._discrete:
+    options_type: ClassVar[type[Options]] = CouplingOptions
+    options: CouplingOptions
+
+    def __init__(self, modality: str | Modality, **arguments: Any) -> None:
+        super().__init__(modality, **arguments)
+        if self.options.dequantization == "variational" and not self._discrete:
             raise ConfigError(
-                f"dequantization={dequantization!r}: view {self._view!r} of {self.modality.name!r} has no "
+                f"dequantization='variational': view {self._view!r} of {self.modality.name!r} has no "
                 "discrete values; leave it out"
             )
+
+    @classmethod
+    def tiny_config(cls) -> dict[str, Any]:
+        return {"layers": 4}
 
     def log_prior(self, z: Tensor) -> Tensor:
         return -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
@@ -110,8 +88,8 @@ class CouplingFlow(Invertible):
     def build(self) -> nn.Module:
         channels = {k: f.cells for k, f in self.view.fields.items()}
         extent = self.modality.extent or ()
-        flow = self._resolution(channels, extent, self.hyper["scales"])
-        if self.hyper["dequantization"] == "uniform":
+        flow = self._resolution(channels, extent, self.options.scales)
+        if self.options.dequantization == "uniform":
             return flow
         coarse = _divisible(extent)
         beside_each = {k: 2 * f.cells * (4 if coarse else 1) for k, f in self._discrete.items()}
@@ -135,8 +113,8 @@ class CouplingFlow(Invertible):
         return Coarse(layers)
 
     def _layers(self, channels: Mapping[str, int]) -> Bijection:
-        count = self.hyper["layers"]
-        bound = self.hyper["bound"]
+        count = self.options.layers
+        bound = self.options.bound
         conditioner, spline = self._conditioner(self.view.fields, channels, count, bound)
         mixings = [Mixing(channels) for _ in range(count)]
         return Coupling(conditioner, count, spline, halving, mixings)
@@ -144,8 +122,8 @@ class CouplingFlow(Invertible):
     def _conditioner(
         self, fields: Mapping[str, Field], channels: Mapping[str, int], layers: int, bound: float
     ) -> tuple[Conditioner, Spline]:
-        spline = Spline(self.hyper["bins"], bound)
-        said, width = spline.outputs, self.hyper["width"]
+        spline = Spline(self.options.bins, bound)
+        said, width = spline.outputs, self.options.width
         return Conditioner(fields, self.make_trunk, self.conditions, channels, layers, said, width), spline
 
 

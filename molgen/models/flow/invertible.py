@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, cast, final
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,11 @@ from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
 from molgen.core.samples import Samples
 from molgen.core.solvers import State
+from molgen.core.step import TRAINED, TrainingStep
+from molgen.models.flow.base import FlowModel
 from molgen.models.flow.bijections import Bijection, Sites
-from molgen.models.flow.model import FlowModel
+from molgen.models.options import Options, option
+from molgen.models.sampler import parse_conditions
 
 
 @final
@@ -58,6 +62,16 @@ class Way(nn.Module):
         return Sites(mask, {k: _weight(f, mask) for k, f in self.fields.items()}, labels)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BijectiveOptions(Options):
+    """Options that all bijections have."""
+
+    layers: int = option(4, "number of couplings, on a grid at each resolution", ge=1)
+    temperature: float = option(1.0, "factor on the standard deviation of sampling noise", ge=0)
+    label_dropout: float = option(0.1, "share of training samples without their label", ge=0, le=1)
+    width: int = option(128, "channels of the context vector", ge=1)
+
+
 class Invertible(FlowModel):
     r"""A bijection g from the reals of all fields to noise of the same shape.
 
@@ -73,28 +87,17 @@ class Invertible(FlowModel):
     Burda et al., Importance Weighted Autoencoders (2016).
     """
 
-    needs: Mapping[str, bool] = {"invariant": True}
-    sampling: tuple[str, ...] = ("temperature",)
+    needs: ClassVar[Mapping[str, bool]] = {"invariant": True}
+    options: BijectiveOptions
 
-    def __init__(
-        self,
-        modality: str | Modality,
-        view: str | None,
-        trunk: str | None,
-        trunk_options: Mapping[str, Any] | None,
-        **hyper: Any,
-    ) -> None:
-        super().__init__(modality, view, trunk, trunk_options, **hyper)
+    def __init__(self, modality: str | Modality, **arguments: Any) -> None:
+        super().__init__(modality, **arguments)
         for name, f in self.view.fields.items():
             if f.cells == 0:
                 raise UnsupportedError(
-                    f"flow of kind {hyper['kind']!r} needs reals of full dimension; field {name!r} of view "
+                    f"flow of kind {self.kind!r} needs reals of full dimension; field {name!r} of view "
                     f"{self._view!r} of {self.modality.name!r} has none"
                 )
-        self.heat(None)
-        for name in ("layers", "bins", "scales", "hidden"):
-            if hyper.get(name, 1) < 1:
-                raise ConfigError(f"{name} is {hyper[name]}, expected 1 or more")
         whole = self.view.bijective and all(f.tight for f in self.view.fields.values())
         self.likelihood = "exact" if whole else "lower bound"
 
@@ -163,23 +166,25 @@ class Invertible(FlowModel):
     def forward(self, records: Sequence[Any], seed: int = 0) -> tuple[State, Tensor]:
         batch = self.encode(records)
         noise = SampleNoise(seed, range(len(batch)))
-        return self.to_noise(self.trained.eval(), batch, self.told(batch), noise)
+        return self.to_noise(self.trained.eval(), batch, self.labels(batch), noise)
 
     @torch.no_grad()
     def inverse(
         self, z: Mapping[str, Tensor], sizes: Sequence[int], condition: Mapping[str, Any] | None = None
     ) -> Samples:
         mask = self.modality.template(sizes)
-        given, _ = self._wanted(condition or {})
+        given, _ = parse_conditions(self, condition or {})
         labels = {k: torch.full((len(mask),), v) for k, v in given.items()}
         values = self.from_noise(self.trained.eval(), z, mask, labels)
         return self.decode(Batch(values, mask, {}, self.view.pairs))
 
     # ------------------------------------------------------------------ the family's verbs
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         """The negative bound per site."""
-        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        labels = self.drop_labels(batch, noise, self.options.label_dropout)
         sites = batch.sizes.sum().clamp_min(1)
         return {"nll": -self._score(network, batch, labels, noise).sum() / sites}
 
@@ -199,7 +204,7 @@ class Invertible(FlowModel):
             noise: the source of randomness.
             temperature: factor on the spread of the noise; 0 takes its mode.
         """
-        spread = self.heat(temperature)
+        spread = self.resolved(temperature=temperature).temperature
         fields = self.view.fields
         z = {k: spread * _symmetric(f, self.white(mask, _own(f, mask), noise)) for k, f in fields.items()}
         return self.from_noise(self.trained, z, mask, labels)
@@ -208,7 +213,7 @@ class Invertible(FlowModel):
         """log p where values are reals, else the bound from so many draws of the dequantisation."""
         if draws < 1:
             raise ConfigError(f"draws is {draws}, expected 1 or more")
-        labels = self.told(batch)
+        labels = self.labels(batch)
         scores = [self._score(self.trained, batch, labels, noise) for _ in range(draws)]
         return torch.stack(scores).logsumexp(0) - math.log(draws)
 

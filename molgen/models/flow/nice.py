@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from molgen.core.modality import Modality
 from molgen.core.noise import Noise
 from molgen.core.roles import Conditioner
 from molgen.models.flow.bijections import Chain, Coupling, Scaling, Shift, alternating
-from molgen.models.flow.invertible import Invertible
+from molgen.models.flow.invertible import BijectiveOptions, Invertible
+from molgen.models.options import Options, option
 
 _DEPTH = 5
 """Hidden layers of each coupling's network."""
@@ -78,7 +80,17 @@ class Perceptrons(nn.Module):
 
 
 @final
-class NiceFlow(Invertible):
+@dataclass(frozen=True, kw_only=True)
+class NICEOptions(BijectiveOptions):
+    """Options of `NICE`."""
+
+    hidden: int = option(
+        _HIDDEN, "units of each hidden layer where samples fill one grid; 1000 as published", ge=1
+    )
+
+
+@final
+class NICE(Invertible, kind="nice"):
     r"""Additive couplings in which even and odd places take turns, then one factor for each real.
 
     .. math:: y_A = x_A, \quad y_B = x_B + m(x_A), \qquad \log p(z) = -\log(1 + e^z) - \log(1 + e^{-z})
@@ -90,53 +102,33 @@ class NiceFlow(Invertible):
     Arguments:
         modality, view, trunk, trunk_options: see `GenerativeModel`.
         kind: ``"nice"``.
-        layers: number of couplings.
-        hidden: units of each hidden layer where samples fill one grid; 1000 as published.
-        temperature: factor on the spread of the noise that samples are made from.
-        label_dropout: share of training samples whose label is withheld.
-        width: channels of the context vector.
+        {options}
 
     Errors: `ConfigError` for an option that has no use here; `UnsupportedError` if no view suits.
 
     Source: Dinh et al., NICE: Non-linear Independent Components Estimation (2014).
     """
 
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        kind: Literal["nice"] = "nice",
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        layers: int = 4,
-        hidden: int = _HIDDEN,
-        temperature: float = 1.0,
-        label_dropout: float = 0.1,
-        width: int = 128,
-    ) -> None:
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            kind=kind,
-            layers=layers,
-            hidden=hidden,
-            temperature=temperature,
-            label_dropout=label_dropout,
-            width=width,
-        )
-        if self.modality.extent is None and hidden != _HIDDEN:  # which a checkpoint says again
+    options_type: ClassVar[type[Options]] = NICEOptions
+    options: NICEOptions
+
+    def __init__(self, modality: str | Modality, **arguments: Any) -> None:
+        super().__init__(modality, **arguments)
+        hidden = self.options.hidden
+        if self.modality.extent is None and hidden != _HIDDEN:
             raise ConfigError(
                 f"hidden={hidden}: samples of {self.modality.name!r} have sizes of their own, for which kind "
                 "'nice' uses the trunk; give trunk_options"
             )
-        if self.modality.extent is not None and (trunk is not None or trunk_options):
+        if self.modality.extent is not None and (self.trunk is not None or self.trunk_options):
             raise ConfigError(
                 f"trunk_options: samples of {self.modality.name!r} fill one grid, for which kind 'nice' "
                 "uses no trunk; give hidden"
             )
+
+    @classmethod
+    def tiny_config(cls) -> dict[str, Any]:
+        return {"layers": 4}
 
     def log_prior(self, z: Tensor) -> Tensor:
         return nn.functional.logsigmoid(z) + nn.functional.logsigmoid(-z)
@@ -145,13 +137,13 @@ class NiceFlow(Invertible):
         return noise.uniform(mask, own).clamp(1e-6, 1 - 1e-6).logit()
 
     def build(self) -> nn.Module:
-        extent, count, fields = self.modality.extent, self.hyper["layers"], self.view.fields
+        extent, count, fields = self.modality.extent, self.options.layers, self.view.fields
         channels = {k: f.cells for k, f in fields.items()}
         shapes = {k: (*(extent or ()), c) for k, c in channels.items()}
         conditioner: nn.Module
         if extent is not None:
-            conditioner = Perceptrons(shapes, self.conditions, count, self.hyper["hidden"])
+            conditioner = Perceptrons(shapes, self.conditions, count, self.options.hidden)
         else:
-            width = self.hyper["width"]
+            width = self.options.width
             conditioner = Conditioner(fields, self.make_trunk, self.conditions, channels, count, 1, width)
         return Chain(Coupling(conditioner, count, Shift(), alternating), Scaling(shapes))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, final
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +13,35 @@ from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
-from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser
-from molgen.core.solvers import State, checked
+from molgen.core.solvers import State
+from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.waves import waves
 from molgen.models.base import GenerativeModel
+from molgen.models.options import Options, option
 
 _CODE = 32  # numbers that tell the network how long a step is
 
 Aim = Callable[[State, Tensor, Tensor], State]
 """Where steps of length d from x_t are aimed, `aim(x, t, d)`: per field a value of clean data."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FlowMapOptions(Options):
+    """Options of `FlowMapModel`."""
+
+    finest: int = option(64, "number of the shortest steps that are learned, a power of two", ge=1)
+    shortcuts: float = option(0.25, "share of a batch that learns long steps", ge=0, lt=1)
+    steps: int = option(4, "number of sampling steps", ge=1, le=1000)
+    label_dropout: float = option(0.1, "share of training samples without their label", ge=0, le=1)
+    width: int = option(128, "channels of the context vector", ge=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.finest & (self.finest - 1):
+            raise ConfigError(f"finest is {self.finest}, expected a power of two")
 
 
 @final
@@ -49,11 +68,7 @@ class FlowMapModel(GenerativeModel):
     Arguments:
         modality: a registered name or a `Modality`.
         view, trunk, trunk_options: see `GenerativeModel`.
-        finest: steps are learned of the lengths 1, 1/2, 1/4, ... to one over this power of two.
-        shortcuts: share of a batch that learns steps from shorter ones, in [0, 1).
-        steps: default number of steps, 1 to 1000; those that are a power of two up to `finest` were learned.
-        label_dropout: share of training samples whose label is withheld.
-        width: channels of the context vector.
+        {options}
 
     Errors: `UnsupportedError` if the modality has no view that is denoisable.
 
@@ -68,38 +83,9 @@ class FlowMapModel(GenerativeModel):
     """
 
     family: ClassVar[str] = "flowmap"
-    needs: Mapping[str, bool] = {"denoisable": True}
-    sampling: tuple[str, ...] = ("steps",)
-
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        finest: int = 64,
-        shortcuts: float = 0.25,
-        steps: int = 4,
-        label_dropout: float = 0.1,
-        width: int = 128,
-    ) -> None:
-        if finest < 1 or finest & (finest - 1):
-            raise ConfigError(f"finest is {finest}, expected a power of two")
-        if not 0 <= shortcuts < 1:
-            raise ConfigError(f"shortcuts is {shortcuts}, expected at least 0 and less than 1")
-        checked(steps)
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            finest=finest,
-            shortcuts=shortcuts,
-            steps=steps,
-            label_dropout=label_dropout,
-            width=width,
-        )
+    needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    options_type: ClassVar[type[Options]] = FlowMapOptions
+    options: FlowMapOptions
 
     @property
     def fields(self) -> dict[str, GaussianField]:
@@ -107,13 +93,15 @@ class FlowMapModel(GenerativeModel):
         return {name: f.relaxed(straight=True) for name, f in self.view.fields.items()}
 
     def build(self) -> nn.Module:
-        return Denoiser(self.fields, self.make_trunk, self.conditions, width=self.hyper["width"], code=_CODE)
+        return Denoiser(self.fields, self.make_trunk, self.conditions, width=self.options.width, code=_CODE)
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         fields, mask = self.fields, batch.mask
-        labels = self.withheld(batch, noise, self.hyper["label_dropout"])
+        labels = self.drop_labels(batch, noise, self.options.label_dropout)
         t, d = self._times(mask, noise)
         x0 = self.relaxed(batch)
         white = {k: f.turned(f.white(mask, noise), x0[k], mask) for k, f in fields.items()}
@@ -139,9 +127,9 @@ class FlowMapModel(GenerativeModel):
         """Times t and lengths d of steps, `(B,)`: any time and no length, or multiples of a power of 1/2."""
         t = stratified(mask, noise).clamp_min(1e-3)
         order, u, v = (noise.uniform(mask, ()) for _ in range(3))
-        length = 0.5 ** (u * self.hyper["finest"].bit_length()).floor()
+        length = 0.5 ** (u * self.options.finest.bit_length()).floor()
         start = length * (1 + (v / length).floor())
-        long = order.argsort().argsort() < round(self.hyper["shortcuts"] * len(mask))
+        long = order.argsort().argsort() < round(self.options.shortcuts * len(mask))
         return torch.where(long, start, t), torch.where(long, length, torch.zeros_like(t))
 
     def _aim(self, network: nn.Module, mask: Tensor, labels: Mapping[str, Tensor]) -> Aim:
@@ -162,7 +150,7 @@ class FlowMapModel(GenerativeModel):
             noise: not used, since the flow has none.
         """
         m, s = t - d / 2, t - d
-        half = torch.where(d * self.hyper["finest"] > 1, d / 2, torch.zeros_like(d))
+        half = torch.where(d * self.options.finest > 1, d / 2, torch.zeros_like(d))
         first = aim(x, t, half)
         middle = {k: f.moved(x[k], first[k], t, m, mask, noise) for k, f in self.fields.items()}
         second = aim(middle, m, half)
@@ -189,7 +177,7 @@ class FlowMapModel(GenerativeModel):
 
         Source: Frans et al. (2025), algorithm 2.
         """
-        steps = checked(self.hyper["steps"] if steps is None else steps)
+        steps = self.resolved(steps=steps).steps
         aim, x = (
             self._aim(self.trained, mask, labels),
             {k: f.prior(mask, noise) for k, f in self.fields.items()},

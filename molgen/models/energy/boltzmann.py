@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast, final
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast, final
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from molgen.core.errors import ConfigError, DataError, MolgenWarning, Unsupporte
 from molgen.core.modality import Modality
 from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
 from molgen.core.samples import Samples
-from molgen.models.energy.model import EnergyModel
+from molgen.core.step import TRAINED, TrainingStep
+from molgen.models.energy.base import EnergyModel
+from molgen.models.options import Options, option
 from molgen.nn.annealer import Annealer
 from molgen.nn.boltzmann import DeepBoltzmann, State, Visible
 
@@ -54,7 +57,28 @@ class Inference(nn.Module):
 
 
 @final
-class BoltzmannMachine(EnergyModel):
+@dataclass(frozen=True, kw_only=True)
+class BoltzmannOptions(Options):
+    """Options of `BoltzmannMachine`."""
+
+    hidden: tuple[int, ...] = option(
+        (500, 500, 500), "units of each hidden layer, from the visible one upwards", ge=1
+    )
+    pretraining: float = option(
+        0.3, "share of the budget of a first fit for training layer by layer", ge=0, lt=1
+    )
+    chains: int = option(100, "number of persistent chains", ge=1)
+    sweeps: int = option(5, "sweeps of Gibbs sampling between two steps of training", ge=1)
+    iterations: int = option(10, "iterations of mean field", ge=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.hidden:
+            raise ConfigError("hidden is empty, expected the units of at least one layer")
+
+
+@final
+class BoltzmannMachine(EnergyModel, kind="dbm"):
     r"""A deep Boltzmann machine over any view whose values are classes.
 
     .. math:: p(v) = \frac{1}{Z} \sum_h e^{-E(v, h)}, \quad
@@ -71,11 +95,7 @@ class BoltzmannMachine(EnergyModel):
         kind: ``"dbm"``.
         view: see `GenerativeModel`; by default the first view of classes alone.
         trunk, trunk_options: none, there is no trunk.
-        hidden: units of each hidden layer, from the visible one upwards.
-        pretraining: share of the budget for training layer by layer, before a model's first fit is over.
-        chains: persistent chains.
-        sweeps: of Gibbs sampling between two steps of training.
-        iterations: of mean field.
+        {options}
 
     Errors: `UnsupportedError` if a view has values other than classes, or for conditions.
 
@@ -84,59 +104,34 @@ class BoltzmannMachine(EnergyModel):
     Boltzmann Machines and the Centering Trick (2012) for m.
 
     Example:
-        >>> from molgen.models.energy.dbm import BoltzmannMachine
+        >>> from molgen.models.energy.boltzmann import BoltzmannMachine
         >>> model = BoltzmannMachine("smiles", hidden=(8, 4), chains=4)
         >>> _ = model.fit(["CCO", "CCN", "CCC", "CO"], max_steps=4, batch_size=4, seed=0)
         >>> len(model.sample(3, seed=0, sweeps=5)), model.features(["CCO"]).shape
         (3, torch.Size([1, 12]))
     """
 
-    needs: Mapping[str, bool] = {"discrete": True}
+    needs: ClassVar[Mapping[str, bool]] = {"discrete": True}
     likelihood = "estimate"
-    sampling: tuple[str, ...] = ("sweeps",)
+    options_type: ClassVar[type[Options]] = BoltzmannOptions
+    options: BoltzmannOptions
 
-    def __init__(
-        self,
-        modality: str | Modality,
-        *,
-        kind: Literal["dbm"] = "dbm",
-        view: str | None = None,
-        trunk: str | None = None,
-        trunk_options: Mapping[str, Any] | None = None,
-        hidden: Sequence[int] = (500, 500, 500),
-        pretraining: float = 0.3,
-        chains: int = 100,
-        sweeps: int = 5,
-        iterations: int = 10,
-    ) -> None:
-        if trunk is not None or trunk_options:
+    def __init__(self, modality: str | Modality, **arguments: Any) -> None:
+        super().__init__(modality, **arguments)
+        if self.trunk is not None or self.trunk_options:
             raise ConfigError("a Boltzmann machine has no trunk; its size is hidden=")
-        if not hidden or min(hidden) < 1:
-            raise ConfigError(f"hidden is {tuple(hidden)}, expected the units of at least one layer")
-        if not 0 <= pretraining < 1:
-            raise ConfigError(f"pretraining is {pretraining}, expected a share of the budget, below 1")
-        for name, value in (("chains", chains), ("sweeps", sweeps), ("iterations", iterations)):
-            _positive(name, value)
-        super().__init__(
-            modality,
-            view,
-            trunk,
-            trunk_options,
-            kind=kind,
-            hidden=list(hidden),
-            pretraining=pretraining,
-            chains=chains,
-            sweeps=sweeps,
-            iterations=iterations,
-        )
         self._partitions: dict[tuple[int | None, ...], Partition] = {}
+
+    @classmethod
+    def tiny_config(cls) -> dict[str, Any]:
+        return {"hidden": (12, 8), "chains": 8, "sweeps": 2}
 
     def build(self) -> nn.Module:
         sizes = [math.prod(self.modality.extent or (self.modality.largest,))]
         visible = Visible(self.view.fields, self.modality.template(sizes))
-        own = self.modality.draw_sizes(0, range(self.hyper["chains"]))
+        own = self.modality.draw_sizes(0, range(self.options.chains))
         real = visible.real(self.modality.template(own))
-        return DeepBoltzmann(visible, self.hyper["hidden"], real)
+        return DeepBoltzmann(visible, self.options.hidden, real)
 
     def _conditions(self, names: Sequence[str], records: Any) -> tuple[Any, ...]:
         if names:
@@ -145,7 +140,9 @@ class BoltzmannMachine(EnergyModel):
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         r"""Mean energies, those of the data less those of the model, in nats per entry.
 
         .. math:: -\nabla \log p(v) = E_{q(h|v)}[\nabla E(v, h)] - E_{p(v, h)}[\nabla E(v, h)]
@@ -160,29 +157,28 @@ class BoltzmannMachine(EnergyModel):
         if not network.training:
             return {"reconstruction": self._reconstruction(net, v, real)}
         net.count(v, real)
-        share = 0.0 if self.training["runs"] else self.hyper["pretraining"]
-        if self.progress < share:
-            layer = int(self.progress / share * len(net.weights))
+        share = 0.0 if self.history["runs"] else self.options.pretraining
+        if step.progress < share:
+            layer = int(step.progress / share * len(net.weights))
             loss = net.pair_contrast(layer, v, real, noise.uniform(batch.mask, (net.draws,)))
             net.advance(noise, 1)  # the chains follow from the start
             return {f"layer{layer + 1}": loss.mean() / entries}
-        positive = net.mean_field(v, real, self.hyper["iterations"])
-        negative = net.advance(noise, self.hyper["sweeps"])
+        positive = net.mean_field(v, real, self.options.iterations)
+        negative = net.advance(noise, self.options.sweeps)
         gap = (net.energy(positive, real).mean() - net.energy(negative, net.real).mean()) / entries
-        self.logged["gap"] = gap.detach()
+        step.log("gap", gap.detach())
         return {"contrast": gap}
 
     def _reconstruction(self, net: DeepBoltzmann, v: Tensor, real: Tensor) -> Tensor:
-        state = net.mean_field(v, real, self.hyper["iterations"])
+        state = net.mean_field(v, real, self.options.iterations)
         field = net.field(state, 0, real)
         log_p = (field * v).sum(1) - (net.visible.units.log_sum(field) * real).sum(1)
         return -log_p.sum() / real.sum().clamp_min(1)
 
-    def fitted(self) -> None:
+    def on_fit_end(self, logged: Mapping[str, Tensor]) -> None:
         """Warns if the chains have parted from the data: training has diverged."""
-        super().fitted()
         self._partitions.clear()
-        gap = float(self.logged.get("gap", torch.zeros(())))
+        gap = float(logged.get("gap", torch.zeros(())))
         if not abs(gap) < _FAR:
             warnings.warn(
                 f"divergence: mean energies of data and of persistent chains are {gap:.2f} nats per entry "
@@ -202,9 +198,9 @@ class BoltzmannMachine(EnergyModel):
         mask: Tensor,
         labels: Mapping[str, Tensor],
         noise: Noise,
+        init: Mapping[str, Tensor] | None = None,
         *,
         sweeps: int = 1000,
-        init: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Gibbs sampling, each sample a chain of its own.
 
@@ -212,8 +208,8 @@ class BoltzmannMachine(EnergyModel):
             mask: real sites, `(B, *extent)`.
             labels: none.
             noise: the source of randomness.
-            sweeps: of all layers.
             init: values to start from; by default random ones.
+            sweeps: of all layers.
         """
         _positive("sweeps", sweeps)
         net = self._network
@@ -224,7 +220,7 @@ class BoltzmannMachine(EnergyModel):
             state = net.random(real, u)
         else:
             v = net.visible.encode(init, mask)
-            means = net.mean_field(v, real, self.hyper["iterations"])
+            means = net.mean_field(v, real, self.options.iterations)
             state = [v, *(net.draw(i, means[i].logit(), real, u) for i in range(1, len(means)))]
         for _ in range(sweeps):
             state = net.sweep(state, real, noise.uniform(mask, own))
@@ -248,7 +244,7 @@ class BoltzmannMachine(EnergyModel):
         if not len(records):
             return torch.zeros(0)
         net, (v, real) = self._network, self._units(records)
-        return net.free_energy(net.mean_field(v, real, self.hyper["iterations"]), real)
+        return net.free_energy(net.mean_field(v, real, self.options.iterations), real)
 
     @torch.no_grad()
     def log_partition(
@@ -322,7 +318,7 @@ class BoltzmannMachine(EnergyModel):
         if not len(part):
             return out
         v, real = net.visible.encode(part.values, part.mask), net.visible.real(part.mask)
-        free = net.free_energy(net.mean_field(v, real, self.hyper["iterations"]), real).double()
+        free = net.free_energy(net.mean_field(v, real, self.options.iterations), real).double()
         log_z = {
             n: self.log_partition(chains=chains, temperatures=temperatures, size=n).value
             for n in set(part.sizes.tolist())
@@ -332,7 +328,7 @@ class BoltzmannMachine(EnergyModel):
 
     def parts(self) -> dict[str, nn.Module]:
         """``"features"``: values to the means of the hidden units, and the variational free energy."""
-        return {"features": Inference(self._network, self.hyper["iterations"])}
+        return {"features": Inference(self._network, self.options.iterations)}
 
     # ------------------------------------------------------------------ features
 
@@ -344,7 +340,7 @@ class BoltzmannMachine(EnergyModel):
             records: domain objects.
             layer: a hidden layer, counted from 1; by default all of them in a row.
         """
-        depth = len(self.hyper["hidden"])
+        depth = len(self.options.hidden)
         if layer is not None and not 1 <= layer <= depth:
             raise ConfigError(f"layer is {layer}, expected 1 to {depth}")
         state = self._inferred(records)
@@ -415,7 +411,7 @@ class BoltzmannMachine(EnergyModel):
     def _inferred(self, records: Sequence[Any]) -> State:
         if not len(records):
             return [torch.zeros(0, n) for n in self._network.sizes]
-        return self._network.mean_field(*self._units(records), self.hyper["iterations"])
+        return self._network.mean_field(*self._units(records), self.options.iterations)
 
 
 @final

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from molgen.core.errors import CheckpointError, ConfigError
+from molgen.core.header import need
 from molgen.core.latent import Latent
 from molgen.core.modality import Modality
 from molgen.models.base import GenerativeModel
@@ -21,39 +22,41 @@ FirstStage = VAEModel | str | Path | Mapping[str, Any]
 _LATENT = "latent."  # before the names of a first stage's weights
 
 
-class Staged(GenerativeModel, ABC):
-    """A family that takes the codes of a trained VAE, its first stage, for data if it is given one.
+class LatentFamily(GenerativeModel, ABC):
+    """A family that models the codes of a trained VAE, its first stage, if it is given one.
 
     Arguments:
-        modality, view, trunk, trunk_options, hyper: see `GenerativeModel`.
-        latent: a trained `VAEModel` of the same modality, a file of one, the name of a shipped one, or the
-            header of one whose weights come later.
+        modality, view, trunk, trunk_options, options: see `GenerativeModel`.
+        latent: a trained `VAEModel` of the same modality, a file of one, or the name of a shipped one.
 
     Errors: `ConfigError` if the VAE is of another modality, or no VAE.
     """
 
     def __init__(
-        self,
-        modality: str | Modality,
-        view: str | None,
-        trunk: str | None,
-        trunk_options: Mapping[str, Any] | None,
-        latent: FirstStage | None,
-        **hyper: Any,
+        self, modality: str | Modality, *, latent: FirstStage | None = None, **arguments: Any
     ) -> None:
         self.vae: VAEModel | None = None
-        header: dict[str, Any] | None = None
+        self.first_stage: dict[str, Any] = {}
+        """The header of the VAE, and under ``"shipped"`` its name among the shipped weights."""
         if latent is not None:
-            self.vae, header = _first_stage(latent)
-        if self.vae is not None:
+            self.vae, self.first_stage = _first_stage(latent)
             name = modality if isinstance(modality, str) else modality.name
             if name != self.vae.modality.name:
                 raise ConfigError(f"latent is a VAE of {self.vae.modality.name!r}, expected one of {name!r}")
             modality, self.likelihood = Latent(self.vae), "none"
-        super().__init__(modality, view, trunk, trunk_options, latent=header, **hyper)
+        super().__init__(modality, **arguments)
+
+    def header(self) -> dict[str, Any]:
+        return super().header() | ({"first_stage": self.first_stage} if self.vae is not None else {})
+
+    @classmethod
+    def _rebuilt(cls, modality: Modality, header: Mapping[str, Any], path: str | Path, **more: Any) -> Self:
+        if "first_stage" in header:
+            more["latent"] = need(header, "first_stage", dict, path)
+        return super()._rebuilt(modality, header, path, **more)
 
     def tensors(self, whole: bool = True) -> dict[str, Tensor]:
-        kept = self.vae is not None and (whole or "shipped" not in self.hyper["latent"])
+        kept = self.vae is not None and (whole or not self.first_stage.get("shipped"))
         theirs = self.vae.tensors() if self.vae is not None and kept else {}
         return super().tensors() | {_LATENT + name: value for name, value in theirs.items()}
 
@@ -61,7 +64,7 @@ class Staged(GenerativeModel, ABC):
         super().load_weights(tensors, path)
         if self.vae is not None:
             theirs = {k.removeprefix(_LATENT): v for k, v in tensors.items() if k.startswith(_LATENT)}
-            self.vae.load_weights(theirs or _shipped(self.hyper["latent"], path).tensors(), path)
+            self.vae.load_weights(theirs or _shipped(self.first_stage, path).tensors(), path)
 
     def to(self, device: torch.device | str) -> Self:
         if self.vae is not None:
@@ -88,10 +91,10 @@ def _shipped(header: Mapping[str, Any], path: str | Path) -> GenerativeModel:
     """The first stage of a file that leaves its weights to those that ship, if they are still the same."""
     from molgen.api import load
 
-    if "shipped" not in header:
+    if not header.get("shipped"):
         raise CheckpointError(f"{path}: holds no weights of its first stage; save it whole")
     model = load(header["shipped"])
-    if model.training != header["training"]:
+    if model.history != header["history"]:
         raise CheckpointError(
             f"{path}: its first stage is an earlier {header['shipped']} than the one that ships here; "
             "use the package that it was saved with"

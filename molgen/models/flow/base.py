@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from molgen.core.errors import UnsupportedError
 from molgen.core.samples import Samples
-from molgen.models.kinds import FamilyOfKinds
-
-if TYPE_CHECKING:
-    from molgen.models.flow.continuous import ContinuousFlow
-    from molgen.models.flow.coupling import CouplingFlow
-    from molgen.models.flow.nice import NiceFlow
+from molgen.models.base import GenerativeModel
 
 
-class FlowModel(FamilyOfKinds):
+class FlowModel(GenerativeModel):
     r"""A normalizing flow: a map between data and noise, with a density.
 
     .. math:: \log p(x) = \log p(z) + \log |\det \partial z / \partial x|
@@ -30,7 +25,7 @@ class FlowModel(FamilyOfKinds):
     Arguments:
         modality: a registered name or a `Modality`.
         kind: ``"continuous"`` for `ContinuousFlow`, ``"coupling"`` for `CouplingFlow`, ``"nice"`` for
-            `NiceFlow`.
+            `NICE`.
         options: those of the kind; see there.
 
     Errors: `ConfigError` for an option that is not of this kind; `UnsupportedError` if no view suits it.
@@ -51,27 +46,9 @@ class FlowModel(FamilyOfKinds):
     """
 
     family: ClassVar[str] = "flow"
-    smallest = {
-        "": {},
-        "coupling": {"kind": "coupling", "layers": 4},
-        "nice": {"kind": "nice", "layers": 4},
-    }
+    kind: ClassVar[str] = "continuous"
+    kinds: ClassVar[dict[str, type[Any]]] = {}
     likelihood = "lower bound"
-    kinds: ClassVar[Mapping[str, str]] = {
-        "continuous": "molgen.models.flow.continuous:ContinuousFlow",
-        "coupling": "molgen.models.flow.coupling:CouplingFlow",
-        "nice": "molgen.models.flow.nice:NiceFlow",
-    }
-
-    @overload
-    def __new__(cls, *args: Any, kind: Literal["coupling"], **options: Any) -> CouplingFlow: ...
-    @overload
-    def __new__(cls, *args: Any, kind: Literal["nice"], **options: Any) -> NiceFlow: ...
-    @overload
-    def __new__(cls, *args: Any, kind: Literal["continuous"] = ..., **options: Any) -> ContinuousFlow: ...
-    def __new__(cls, *args: Any, **options: Any) -> FlowModel:
-        """A model of the kind."""
-        return super().__new__(cls, *args, **options)
 
     def forward(self, records: Sequence[Any], seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
         r"""The noise that records are made from.
@@ -106,6 +83,6 @@ class FlowModel(FamilyOfKinds):
 
     def _no_bijection(self) -> UnsupportedError:
         return UnsupportedError(
-            f"a flow of kind {self.hyper['kind']!r} has no bijection in closed form; use log_prob and "
+            f"a flow of kind {self.kind!r} has no bijection in closed form; use log_prob and "
             "sample, or kind='coupling'"
         )

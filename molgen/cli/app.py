@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from molgen.cli.options import FamilyHelp, pair, parse_options
 from molgen.core.errors import CheckpointError, ConfigError, MolgenError
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ def list_() -> None:
     families, modalities = Table(FAMILIES), Table(MODALITIES)
     for title, table in (("families", families), ("modalities", modalities)):
         rows = [[name, table.path(name), f"package {table.source(name)}"] for name in table]
-        _table(f"{title}:", rows)
+        table(f"{title}:", rows)
     rows = []
     for name, header in api.list_weights().items():
-        training = header.get("training", {})
+        training = header.get("history", {})
         data = sorted({run.get("data", "?").split("/")[0] for run in training.get("runs", ())})
         labels = [c.get("name", "?") for c in header.get("conditions", ())]
         rows.append(
@@ -60,17 +61,17 @@ def list_() -> None:
                 f"conditions: {', '.join(labels)}" if labels else "",
             ]
         )
-    _table("shipped weights:", rows)
+    table("shipped weights:", rows)
     rows = [
         [d.name, d.modality, f"{d.records:,}", "here" if d.present else "not here", d.licence, d.source]
         for d in api.list_datasets()
     ]
-    _table(f"data sets (folder {data_folder()}, set by MOLGEN_DATA):", rows)
+    table(f"data sets (folder {data_folder()}, set by MOLGEN_DATA):", rows)
     for name, why in _broken(families) + _broken(modalities):
         typer.echo(f"molgen: {name} cannot be used: {why}", err=True)
 
 
-@app.command()
+@app.command(cls=FamilyHelp)
 def fit(
     family: Annotated[str, typer.Argument(help="A family, e.g. diffusion.")],
     modality: Annotated[str, typer.Argument(help="A modality, e.g. graph.")],
@@ -143,7 +144,7 @@ def fit(
             typer.echo(f"molgen: the last training state is kept; go on with --resume {out}", err=True)
         raise KeyboardInterrupt from None
     model.save(out)
-    run = model.training["runs"][-1]
+    run = model.history["runs"][-1]
     note = f"{run['steps']:,} steps in {run['seconds']:,.0f} s, validation loss {run['validation_loss']}"
     typer.echo(f"{out}: {model!r}, {note}; log and training state in {folder}", err=True)
 
@@ -175,7 +176,7 @@ def sample(
     model = _load(weights, device)
     format_of(model.modality, out, "write")
     options = parse_options(option or []) | ({} if steps is None else {"steps": steps})
-    labels = dict(_pair(text, "--condition") for text in condition or [])
+    labels = dict(pair(text, "--condition") for text in condition or [])
 
     begun = time.monotonic()
     write(
@@ -325,50 +326,6 @@ def main(arguments: list[str] | None = None) -> int:
 # ---------------------------------------------------------------------- parts
 
 
-def parse_options(texts: list[str], owner: type[GenerativeModel] | None = None) -> dict[str, Any]:
-    """Options from `key=value`: values are JSON where they can be, dots in keys nest.
-
-    Arguments:
-        texts: what the user gave.
-        owner: a family whose constructor must take them; None where somebody else checks.
-
-    Errors: `ConfigError` for a text without a key, or a name that the owner does not take.
-
-    Example:
-        >>> parse_options(["width=64", "solver=heun", "trunk_options.depth=2"])
-        {'width': 64, 'solver': 'heun', 'trunk_options': {'depth': 2}}
-    """
-    import json
-
-    out: dict[str, Any] = {}
-    for text in texts:
-        key, raw = _pair(text, "--option")
-        try:
-            value = json.loads(raw)
-        except ValueError:
-            value = raw
-        *parents, last = key.split(".")
-        inner = out
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"--option {text}: {parent} has been given a value already")
-        inner[last] = value
-    if owner is not None:
-        taken = set(owner.arguments()) - {"modality", "view", "trunk"}
-        for name in out:
-            if name not in taken:
-                raise ConfigError.unknown(f"option of {owner.family}", name, taken)
-    return out
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise ConfigError(f"{option} {text}: expected name=value")
-    return key, value
-
-
 def _load(weights: str, device: str) -> GenerativeModel:
     from molgen import load
 
@@ -397,7 +354,7 @@ def _state_of(path: Path) -> Path | None:
 
     state = _folder_of(path) / "state.safetensors"
     if path.is_file():
-        if read_header(path).get("kind") == "training state":
+        if read_header(path).get("content") == "training state":
             return path
         # A state younger than the model belongs to a run that was cut off after it.
         cut_off = state.is_file() and state.stat().st_mtime > path.stat().st_mtime
@@ -405,17 +362,6 @@ def _state_of(path: Path) -> Path | None:
     if not state.is_file():
         raise CheckpointError(f"--resume {path}: neither this file nor a training state {state} is there")
     return state
-
-
-def _table(title: str, rows: list[list[str]]) -> None:
-    """A title and aligned rows, plain, so that other programs can read them."""
-    typer.echo(title)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        typer.echo("  " + "  ".join(cells).rstrip())
-    if not rows:
-        typer.echo("  none")
 
 
 def _broken(table: Any) -> list[tuple[str, str]]:
@@ -443,7 +389,3 @@ def _usage(error: Any) -> str:
 def _complain(message: str, status: int = 2) -> int:
     print("molgen: " + " ".join(message.split()), file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())
