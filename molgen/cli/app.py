@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molgen.cli.options import FamilyHelp, pair, parse_options
+from molgen.cli.options import FamilyHelp, pair, parse_options, print_table
 from molgen.core.errors import CheckpointError, ConfigError, MolgenError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def list_() -> None:
     families, modalities = Table(FAMILIES), Table(MODALITIES)
     for title, table in (("families", families), ("modalities", modalities)):
         rows = [[name, table.path(name), f"package {table.source(name)}"] for name in table]
-        table(f"{title}:", rows)
+        print_table(f"{title}:", rows)
     rows = []
     for name, header in api.list_weights().items():
         training = header.get("history", {})
@@ -61,12 +61,12 @@ def list_() -> None:
                 f"conditions: {', '.join(labels)}" if labels else "",
             ]
         )
-    table("shipped weights:", rows)
+    print_table("shipped weights:", rows)
     rows = [
         [d.name, d.modality, f"{d.records:,}", "here" if d.present else "not here", d.licence, d.source]
         for d in api.list_datasets()
     ]
-    table(f"data sets (folder {data_folder()}, set by MOLGEN_DATA):", rows)
+    print_table(f"data sets (folder {data_folder()}, set by MOLGEN_DATA):", rows)
     for name, why in _broken(families) + _broken(modalities):
         typer.echo(f"molgen: {name} cannot be used: {why}", err=True)
 

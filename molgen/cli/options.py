@@ -84,7 +84,7 @@ def pair(text: str, option: str) -> tuple[str, str]:
     return key, value
 
 
-def table(title: str, rows: list[list[str]]) -> None:
+def print_table(title: str, rows: list[list[str]]) -> None:
     """A title and aligned rows, plain, so that other programs can read them."""
     typer.echo(title)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
