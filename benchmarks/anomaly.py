@@ -15,10 +15,10 @@ import torch
 from benchmarks.drawing.shelf import MissingWeights, Shelf
 from benchmarks.measure import digest, provenance, readable
 from benchmarks.store import RESULTS, Store
-from molgen.core.anomaly import Background, auroc, complexity, typicality
-from molgen.core.console import bar
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError
+from molgen.core.records import Records
+from molgen.io.console import bar
+from molgen.metrics.anomaly import Background, auroc, complexity, typicality
 
 OUT = RESULTS / "anomaly.json"
 RULES: Mapping[str, str] = {

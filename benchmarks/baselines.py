@@ -12,12 +12,12 @@ from torch import Tensor
 
 from benchmarks.cells import Cell
 from molgen.core.batch import Batch
-from molgen.core.data import Records
 from molgen.core.errors import UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.fields.field import own_shape
 from molgen.core.modality import Modality
 from molgen.core.noise import SampleNoise, generator
+from molgen.core.records import Records
 from molgen.core.registry import get_modality
 
 _CHUNK = 1000

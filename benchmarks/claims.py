@@ -16,7 +16,7 @@ from benchmarks.measure import digest, provenance
 from benchmarks.report import Row, figure, made, modality_of, score, spread, table_lines, values
 from benchmarks.store import RESULTS, Store, read_json
 from molgen.core.errors import DataError
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 
 FIDELITY = {
     "image": ("frechet", "lower"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import provenance
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 
 RESULTS = Path(__file__).parent / "results" / "costs.json"
 

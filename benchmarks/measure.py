@@ -159,7 +159,7 @@ def draw(model: Any, n: int, seed: int, options: Mapping[str, Any]) -> tuple[lis
 
 def score(model: Any, cell: Cell, samples: Sequence[Any]) -> dict[str, float | None]:
     """The modality's scores as JSON, NaN as None."""
-    from molgen.core.header import finite
+    from molgen.io.header import finite
 
     return finite(model.modality.evaluate(samples, reference=reference(cell), **cell.evaluate))
 
@@ -184,8 +184,8 @@ def log_p(model: Any, cell: Cell, n: int, seed: int) -> dict[str, Any]:
     """
     import numpy as np
 
-    from molgen.core.data import Records, evenly
-    from molgen.core.resolve import resolve
+    from molgen.core.records import Records, evenly
+    from molgen.io.resolve import resolve
 
     # Test sets may be sorted: of the binarised digits a thousand in a row can be of one kind.
     asked = evenly(resolve(model.modality, cell.data, "test"), n)
@@ -217,7 +217,7 @@ def log_p_of(model: Any, records: Sequence[Any], options: Mapping[str, Any], see
         seed: of the estimates.
     """
     from molgen.core.annealing import Bounded
-    from molgen.core.header import finite
+    from molgen.io.header import finite
 
     begun = time.perf_counter()
     values = model.log_prob(records, seed=seed, **options)
@@ -285,7 +285,7 @@ def peaks(device: str) -> dict[str, int]:
 @lru_cache(maxsize=2)
 def _reference(data: str) -> Any:
     from benchmarks.references import build
-    from molgen.core.files import load_arrays
+    from molgen.io.files import load_arrays
     from molgen.modalities.chemistry.reference import ASSETS, Reference
 
     if (ASSETS / f"{data}.npz").is_file():

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from molgen.core.errors import ConfigError
-from molgen.core.files import save_arrays
 from molgen.core.modality import Modality
+from molgen.io.files import save_arrays
 
 SHIPPED = {
     "image": ("mnist", "binarized_mnist", "fashion_mnist"),

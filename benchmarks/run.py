@@ -16,7 +16,7 @@ from benchmarks.measure import Job, costs, measure, train
 from benchmarks.report import page
 from benchmarks.store import RESULTS, Store, read_json
 from molgen.core.errors import ConfigError
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 
 FIRST_SEED = 1
 """Options of sampling were chosen on seed 0."""

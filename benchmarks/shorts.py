@@ -145,7 +145,7 @@ def fine_tuning(labels: Sequence[int], budget: str, say: Say) -> None:
     import numpy as np
 
     from examples.boltzmann_classifier import compare
-    from molgen.core.data import Records
+    from molgen.core.records import Records
     from molgen.core.registry import get_modality
     from molgen.models.energy import BoltzmannMachine
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from molgen.core.errors import DataError
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -13,7 +13,7 @@ from benchmarks.cells import ASIDE, CELLS, Cell
 from benchmarks.report import asked, made, table
 from benchmarks.store import RESULTS, read_json
 from molgen.core.errors import DataError
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "families.md")

@@ -14,8 +14,8 @@ import argparse
 import numpy as np
 
 from molgen import FlowModel
-from molgen.core.anomaly import auroc, typicality
 from molgen.core.registry import get_modality
+from molgen.metrics.anomaly import auroc, typicality
 from molgen.modalities.image.anomalies import disturbed
 
 

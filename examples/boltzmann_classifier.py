@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 import torch
 
-from molgen.core.data import Records
+from molgen.core.records import Records
 from molgen.core.registry import get_modality
 from molgen.models.energy import BoltzmannMachine
 

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molgen.core.errors import CheckpointError, ConfigError, MolgenError, UnsupportedError
-from molgen.core.header import need, read_header
 from molgen.core.options import called
 from molgen.core.registry import FAMILIES, MODALITIES, Table, get_family, get_modality
-from molgen.hub import fetch, is_repo
+from molgen.io.header import need, read_header
+from molgen.io.hub import fetch, is_repo
 
 if TYPE_CHECKING:
     import torch
 
-    from molgen.core.data import Records
     from molgen.core.modality import Modality
-    from molgen.core.samples import Samples
+    from molgen.core.records import Records
+    from molgen.io.samples import Samples
     from molgen.models.base import GenerativeModel
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -113,7 +113,7 @@ def load(path_or_name: str | Path) -> GenerativeModel:
     Errors: `CheckpointError` if the file is missing, truncated, of another version, not a model, or of a
         family or modality that is not installed; `ConfigError` for an unknown name.
     """
-    from molgen.core import checkpoint
+    from molgen.io import checkpoint
 
     path = find_weights(path_or_name)
     header = read_header(path)
@@ -160,7 +160,7 @@ def read(path: str | Path, modality: str | Modality) -> Samples:
         >>> read(path, "smiles")
         ['CCO', 'CC(']
     """
-    from molgen.core.samples import Samples
+    from molgen.io.samples import Samples
 
     kind = get_modality(modality) if isinstance(modality, str) else modality
     return Samples(_read(kind, Path(path)), kind)
@@ -173,7 +173,7 @@ def to_pyg(
 
     Molecules have the names of PyG's data sets: `z`, `pos`, `edge_index`, `edge_attr` (single, double,
     triple, aromatic). Backbones have the CA atoms as `pos`, joined along the chain, and all four as
-    `backbone`. Other kinds of data have their fields, see `molgen.core.defaults.pyg`.
+    `backbone`. Other kinds of data have their fields, see `molgen.io.pyg`.
 
     Arguments:
         records: domain objects.
@@ -190,7 +190,7 @@ def to_pyg(
         >>> graphs[0].z.tolist(), from_pyg(graphs, "smiles")
         ([6, 6, 8], ['CCO'])
     """
-    from molgen.core.resolve import numbered
+    from molgen.io.resolve import numbered
 
     known = getattr(records, "modality", None) if modality is None else modality
     if known is None:
@@ -211,15 +211,15 @@ def from_pyg(graphs: Iterable[Any], modality: str | Modality) -> Samples:
 
     Errors: `DataError` naming the graph and the tensor that it lacks.
     """
-    from molgen.core.resolve import resolve
-    from molgen.core.samples import Samples
+    from molgen.io.resolve import resolve
+    from molgen.io.samples import Samples
 
     kind = get_modality(modality) if isinstance(modality, str) else modality
     return Samples(resolve(kind, graphs), kind)
 
 
 def _read(kind: Modality, path: Path) -> Records:
-    from molgen.core.resolve import format_of
+    from molgen.io.resolve import format_of
 
     format_of(kind, path, "read")
     return kind.read_samples(path)
@@ -247,7 +247,7 @@ def evaluate(
         >>> evaluate(["CCO", "CC(", "CCO"], "smiles")["valid"]
         0.6666666666666666
     """
-    from molgen.core.resolve import resolve
+    from molgen.io.resolve import resolve
 
     kind = get_modality(modality) if isinstance(modality, str) else modality
     if isinstance(data, (str, Path)) and Path(data).exists() and not skip_invalid:
@@ -283,7 +283,7 @@ def score_lines(scores: Mapping[str, float]) -> list[str]:
 
 def save_json(path: str | Path, scores: Mapping[str, Any]) -> None:
     """Writes scores, or scores by name, as JSON; what could not be measured is null."""
-    from molgen.core.files import atomic
+    from molgen.io.files import atomic
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -9,9 +9,9 @@ from typing import Any
 
 from molgen.api import list_weights, load, save_json, score_lines
 from molgen.core.errors import MolgenError, UnsupportedError
-from molgen.core.files import check_writable
 from molgen.core.modality import Modality
-from molgen.core.resolve import write
+from molgen.io.files import check_writable
+from molgen.io.resolve import write
 
 COUNTS = {"image": 25, "smiles": 64, "graph": 36, "molecule": 12, "protein": 4}
 """Samples drawn of each modality; 32 of one that is not named here."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from string import Template
 
 from molgen.core.errors import ConfigError
-from molgen.core.files import atomic
 from molgen.core.registry import MODALITIES, Table
+from molgen.io.files import atomic
 
 PYPROJECT = """\
 [build-system]
@@ -46,7 +46,8 @@ from importlib import resources
 
 import numpy as np
 
-from molgen.core.data import Records, embedded
+from molgen.core.records import Records
+from molgen.io.data import embedded
 from molgen.core.errors import DataError
 from molgen.core.fields import Continuous
 from molgen.core.modality import Modality

@@ -25,8 +25,8 @@ from torch import Tensor
 
 import molgen
 import molgen.api
-from molgen.core.data import Records
 from molgen.core.noise import SampleNoise
+from molgen.core.records import Records
 from molgen.testing.subject import Subject
 
 STORED = Path(__file__).with_name("goldens.json")

@@ -18,7 +18,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from molgen import cli
-from molgen.core.header import read_header
+from molgen.io.header import read_header
 
 SMALL = [f"--option=trunk_options.{k}={v}" for k, v in {"width": 16, "depth": 1, "heads": 2}.items()]
 GOOD = [f"{'C' * i}{end}" for i in range(1, 9) for end in "CNO"]
@@ -230,7 +230,7 @@ def test_data_sets_that_cannot_be_had(
     command: Callable[..., tuple[int, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOLGEN_DATA", str(tmp_path))
-    monkeypatch.setattr("molgen.core.data._fetch", lambda url, *rest: "broke off after 1 of 2 bytes")
+    monkeypatch.setattr("molgen.io.data._fetch", lambda url, *rest: "broke off after 1 of 2 bytes")
     out = tmp_path / "model.safetensors"
     placed = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
     for modality, name, says in [

@@ -10,7 +10,7 @@ import pytest
 
 import molgen
 from molgen import cli
-from molgen.core.header import read_header
+from molgen.io.header import read_header
 from molgen.models.base import GenerativeModel
 
 SMALL = [f"--option=trunk_options.{k}={v}" for k, v in {"width": 16, "depth": 1, "heads": 2}.items()]

@@ -18,7 +18,7 @@ import torch
 
 import molgen
 from molgen import hub
-from molgen.core.header import read_header
+from molgen.io.header import read_header
 from tests.models.cells import fitted
 
 REPO = "ada/strings"

@@ -69,7 +69,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
 
 def trained(seed: int, steps: int = STEPS) -> tuple[Any, History, Tensor]:
     """A model that was trained on scikit-learn's digits, its history, and digits as reals."""
-    from molgen.core.resolve import resolve
+    from molgen.io.resolve import resolve
     from molgen.models.gan import GANModel
 
     model, history = GANModel("image", **_OPTIONS), History()

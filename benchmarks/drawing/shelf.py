@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.cells import CELLS
-from molgen.core.data import Records
 from molgen.core.errors import MolgenError
+from molgen.core.records import Records
 
 
 @final

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

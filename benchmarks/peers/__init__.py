@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.measure import provenance
 from benchmarks.peers.timing import CLOCKS, Contest
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 
 RESULTS = Path(__file__).parent.parent / "results" / "peers.json"
 

@@ -9,7 +9,7 @@ from fcd_torch import FCD
 
 from benchmarks.peers.timing import Contest
 from molgen.core.registry import get_modality
-from molgen.core.statistics import frechet_distance
+from molgen.metrics.statistics import frechet_distance
 from molgen.modalities.chemistry.describe import Described, Strings
 
 _COUNT = 250

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from molgen.core.data import Records
+from molgen.core.records import Records
 from molgen.core.registry import get_modality
 
 

@@ -41,8 +41,8 @@ Weights = Annotated[str, typer.Argument(metavar="WEIGHTS", help="A checkpoint, o
 def list_() -> None:
     """Families, modalities, data sets, shipped weights."""
     from molgen import api
-    from molgen.core.data import data_folder
     from molgen.core.registry import FAMILIES, MODALITIES, Table
+    from molgen.io.data import data_folder
 
     families, modalities = Table(FAMILIES), Table(MODALITIES)
     for title, table in (("families", families), ("modalities", modalities)):
@@ -100,8 +100,8 @@ def fit(
     ] = None,
 ) -> None:
     """Train a model, or go on training one."""
-    from molgen.core.files import check_writable
     from molgen.core.registry import get_family
+    from molgen.io.files import check_writable
 
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out {out}: expected a name that ends in .safetensors")
@@ -168,9 +168,9 @@ def sample(
     """Draw samples to a file; invalid ones included, unless --valid-only."""
     import time
 
-    from molgen.core.drawn import Drawn
-    from molgen.core.files import check_writable
-    from molgen.core.resolve import format_of, write
+    from molgen.io.drawn import Drawn
+    from molgen.io.files import check_writable
+    from molgen.io.resolve import format_of, write
 
     check_writable(out)
     model = _load(weights, device)
@@ -199,7 +199,7 @@ def evaluate(
 ) -> None:
     """Score anybody's file; no model needed."""
     from molgen import api
-    from molgen.core.files import check_writable
+    from molgen.io.files import check_writable
 
     if json is not None:
         check_writable(json)
@@ -221,7 +221,7 @@ def score(
     device: Device = "auto",
 ) -> None:
     """Log-likelihoods in nats, one line each."""
-    from molgen.core.resolve import resolve
+    from molgen.io.resolve import resolve
 
     model = _load(weights, device)
     records = resolve(model.modality, data, "test", skip_invalid)
@@ -350,7 +350,7 @@ def _folder_of(out: Path) -> Path:
 
 def _state_of(path: Path) -> Path | None:
     """The training state that a path to resume from means; None if it is a finished model."""
-    from molgen.core.header import read_header
+    from molgen.io.header import read_header
 
     state = _folder_of(path) / "state.safetensors"
     if path.is_file():

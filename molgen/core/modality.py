@@ -18,16 +18,17 @@ from torch import Tensor
 
 from molgen.core.batch import Batch, Sample, collate, split
 from molgen.core.conditions import Condition, condition_from, conditions_of
-from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
 from molgen.core.options import called
+from molgen.core.records import Records
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.io.data import DataSource
 
 if TYPE_CHECKING:
-    from molgen.core.samples import Solid
+    from molgen.io.samples import Solid
 
 _UNFITTED = {8: 1}
 """Sizes before any data are seen, so that networks can be built and refused."""
@@ -269,7 +270,7 @@ class Modality(ABC):
     @property
     def formats(self) -> Sequence[Format]:
         """The file formats, in order of preference; by default the fields' arrays in `.npz` and `.json`."""
-        from molgen.core.defaults.formats import formats
+        from molgen.io.arrays import formats
 
         return formats(self)
 
@@ -284,25 +285,25 @@ class Modality(ABC):
 
         Labels are then the columns that the CSV reader takes for such.
         """
-        from molgen.core.defaults.memory import from_frame
+        from molgen.io.memory import from_frame
 
         return from_frame(self, frame)
 
     def to_pyg(self, record: Any) -> Any:
         """A domain object as a `torch_geometric.data.Data`: by default its fields, see `defaults.pyg`."""
-        from molgen.core.defaults.pyg import to_graph
+        from molgen.io.pyg import to_graph
 
         return to_graph(self, record)
 
     def from_pyg(self, data: Any) -> Any:
         """A domain object from a `Data`, of those that `to_pyg` gives; `DataError` for what is missing."""
-        from molgen.core.defaults.pyg import from_graph
+        from molgen.io.pyg import from_graph
 
         return from_graph(self, data)
 
     def read_samples(self, path: Path) -> Records:
         """Every record of a file in order, for scores; what is no valid object is kept and counted."""
-        from molgen.core.resolve import read
+        from molgen.io.resolve import read
 
         return read(self, path)
 
@@ -315,7 +316,7 @@ class Modality(ABC):
 
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
         """The scores of records against a reference data set (a name) or `Records`."""
-        from molgen.core.defaults.metrics import evaluate
+        from molgen.metrics.generic import evaluate
 
         return called(f"scoring option of {self.name}", evaluate, self, records, reference, **options)
 
@@ -329,7 +330,7 @@ class Modality(ABC):
 
     def plot(self, records: Sequence[Any], path: Path) -> None:
         """Draws records to a PNG: by default the values of their fields."""
-        from molgen.core.defaults.picture import save_grid
+        from molgen.io.picture import save_grid
 
         save_grid(self, records, path)
 

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from molgen.core.batch import Batch
 from molgen.core.conditions import Condition
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.modality import Modality, View
 from molgen.core.noise import Noise, SampleNoise, generator
 from molgen.core.options import called
+from molgen.core.records import Records
 from molgen.core.registry import FAMILIES, Table, get_modality
-from molgen.core.samples import Samples
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.io.samples import Samples
 from molgen.models.declaration import Declaration
 from molgen.models.options import FitOptions
 from molgen.models.sampler import Sampler

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from molgen.core.errors import CheckpointError, ConfigError
-from molgen.core.header import need
-from molgen.core.latent import Latent
 from molgen.core.modality import Modality
+from molgen.io.header import need
 from molgen.models.base import GenerativeModel
+from molgen.models.latent_modality import Latent
 from molgen.models.vae import VAEModel
 
 FirstStage = VAEModel | str | Path | Mapping[str, Any]

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from molgen.core.batch import Batch
 from molgen.core.conditions import Condition
-from molgen.core.console import bar
 from molgen.core.errors import ConfigError, MolgenError
 from molgen.core.modality import Modality, View
 from molgen.core.noise import Noise, SampleNoise, generator
-from molgen.core.samples import Samples
+from molgen.io.console import bar
+from molgen.io.samples import Samples
 from molgen.models.options import FitOptions
 
 _LABEL = 4  # what a key of the injected randomness is for

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from molgen.core import checkpoint
 from molgen.core.conditions import Condition, condition_from
 from molgen.core.errors import CheckpointError, ConfigError
-from molgen.core.header import finite, need
 from molgen.core.modality import Modality
 from molgen.core.noise import SampleNoise
 from molgen.core.registry import get_modality
+from molgen.io import checkpoint
+from molgen.io.header import finite, need
 from molgen.models.options import FitOptions, Options
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Stored(ABC):
         Errors: `ConfigError` for an unknown part; `UnsupportedError` for a network that torch.export cannot
             follow, as one of a plugin may be.
         """
-        from molgen.core.export import program
+        from molgen.io.export import program
 
         known = self.parts()
         name = next(iter(known)) if part is None else part
@@ -225,7 +225,7 @@ class Stored(ABC):
 
         Returns: the address of the repository.
         """
-        from molgen.hub import push
+        from molgen.io.hub import push
 
         return push(self, repo, token, private, message)
 

@@ -20,8 +20,8 @@ from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
 from molgen.core.roles import Decoder, Encoder, MakeTrunk, Predictor
 from molgen.core.roles.decoder import log_likelihood
-from molgen.core.samples import Samples
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.io.samples import Samples
 from molgen.models.base import GenerativeModel
 from molgen.models.options import Options, option
 

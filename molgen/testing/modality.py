@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from molgen.core.batch import Sample, split
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError, MolgenError, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.modality import Modality, View
 from molgen.core.noise import generator
-from molgen.core.resolve import read, write
+from molgen.core.records import Records
 from molgen.core.roles.denoiser import Denoiser
+from molgen.io.resolve import read, write
 from molgen.nn.check import random_rotation
 from molgen.testing import network
 from molgen.testing.report import Complaint, demand, refused
@@ -377,7 +377,7 @@ def check_files(subject: Subject) -> None:
                 if form.read is not None and suffix != "/":
                     bad = Path(folder) / f"bad{suffix}"
                     bad.write_bytes(b"")
-                    with refused(f"an empty {suffix}", "read with molgen.core.files", DataError) as caught:
+                    with refused(f"an empty {suffix}", "read with molgen.io.files", DataError) as caught:
                         read(m, bad)
                     demand(bad.name in str(caught[0]), f"the error says {caught[0]}", "name the file")
 
@@ -393,7 +393,7 @@ def check_datasets(subject: Subject) -> None:
             demand(
                 isinstance(found, Records) and len(found),
                 f"split {part!r} of {name!r} holds no Records",
-                "return molgen.core.data.Records with at least one item",
+                "return molgen.io.data.Records with at least one item",
             )
             subject.modality.fitted(found[:_SEEN]).encode(found[0], next(iter(subject.modality.views)))
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from molgen.core.batch import Batch, Sample
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.modality import Modality
 from molgen.core.noise import SampleNoise
+from molgen.core.records import Records
 from molgen.core.registry import get_family
-from molgen.core.resolve import resolve
+from molgen.io.resolve import resolve
 from molgen.models.base import GenerativeModel
 from molgen.models.sampler import Sampler
 
@@ -56,7 +56,7 @@ class Subject:
             if not own:
                 raise ConfigError(
                     f"modality {modality.name!r} has no embedded data set to check it with; give records, "
-                    "or declare one, see molgen.core.data.embedded"
+                    "or declare one, see molgen.io.data.embedded"
                 )
             records = own[0].load(own[0].splits[0])
         found = resolve(modality, records)

@@ -8,10 +8,11 @@ from typing import Any, final
 import numpy as np
 
 from molgen.core.batch import Sample
-from molgen.core.data import DataSource, Records, embedded
 from molgen.core.errors import DataError
 from molgen.core.fields import Categorical, Continuous, Field, Positions
 from molgen.core.modality import Modality
+from molgen.core.records import Records
+from molgen.io.data import DataSource, embedded
 
 _COUNT = 60
 

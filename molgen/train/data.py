@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from molgen.core.batch import Batch
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
 from molgen.core.noise import generator
-from molgen.core.resolve import resolve
+from molgen.core.records import Records
+from molgen.io.resolve import resolve
 from molgen.train.trainable import Trainable
 
 _ORDER, _HELD = 1, 3  # what a key of the injected randomness is for

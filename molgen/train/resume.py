@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from molgen.core import checkpoint
 from molgen.core.errors import CheckpointError
+from molgen.io import checkpoint
 
 
 @final

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
-from molgen.core.data import Records
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise
+from molgen.core.records import Records
 from molgen.core.step import TRAINED, TrainingStep
 
 

@@ -9,8 +9,8 @@ import pytest
 from benchmarks import anomaly
 from benchmarks.drawing.shelf import Shelf
 from molgen import AutoregressiveModel, EnergyModel
-from molgen.core.anomaly import Background
 from molgen.core.errors import ConfigError
+from molgen.metrics.anomaly import Background
 
 SMALL = {"width": 16, "depth": 1, "heads": 2}
 NAMES = ["autoregressive-smiles", "energy-smiles", "vae-smiles"]

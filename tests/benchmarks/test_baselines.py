@@ -14,11 +14,12 @@ from benchmarks.baselines import Bayes, Data, Marginals
 from benchmarks.cells import Cell
 from benchmarks.measure import Job, measure
 from benchmarks.shorts import closings
-from molgen.core.data import DataSource, Records
 from molgen.core.errors import UnsupportedError
 from molgen.core.noise import SampleNoise
+from molgen.core.records import Records
 from molgen.core.registry import get_modality
-from molgen.core.statistics import nearest_distances
+from molgen.io.data import DataSource
+from molgen.metrics.statistics import nearest_distances
 from molgen.modalities.chemistry.metrics import evaluate
 from molgen.modalities.image import ImageModality
 from molgen.modalities.image.metrics import memorisation

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from molgen.core.anomaly import Background, auroc, complexity, typicality
 from molgen.core.errors import DataError
+from molgen.metrics.anomaly import Background, auroc, complexity, typicality
 from molgen.modalities.image.anomalies import disturbed
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import molgen
-from molgen.core import checkpoint
 from molgen.core.errors import CheckpointError
-from molgen.core.header import read_header
+from molgen.io import checkpoint
+from molgen.io.header import read_header
 from tests.models.cells import fitted
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molgen.core.data import DataSource, Records, data_folder, download, find_or_download
 from molgen.core.errors import DataError
+from molgen.core.records import Records
+from molgen.io.data import DataSource, data_folder, download, find_or_download
 
 BODY = bytes(range(256)) * 400
 MD5 = hashlib.md5(BODY).hexdigest()

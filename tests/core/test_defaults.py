@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from molgen.core.batch import Sample
-from molgen.core.data import Records
-from molgen.core.defaults.metrics import two_sample
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Modality
-from molgen.core.resolve import read, resolve, write
+from molgen.core.records import Records
 from molgen.core.trunk import TrunkSpec
+from molgen.io.resolve import read, resolve, write
+from molgen.metrics.generic import two_sample
 
 
 class Lines(Modality):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from molgen.core.errors import DataError
-from molgen.core.files import atomic, check_writable, load_arrays, read_bytes, read_lines, save_arrays
+from molgen.io.files import atomic, check_writable, load_arrays, read_bytes, read_lines, save_arrays
 
 
 def test_atomic_file_replaces_only_on_success(tmp_path: Path) -> None:

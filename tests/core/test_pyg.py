@@ -14,7 +14,7 @@ from torch_geometric.loader import DataLoader
 
 import molgen
 from molgen.core.registry import get_modality
-from molgen.core.samples import Samples
+from molgen.io.samples import Samples
 from molgen.modalities.molecule.codec import assemble
 from molgen.modalities.protein.writing import pdb_text
 from molgen.testing.toys import TOYS

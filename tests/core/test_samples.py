@@ -19,7 +19,7 @@ from PIL import Image
 import molgen
 from molgen.core import samples as module
 from molgen.core.registry import get_modality
-from molgen.core.samples import Samples
+from molgen.io.samples import Samples
 from tests.models.cells import fitted, records
 
 CDN = "cdn.jsdelivr"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from molgen.core.errors import DataError
-from molgen.core.statistics import (
+from molgen.metrics.statistics import (
     Moments,
     entropy,
     frechet_distance,

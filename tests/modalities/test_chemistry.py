@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import load_arrays
+from molgen.core.records import Records
 from molgen.core.sizes import Sizes
+from molgen.io.files import load_arrays
 from molgen.modalities.chemistry import formats
 from molgen.modalities.chemistry.data import GDB6, SPLITS, datasets, gdb6, write_gdb6
 from molgen.modalities.chemistry.describe import Described, Strings, hashes

@@ -13,10 +13,10 @@ import pytest
 import torch
 from rdkit import Chem
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import load_arrays
+from molgen.core.records import Records
 from molgen.core.trunk import Streams, TrunkSpec
+from molgen.io.files import load_arrays
 from molgen.modalities.chemistry.data import Molecules, gdb6
 from molgen.modalities.chemistry.parse import canonical, unsanitised
 from molgen.modalities.graph import GraphModality

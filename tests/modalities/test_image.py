@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
+from molgen.core.records import Records
 from molgen.core.trunk import Streams, TrunkSpec
 from molgen.modalities.image import ImageModality
 from molgen.modalities.image.formats import FORMATS, parse_idx, stacked

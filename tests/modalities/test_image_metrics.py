@@ -6,8 +6,8 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
+from molgen.core.records import Records
 from molgen.modalities.image import ImageModality
 from molgen.modalities.image import metrics as scores_of
 from molgen.modalities.image.classifier import Classifier, classify, embed, pretrained

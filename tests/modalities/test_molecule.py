@@ -14,8 +14,8 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
+from molgen.core.records import Records
 from molgen.modalities.chemistry.parse import flat, sanitised, unsanitised
 from molgen.modalities.molecule import MoleculeModality
 from molgen.modalities.molecule.codec import Mol, assemble, canonical, kinds

@@ -12,8 +12,8 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
+from molgen.core.records import Records
 from molgen.modalities.molecule import metrics
 from molgen.modalities.molecule.codec import Mol, assemble
 from molgen.modalities.molecule.geometry import ANGLE_KINDS, BOND_KINDS, EDGES, distances, histograms

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
+from molgen.core.records import Records
 from molgen.core.trunk import Streams, TrunkSpec
 from molgen.modalities.protein import ProteinModality
 from molgen.modalities.protein.backbone import Backbone, coordinates, residues, sequence, trace

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molgen.core.data import DataSource
 from molgen.core.errors import DataError
-from molgen.core.files import load_arrays, save_arrays
+from molgen.io.data import DataSource
+from molgen.io.files import load_arrays, save_arrays
 from molgen.modalities.protein import ProteinModality, bank
 from molgen.modalities.protein.backbone import LETTERS, Backbone, sequence, trace
 from molgen.modalities.protein.data import load_chains

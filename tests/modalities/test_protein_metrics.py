@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
+from molgen.core.records import Records
 from molgen.modalities.protein import ProteinModality
 from molgen.modalities.protein.backbone import Backbone, trace
 from molgen.modalities.protein.descriptors import WIDTH, count_clashes, folds

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
+from molgen.core.records import Records
 from molgen.core.trunk import Streams, TrunkSpec
 from molgen.modalities.chemistry.data import gdb6
 from molgen.modalities.smiles import SmilesModality

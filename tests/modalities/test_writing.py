@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from rdkit.Chem import Mol
 
-from molgen.core.data import Records
-from molgen.core.drawn import Drawn
+from molgen.core.records import Records
 from molgen.core.registry import get_modality
-from molgen.core.resolve import read, write
+from molgen.io.drawn import Drawn
+from molgen.io.resolve import read, write
 
 _BATCH, _BATCHES = 300, 6
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import molgen
-from molgen.core.data import Records
+from molgen.core.records import Records
 from molgen.core.registry import get_modality
 from molgen.models.base import GenerativeModel
 from molgen.testing import subject

@@ -15,11 +15,11 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from molgen import ConfigError, DataError, MolgenWarning, UnsupportedError
-from molgen.core import checkpoint
 from molgen.core.annealing import Bounded
 from molgen.core.batch import Batch
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.core.step import TrainingStep
+from molgen.io import checkpoint
 from molgen.modalities.image import ImageModality
 from molgen.models.energy.boltzmann import BoltzmannMachine
 from molgen.nn.boltzmann import DeepBoltzmann

@@ -81,7 +81,7 @@ def test_conditional_samples_follow_their_condition(family: str) -> None:
     """Dark images have label 0, light ones label 1; the label alone decides the sample."""
     import numpy as np
 
-    from molgen.core.data import Records
+    from molgen.core.records import Records
     from molgen.modalities.image import ImageModality
 
     dark, light = np.zeros((4, 4, 1), np.uint8), np.full((4, 4, 1), 255, np.uint8)

@@ -13,8 +13,8 @@ import pytest
 
 import molgen
 from molgen.core.errors import CheckpointError, ConfigError
-from molgen.core.header import read_header
 from molgen.core.modality import Modality, View
+from molgen.io.header import read_header
 from molgen.models.base import GenerativeModel
 from molgen.models.options import FitOptions, Options, option
 from tests.goldens import digest
@@ -148,7 +148,7 @@ def test_no_default_changes_a_saved_model(family: str, tmp_path: Path, request: 
 
 
 def test_a_header_without_an_option_is_refused(tmp_path: Path) -> None:
-    from molgen.core import checkpoint
+    from molgen.io import checkpoint
 
     path = tmp_path / "model.safetensors"
     fitted("smiles", "vae").save(path)

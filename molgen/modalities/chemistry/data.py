@@ -17,9 +17,10 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import Mol
 
-from molgen.core.data import DataSource, Records, find_or_download
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import load_arrays, read_bytes, read_lines
+from molgen.core.records import Records
+from molgen.io.data import DataSource, find_or_download
+from molgen.io.files import load_arrays, read_bytes, read_lines
 from molgen.modalities.chemistry.parse import canonical
 from molgen.modalities.chemistry.properties import LABELS
 from molgen.modalities.chemistry.qm9 import FILE, find
@@ -156,7 +157,7 @@ def write_gdb6(path: Path = GDB6) -> None:
     """Enumerates the embedded data set again and writes it; the same bytes every time."""
     import gzip
 
-    from molgen.core.files import atomic
+    from molgen.io.files import atomic
     from molgen.modalities.chemistry.enumerate import enumerate_molecules
 
     text = "".join(f"{s}\n" for s in enumerate_molecules())

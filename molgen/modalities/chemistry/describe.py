@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import Mol
 
-from molgen.core.statistics import Moments
+from molgen.metrics.statistics import Moments
 from molgen.modalities.chemistry.chemnet import features
 from molgen.modalities.chemistry.parse import flat, sanitised
 from molgen.modalities.chemistry.properties import COMPUTED

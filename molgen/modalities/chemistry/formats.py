@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from rdkit.Chem import Mol
 
-from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import read_lines, write_pieces
+from molgen.core.records import Records
+from molgen.io.files import read_lines, write_pieces
 from molgen.modalities.chemistry.parse import parse, sanitised, text
 
 OnError = Callable[[DataError], None]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from molgen.core.conditions import Condition
-from molgen.core.data import DataSource
 from molgen.core.modality import Modality
 from molgen.core.options import called
 from molgen.core.sizes import Sizes
+from molgen.io.data import DataSource
 
 
 class ConstitutionModality(Modality, ABC):

@@ -12,7 +12,7 @@ from rdkit.Chem import Mol, rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from molgen.core.errors import DataError
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 from molgen.modalities.chemistry.parse import sanitised, text, unsanitised
 
 _CLOSE = 0.1

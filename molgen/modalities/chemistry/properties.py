@@ -11,9 +11,9 @@ from rdkit import rdBase
 from rdkit.Chem import Mol
 
 from molgen.core.conditions import Scalar
-from molgen.core.data import Records, evenly
 from molgen.core.errors import ConfigError
 from molgen.core.modality import bounds
+from molgen.core.records import Records, evenly
 from molgen.modalities.chemistry.parse import sanitised
 
 LABELS = ("homo", "lumo", "gap", "mu", "alpha", "cv")

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 
-from molgen.core.data import data_folder, find_or_download
 from molgen.core.errors import DataError
-from molgen.core.files import read_bytes, save_arrays
+from molgen.io.data import data_folder, find_or_download
+from molgen.io.files import read_bytes, save_arrays
 
 FILE = "qm9/qm9.npz"
 ARCHIVE = "qm9/dsgdb9nsd.xyz.tar.bz2"
@@ -207,7 +207,7 @@ def _number(word: str) -> float:
 
 
 def _read_archive(path: Path, molecules: int) -> Iterator[Entry]:
-    from molgen.core.console import bar
+    from molgen.io.console import bar
 
     try:
         with bar(molecules, "converting QM9") as advance, tarfile.open(path, "r|*") as archive:

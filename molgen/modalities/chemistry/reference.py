@@ -13,10 +13,10 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from molgen.core.data import Records, evenly
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import load_arrays
-from molgen.core.statistics import Moments, frechet_distance, wasserstein_1d
+from molgen.core.records import Records, evenly
+from molgen.io.files import load_arrays
+from molgen.metrics.statistics import Moments, frechet_distance, wasserstein_1d
 from molgen.modalities.chemistry.describe import Described, Strings, cosine, hashes, similarities
 from molgen.modalities.chemistry.properties import COMPUTED
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from rdkit.Chem import Mol
 
-from molgen.core.data import Records
 from molgen.core.errors import DataError
 from molgen.core.modality import Format
+from molgen.core.records import Records
 from molgen.modalities.chemistry.formats import (
     LINES,
     TABLES,

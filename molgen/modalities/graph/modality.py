@@ -11,10 +11,10 @@ from typing import Any, Literal, Self, final
 import numpy as np
 
 from molgen.core.batch import Sample
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical, Field
 from molgen.core.modality import Format, View
+from molgen.core.records import Records
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.modalities.chemistry.modality import ConstitutionModality
@@ -196,7 +196,7 @@ class GraphModality(ConstitutionModality):
         return FORMATS
 
     def read_samples(self, path: Path) -> Records:
-        from molgen.core.resolve import format_of
+        from molgen.io.resolve import format_of
         from molgen.modalities.graph.formats import read_samples
 
         format_of(self, path, "read")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from molgen.core.data import DataSource, Records, find_or_download
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import load_arrays, read_bytes
+from molgen.core.records import Records
+from molgen.io.data import DataSource, find_or_download
+from molgen.io.files import load_arrays, read_bytes
 from molgen.modalities.image.formats import parse_idx
 
 SPLITS = ("train", "valid", "test")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import atomic, load_arrays, read_bytes, save_arrays
 from molgen.core.modality import Format
+from molgen.core.records import Records
+from molgen.io.files import atomic, load_arrays, read_bytes, save_arrays
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from molgen.core.data import Records, data_folder
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import load_arrays
-from molgen.core.statistics import (
+from molgen.core.records import Records
+from molgen.io.data import data_folder
+from molgen.io.files import load_arrays
+from molgen.metrics.statistics import (
     Moments,
     entropy,
     frechet_distance,

@@ -12,12 +12,13 @@ import numpy as np
 
 from molgen.core.batch import Sample
 from molgen.core.conditions import Condition, Label
-from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.modality import Format, Modality, View
 from molgen.core.options import called
+from molgen.core.records import Records
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.io.data import DataSource
 
 FIELD = "image"
 _RAISE_SIZE = "make all images one size and mode, or leave the others out with --skip-invalid"

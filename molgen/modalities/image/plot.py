@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 from molgen.modalities.image.formats import picture, stacked
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import load_arrays, save_arrays
+from molgen.core.records import Records
+from molgen.io.data import DataSource
+from molgen.io.files import load_arrays, save_arrays
 from molgen.modalities.chemistry.data import gdb6
 from molgen.modalities.chemistry.properties import LABELS
 from molgen.modalities.chemistry.qm9 import FILE, find

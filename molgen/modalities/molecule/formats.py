@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from molgen.core.data import Records
 from molgen.core.errors import DataError
 from molgen.core.modality import Format
+from molgen.core.records import Records
 from molgen.modalities.molecule.sdf import OnError, read_sdf, write_sdf
 from molgen.modalities.molecule.xyz import read_xyz, write_xyz
 

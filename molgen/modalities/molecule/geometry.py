@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
 
-from molgen.core.statistics import js_divergence
+from molgen.metrics.statistics import js_divergence
 from molgen.modalities.molecule.codec import Mol
 
 Counts = Mapping[str, NDArray[Any]]

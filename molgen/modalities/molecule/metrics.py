@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdMolDescriptors
 
-from molgen.core.console import bar
-from molgen.core.data import Records, evenly
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import load_arrays
+from molgen.core.records import Records, evenly
+from molgen.io.console import bar
+from molgen.io.files import load_arrays
 from molgen.modalities.chemistry.describe import hashes
 from molgen.modalities.chemistry.parse import flat, sanitised
 from molgen.modalities.chemistry.reference import novelty

@@ -13,14 +13,15 @@ import numpy as np
 
 from molgen.core.batch import Sample
 from molgen.core.conditions import Condition
-from molgen.core.data import DataSource, Records, evenly
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Format, Modality, View, bounds
 from molgen.core.options import called
-from molgen.core.samples import Solid
+from molgen.core.records import Records, evenly
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.io.data import DataSource
+from molgen.io.samples import Solid
 from molgen.modalities.chemistry.parse import flat, sanitised
 from molgen.modalities.chemistry.properties import measure, scalars, scales
 from molgen.modalities.molecule.codec import Mol, assemble, canonical, kinds, positions_of
@@ -290,7 +291,7 @@ class MoleculeModality(Modality):
         return FORMATS
 
     def read_samples(self, path: Path) -> Records:
-        from molgen.core.resolve import format_of
+        from molgen.io.resolve import format_of
         from molgen.modalities.molecule.formats import read_samples
 
         format_of(self, path, "read")

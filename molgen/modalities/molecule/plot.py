@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 
 from molgen.core.errors import DataError
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

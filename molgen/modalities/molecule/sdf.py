@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 
-from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import read_lines, write_pieces
+from molgen.core.records import Records
+from molgen.io.files import read_lines, write_pieces
 from molgen.modalities.chemistry.formats import numeric
 from molgen.modalities.chemistry.parse import sanitised
 from molgen.modalities.molecule.codec import Mol, number_of

@@ -13,9 +13,9 @@ from typing import Any
 
 from rdkit import Chem, rdBase
 
-from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import read_lines, write_pieces
+from molgen.core.records import Records
+from molgen.io.files import read_lines, write_pieces
 from molgen.modalities.molecule.codec import Mol, number_of, positions_of, symbol_of
 from molgen.modalities.molecule.sdf import checked
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from molgen.core.console import bar, warn
-from molgen.core.data import download
 from molgen.core.errors import DataError
-from molgen.core.files import load_arrays, read_bytes, save_arrays
+from molgen.io.console import bar, warn
+from molgen.io.data import download
+from molgen.io.files import load_arrays, read_bytes, save_arrays
 from molgen.modalities.protein.backbone import LETTERS, coordinates, sequence
 from molgen.modalities.protein.reading import backbone, parse_cif, pieces
 from molgen.modalities.protein.secondary import contents

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from molgen.core.data import DataSource, Records, data_folder
 from molgen.core.errors import DataError
+from molgen.core.records import Records
+from molgen.io.data import DataSource, data_folder
 from molgen.modalities.protein.backbone import LETTERS, Backbone
 
 FILE = "pdb_chains/pdb_chains.npz"

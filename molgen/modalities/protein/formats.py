@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import atomic, read_bytes
 from molgen.core.modality import Format
+from molgen.core.records import Records
+from molgen.io.files import atomic, read_bytes
 from molgen.modalities.protein.backbone import Backbone, Number
 from molgen.modalities.protein.reading import Content, Residue, backbone, parse_cif, parse_pdb
 from molgen.modalities.protein.writing import cif_text, pdb_text

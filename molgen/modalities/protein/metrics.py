@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from molgen.core.console import bar
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.files import load_arrays
-from molgen.core.statistics import Moments, frechet_distance
+from molgen.core.records import Records
+from molgen.io.console import bar
+from molgen.io.files import load_arrays
+from molgen.metrics.statistics import Moments, frechet_distance
 from molgen.modalities.protein.backbone import coordinates
 from molgen.modalities.protein.descriptors import CLASH, folds, locals_of
 from molgen.modalities.protein.similarity import diversity as tm_diversity

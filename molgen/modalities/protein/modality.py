@@ -12,14 +12,15 @@ import torch
 
 from molgen.core.batch import Batch, Sample, split
 from molgen.core.conditions import Condition, Scalar
-from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Positions
 from molgen.core.modality import Format, Modality, View
 from molgen.core.noise import Noise, generator
 from molgen.core.options import called
-from molgen.core.samples import Solid
+from molgen.core.records import Records
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.io.data import DataSource
+from molgen.io.samples import Solid
 
 NM = 0.1
 """Nanometres per Angstrom."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from molgen.core.errors import DataError
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 from molgen.modalities.protein.backbone import coordinates
 from molgen.modalities.protein.geometry import unit
 from molgen.modalities.protein.secondary import COIL, HELIX, STRAND, assign, segments

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from molgen.core.data import data_folder
-from molgen.core.files import load_arrays, save_arrays
+from molgen.io.data import data_folder
+from molgen.io.files import load_arrays, save_arrays
 from molgen.modalities.protein import bank, rebuild
 from molgen.modalities.protein.backbone import coordinates
 from molgen.modalities.protein.data import FILE, load_chains

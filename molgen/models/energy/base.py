@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from molgen.core.annealing import Partition
-from molgen.core.samples import Samples
+from molgen.io.samples import Samples
 from molgen.models.base import GenerativeModel
 
 

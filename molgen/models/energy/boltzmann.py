@@ -18,8 +18,8 @@ from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
-from molgen.core.samples import Samples
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.io.samples import Samples
 from molgen.models.energy.base import EnergyModel
 from molgen.models.options import Options, option
 from molgen.nn.annealer import Annealer

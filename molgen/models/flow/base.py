@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from molgen.core.errors import UnsupportedError
-from molgen.core.samples import Samples
+from molgen.io.samples import Samples
 from molgen.models.base import GenerativeModel
 
 

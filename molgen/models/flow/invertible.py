@@ -18,9 +18,9 @@ from molgen.core.fields import Field
 from molgen.core.fields.field import own_shape
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
-from molgen.core.samples import Samples
 from molgen.core.solvers import State
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.io.samples import Samples
 from molgen.models.flow.base import FlowModel
 from molgen.models.flow.bijections import Bijection, Sites
 from molgen.models.options import Options, option

@@ -8,10 +8,11 @@ from typing import Any, final
 import numpy as np
 
 from molgen.core.batch import Sample
-from molgen.core.data import DataSource, Records, embedded
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Continuous, Field
 from molgen.core.modality import Format, Modality
+from molgen.core.records import Records
+from molgen.io.data import DataSource, embedded
 from molgen_audio import sound, wav
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import molgen
-from molgen.core.data import Records
+from molgen.core.records import Records
 from molgen.core.registry import MODALITIES, lent
 from molgen_audio import Audio, sound
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.fft import dct, idct
 from scipy.signal import ShortTimeFFT, lfilter
 
-from molgen.core.data import Records
-from molgen.core.files import atomic
+from molgen.core.records import Records
+from molgen.io.files import atomic
 
 LOWEST = 110.0  # Hz, pitch 0; pitch 12 would be an octave above
 _FINE = 64  # lags a sample

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
-from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import atomic
+from molgen.core.records import Records
+from molgen.io.files import atomic
 
 
 def read(path: Path, rate: int, frame: int, on_error: Any) -> Records:

@@ -7,9 +7,9 @@ import pytest
 from molgen_audio import Audio, sound
 from scipy.io import wavfile
 
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.resolve import read, write
+from molgen.core.records import Records
+from molgen.io.resolve import read, write
 from molgen.testing import Check, modality_checks
 
 

@@ -11,11 +11,12 @@ import gemmi
 import numpy as np
 
 from molgen.core.batch import Sample
-from molgen.core.data import DataSource, Records, embedded
 from molgen.core.errors import DataError
 from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.modality import Format, Modality, View
-from molgen.core.resolve import resolve
+from molgen.core.records import Records
+from molgen.io.data import DataSource, embedded
+from molgen.io.resolve import resolve
 from molgen_crystal import metrics
 from molgen_crystal.cif import read_cif, write_cif
 from molgen_crystal.crystal import Crystal

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import gemmi
 
-from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import atomic, read_bytes
+from molgen.core.records import Records
+from molgen.io.files import atomic, read_bytes
 from molgen_crystal.crystal import Crystal
 
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from molgen.core.statistics import wasserstein_1d
+from molgen.metrics.statistics import wasserstein_1d
 from molgen_crystal.crystal import Crystal
 from molgen_crystal.prototypes import IONS, PROTOTYPES, Prototype
 

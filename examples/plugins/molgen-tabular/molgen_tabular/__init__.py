@@ -9,12 +9,13 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from molgen.core.data import Records, embedded
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical, Continuous
-from molgen.core.files import atomic, read_bytes
 from molgen.core.modality import Format, Modality
-from molgen.core.resolve import resolve
+from molgen.core.records import Records
+from molgen.io.data import embedded
+from molgen.io.files import atomic, read_bytes
+from molgen.io.resolve import resolve
 from molgen_tabular.tables import TABLES
 
 KINDS = ("real", "integer", "category")

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from sklearn.datasets import load_diabetes, load_wine
 
-from molgen.core.data import Records
+from molgen.core.records import Records
 
 
 def rows(load, gaps=0, **options):

@@ -8,11 +8,12 @@ from typing import Any, final
 import numpy as np
 
 from molgen.core.batch import Sample
-from molgen.core.data import DataSource, Records, embedded
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical
-from molgen.core.files import atomic, read_lines
 from molgen.core.modality import Format, Modality, View
+from molgen.core.records import Records
+from molgen.io.data import DataSource, embedded
+from molgen.io.files import atomic, read_lines
 from molgen_text.corpora import descriptions, number, number_names
 
 ASCII = "".join(map(chr, range(32, 127)))

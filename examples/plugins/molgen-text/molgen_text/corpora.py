@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.resources import files
 
-from molgen.core.data import Records
+from molgen.core.records import Records
 
 ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
 sixteen seventeen eighteen nineteen""".split()

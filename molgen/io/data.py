@@ -1,4 +1,4 @@
-"""Records, data sources, the data folder, and downloads that can break off."""
+"""Data sources, the data folder, and downloads that can be interrupted."""
 
 from __future__ import annotations
 
@@ -9,46 +9,20 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from molgen.core.console import bar
 from molgen.core.errors import DataError
-from molgen.core.files import check_writable
+from molgen.core.records import Records
+from molgen.io.console import bar
+from molgen.io.files import check_writable
 
 _CHUNK = 1 << 18
 _TRIES = 4  # times that one address is asked before the next one
 _AGENT = {"User-Agent": "molgen (data set downloader)"}
-
-
-@dataclass(frozen=True)
-class Records(Sequence[Any]):
-    """Domain objects with the labels that came with them.
-
-    Arguments:
-        items: the domain objects.
-        labels: per name an array `(n,)`; NaN or -1 where a record has none.
-        name: where they came from, for error messages and checkpoints.
-    """
-
-    items: Sequence[Any]
-    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
-    name: str = "data"
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: Any) -> Any:
-        """A record, or `Records` for a slice or an index array."""
-        if isinstance(index, (int, np.integer)):
-            return self.items[int(index)]
-        picks = np.arange(len(self.items))[index]
-        labels = {k: np.asarray(v)[picks] for k, v in self.labels.items()}
-        return Records([self.items[i] for i in picks], labels, self.name)
 
 
 @dataclass(frozen=True)
@@ -107,18 +81,6 @@ def embedded(
         return Records(part.items, part.labels, f"{name}/{split}")
 
     return DataSource(name, load, records, source, licence)
-
-
-def evenly(records: Sequence[Any], most: int) -> list[Any]:
-    """At most so many records, evenly spaced, both ends included.
-
-    The first ones would not do: a data set may be sorted.
-
-    Example:
-        >>> evenly("abcdefghi", 3), evenly("ab", 3)
-        (['a', 'e', 'i'], ['a', 'b'])
-    """
-    return [records[int(i)] for i in np.linspace(0, len(records) - 1, min(len(records), most)).astype(int)]
 
 
 def data_folder() -> Path:

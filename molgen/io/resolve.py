@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from molgen.core.data import Records
-from molgen.core.defaults.memory import is_frame, is_pyg, pyg_labels
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.modality import Format, Modality
+from molgen.core.records import Records
+from molgen.io.memory import is_frame, is_pyg, pyg_labels
 
 
 def resolve(
@@ -89,7 +89,7 @@ def read(modality: Modality, path: Path, skip_invalid: bool = False) -> Records:
         raise ConfigError(f"{path}: {modality.name} only writes this format")
     records = reader(path, on_error)
     if bad:
-        from molgen.core.console import warn
+        from molgen.io.console import warn
 
         warn(f"{path}: skipped {len(bad)} of {len(bad) + len(records)} records; the first: {bad[0]}")
     if len(records) == 0:

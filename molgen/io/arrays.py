@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molgen.core.batch import Sample
-from molgen.core.data import Records
 from molgen.core.errors import DataError
-from molgen.core.files import atomic, load_arrays, read_lines, save_arrays
+from molgen.core.records import Records
+from molgen.io.files import atomic, load_arrays, read_lines, save_arrays
 
 if TYPE_CHECKING:
     from molgen.core.modality import Format, Modality, View

@@ -12,8 +12,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from molgen.core.errors import CheckpointError
-from molgen.core.files import atomic
-from molgen.core.header import FORMAT, read_header
+from molgen.io.files import atomic
+from molgen.io.header import FORMAT, read_header
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten_with_path, tree_map
 
 from molgen.core.errors import ConfigError, UnsupportedError
-from molgen.core.files import atomic
 from molgen.core.noise import Noise
+from molgen.io.files import atomic
 
 NOTE = "molgen.json"
 """Beside the program in its file: the checkpoint's header, and names and shapes of the inputs."""

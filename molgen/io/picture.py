@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molgen.core.errors import DataError
-from molgen.core.files import atomic
+from molgen.io.files import atomic
 
 if TYPE_CHECKING:
     from molgen.core.fields import Field

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, final, overload
 
-from molgen.core.data import checksum, data_folder, download
 from molgen.core.errors import DataError, MolgenError
+from molgen.io.data import checksum, data_folder, download
 
 if TYPE_CHECKING:
     from molgen.core.modality import Modality

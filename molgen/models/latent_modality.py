@@ -14,15 +14,16 @@ from torch import Tensor
 
 from molgen.core.batch import Batch, Sample
 from molgen.core.conditions import Condition
-from molgen.core.data import DataSource, Records
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.modality import Format, Modality, View
 from molgen.core.noise import Noise, SampleNoise
+from molgen.core.records import Records
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.io.data import DataSource
 
 if TYPE_CHECKING:
-    from molgen.core.samples import Solid
+    from molgen.io.samples import Solid
 
 _VIEW, _CODE, _SIZE = "latent", "code", "size"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molgen.core.data import Records
 from molgen.core.errors import DataError
+from molgen.core.records import Records
 
 if TYPE_CHECKING:
     from molgen.core.modality import Modality
@@ -21,7 +21,7 @@ def from_frame(modality: Modality, frame: Any) -> Records:
     Errors: `DataError` for columns that are not numbers where the modality reads no CSV, and those of the
         reader, which name the row as a line below the header.
     """
-    from molgen.core.resolve import read
+    from molgen.io.resolve import read
 
     name = "frame in memory"
     if any(".csv" in form.suffixes and form.read is not None for form in modality.formats):

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Self, final
 import numpy as np
 
 from molgen.core.batch import Sample
-from molgen.core.data import Records
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.statistics import Moments, frechet_distance, js_divergence, prdc, wasserstein_1d
+from molgen.core.records import Records
+from molgen.metrics.statistics import Moments, frechet_distance, js_divergence, prdc, wasserstein_1d
 
 if TYPE_CHECKING:
     from molgen.core.modality import Modality, View

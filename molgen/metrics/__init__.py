@@ -1,0 +1,1 @@
+"""Scores that hold for every kind of data: distances, two-sample statistics, anomaly scores."""
