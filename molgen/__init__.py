@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from molgen.models.vae import VAEModel as VAEModel
     from molgen.train import DataModule as DataModule
 
-__version__ = "0.1.0"
+from molgen.version import __version__ as __version__
 
 _NAMES = {
     "molgen.models.autoregressive": ("AutoregressiveModel",),

@@ -11,7 +11,7 @@ from molgen.api import list_weights, load, save_json, score_lines
 from molgen.core.errors import MolgenError, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.io.files import check_writable
-from molgen.io.resolve import write
+from molgen.io.formats import write
 
 COUNTS = {"image": 25, "smiles": 64, "graph": 36, "molecule": 12, "protein": 4}
 """Samples drawn of each modality; 32 of one that is not named here."""

@@ -10,6 +10,7 @@ from string import Template
 from molgen.core.errors import ConfigError
 from molgen.core.registry import MODALITIES, Table
 from molgen.io.files import atomic
+from molgen.version import __version__
 
 PYPROJECT = """\
 [build-system]
@@ -170,7 +171,5 @@ def _waves() -> list[list[float]]:
 
 def _needs() -> str:
     """This version of molgen up to the next that may change what plugins rely on."""
-    from molgen import __version__
-
     major, minor = (int(part) for part in __version__.split(".")[:2])
     return f">={major}.{minor},<{major}.{minor + 1}" if major == 0 else f">={major}.{minor},<{major + 1}"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 import molgen
 from molgen.core.registry import MODALITIES, Table
@@ -44,19 +49,93 @@ def imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", files("core", "nn", "models"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_core_and_families_import_no_modality(path: Path) -> None:
-    assert [name for name in imported(path) if name.startswith("molgen.modalities")] == []
+LAYERS = [
+    ("version", "core"),
+    ("nn", "metrics"),
+    ("io",),
+    ("train",),
+    ("models", "modalities"),
+    ("api", "testing", "scaffold", "demo"),
+    ("cli", "__main__", "__init__"),
+]
+"""From the bottom: a part imports from its own layer and from those below."""
+APART = {"models": "modalities", "modalities": "models", "nn": "metrics", "metrics": "nn"}
+"""Parts of one layer that do not import each other."""
 
 
-@pytest.mark.parametrize("path", files("core", "nn"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_core_imports_no_family(path: Path) -> None:
-    assert [name for name in imported(path) if name.startswith("molgen.models")] == []
+def part(name: str) -> str:
+    """The part of molgen that a module belongs to."""
+    return ([*name.split(".")[1:], "__init__"])[0]
 
 
-def test_modalities_know_no_family() -> None:
-    for path in files("modalities"):
-        assert [name for name in imported(path) if name.startswith("molgen.models")] == [], path
+@cache
+def graph(without_facade: bool = True) -> dict[str, set[str]]:
+    """Which module of molgen imports which, anywhere in it, also for type checkers alone."""
+    modules = {
+        ".".join(("molgen", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in files(".")
+    }
+    edges: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found = set(imported(path))
+        # `from package import module` names the package as well, whose own code is not meant.
+        deeper = {target.rpartition(".")[0] for target in found if target in modules}
+        edges[name] = {target for target in found - deeper if target in modules and target != name}
+    if without_facade:
+        edges["molgen"] = set()  # gives the public names, and is imported by no part
+    return edges
+
+
+def cycles(edges: dict[str, set[str]]) -> list[set[str]]:
+    """The strongly connected components of more than one module."""
+    index = {name: i for i, name in enumerate(edges)}
+    rows = [index[a] for a in edges for b in edges[a]]
+    columns = [index[b] for a in edges for b in edges[a]]
+    matrix = csr_array(([1] * len(rows), (rows, columns)), shape=(len(edges), len(edges)))
+    _, labels = connected_components(matrix, directed=True, connection="strong")
+    groups: dict[int, set[str]] = {}
+    for name, label in zip(edges, labels.tolist(), strict=True):
+        groups.setdefault(label, set()).add(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+    assert len(graph()) > 150 and sum(map(len, graph().values())) > 700
+    assert cycles(graph()) == []
+
+
+def test_every_part_imports_from_its_layer_and_below() -> None:
+    level = {name: i for i, names in enumerate(LAYERS) for name in names}
+    assert {part(name) for name in graph()} == set(level)
+    wrong = [
+        f"{name} imports {target}"
+        for name, targets in graph().items()
+        for target in targets
+        if level[part(target)] > level[part(name)] or APART.get(part(name)) == part(target)
+    ]
+    assert wrong == []
+
+
+def test_every_class_is_abstract_or_final() -> None:
+    """No class is both used and extended."""
+    open_classes = []
+    for path in files("."):
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            marks = {ast.unparse(d).split("(")[0] for d in node.decorator_list}
+            bases = {ast.unparse(base).split("[")[0] for base in node.bases}
+            if "final" in marks or bases & {"ABC", "Protocol", "NamedTuple", "IntEnum"}:
+                continue
+            open_classes.append((path, node.name))
+    found = []
+    for path, name in open_classes:
+        module = ".".join(("molgen", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        kind = getattr(import_module(module), name)
+        if not (inspect.isabstract(kind) or issubclass(kind, Exception)):
+            found.append(f"{module}.{name}")
+    assert sorted(found) == []
 
 
 def strings(tree: ast.AST) -> Iterator[ast.Constant]:

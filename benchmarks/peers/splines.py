@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.peers.shared import size
 from benchmarks.peers.timing import Contest
+from molgen.core.linear import Linear
 from molgen.models.flow.bijections import Coupling, Sites, Spline, alternating
-from molgen.nn.linear import Linear
 
 FEATURES, LAYERS, BINS, HIDDEN, BOUND = 16, 4, 8, 64, 5.0
 _COUNT = 2048

@@ -170,7 +170,7 @@ def sample(
 
     from molgen.io.drawn import Drawn
     from molgen.io.files import check_writable
-    from molgen.io.resolve import format_of, write
+    from molgen.io.formats import format_of, write
 
     check_writable(out)
     model = _load(weights, device)

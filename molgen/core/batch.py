@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ Sample = dict[str, np.ndarray]
 """One unpadded sample: an array per field, sites first; what a modality encodes to and decodes from."""
 
 
+@final
 @dataclass(frozen=True)
 class Batch:
     r"""Dense, padded, channels-last tensors, one per field, with one mask.

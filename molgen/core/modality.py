@@ -9,31 +9,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from molgen.core.batch import Batch, Sample, collate, split
+from molgen.core.call import called
 from molgen.core.conditions import Condition, condition_from, conditions_of
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
-from molgen.core.options import called
 from molgen.core.records import Records
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
-from molgen.io.data import DataSource
-
-if TYPE_CHECKING:
-    from molgen.io.samples import Solid
 
 _UNFITTED = {8: 1}
 """Sizes before any data are seen, so that networks can be built and refused."""
 
 
+@final
 @dataclass(frozen=True)
 class View:
     """One way to write a sample as fields.
@@ -69,6 +67,7 @@ class View:
         return all(f.choices > 0 for f in self.fields.values())
 
 
+@final
 @dataclass(frozen=True)
 class Format:
     """A family of file suffixes with a reader and a writer.
@@ -235,17 +234,17 @@ class Modality(ABC):
 
         By default a stock network that suits the fields, see `molgen.nn.stock`.
         """
-        from molgen.nn.stock import stock
-
-        return stock(spec, name, self.extent, f"trunk of {self.name}", **options)
+        stock = resolve_name("molgen.nn.stock:stock")  # which imports networks, and those this module
+        made: Trunk = stock(spec, name, self.extent, f"trunk of {self.name}", **options)
+        return made
 
     def causal_trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
         """The network body over a sample's entries in a row: a causal transformer, ``"transformer"``."""
         if name not in (None, "transformer"):
             raise ConfigError.unknown(f"causal trunk of {self.name}", name, ["transformer"])
-        from molgen.nn.transformer import Transformer
-
-        return Transformer(spec, **{"width": 192, "depth": 4, "heads": 6, **options})
+        transformer = resolve_name("molgen.nn.transformer:Transformer")
+        made: Trunk = transformer(spec, **{"width": 192, "depth": 4, "heads": 6, **options})
+        return made
 
     extent: tuple[int, ...] | None = None
     """The grid `(H, W)` of every sample; None where samples have sizes of their own."""
@@ -253,7 +252,7 @@ class Modality(ABC):
     size_options: tuple[str, ...] = ()
     """Conditions that fix the size instead of feeding the network, e.g. ``("length",)``."""
 
-    # ------------------------------------------------------------------ conditions, data, files
+    # ------------------------------------------------------------------ conditions
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
@@ -267,76 +266,75 @@ class Modality(ABC):
             f"{', '.join(self.conditions) or 'no conditions'}"
         )
 
+    # ------------------------------------------------------------------ files, data sets, scores, pictures
+
+    toolkit_path: str = "molgen.io.toolkit:PlainToolkit"
+    """The class of `toolkit`, ``"module:Class"``, which is imported when it is used."""
+
+    @property
+    def toolkit(self) -> Any:
+        """What reads, writes, scores and draws records: a `molgen.io.toolkit.Toolkit`."""
+        return resolve_name(self.toolkit_path)(self)
+
     @property
     def formats(self) -> Sequence[Format]:
         """The file formats, in order of preference; by default the fields' arrays in `.npz` and `.json`."""
-        from molgen.io.arrays import formats
+        found: Sequence[Format] = self.toolkit.formats
+        return found
 
-        return formats(self)
+    @property
+    def datasets(self) -> Mapping[str, Any]:
+        """The data sets by name (`molgen.io.data.DataSource`), the embedded one included."""
+        found: Mapping[str, Any] = self.toolkit.datasets
+        return found
 
     def from_array(self, array: np.ndarray) -> Records:
         """The records of an array in memory: by default its rows."""
-        if array.ndim == 0:
-            raise DataError(f"an array without axes, expected one row per {self.name}", fix="stack records")
-        return Records(list(array), name="array in memory")
+        found: Records = self.toolkit.from_array(array)
+        return found
 
     def from_frame(self, frame: Any) -> Records:
         """The records of a pandas frame: what its CSV holds for a modality that reads CSV, else its rows.
 
         Labels are then the columns that the CSV reader takes for such.
         """
-        from molgen.io.memory import from_frame
-
-        return from_frame(self, frame)
+        found: Records = self.toolkit.from_frame(frame)
+        return found
 
     def to_pyg(self, record: Any) -> Any:
-        """A domain object as a `torch_geometric.data.Data`: by default its fields, see `defaults.pyg`."""
-        from molgen.io.pyg import to_graph
-
-        return to_graph(self, record)
+        """A domain object as a `torch_geometric.data.Data`: by default its fields, see `molgen.io.pyg`."""
+        return self.toolkit.to_pyg(record)
 
     def from_pyg(self, data: Any) -> Any:
         """A domain object from a `Data`, of those that `to_pyg` gives; `DataError` for what is missing."""
-        from molgen.io.pyg import from_graph
-
-        return from_graph(self, data)
+        return self.toolkit.from_pyg(data)
 
     def read_samples(self, path: Path) -> Records:
         """Every record of a file in order, for scores; what is no valid object is kept and counted."""
-        from molgen.io.resolve import read
-
-        return read(self, path)
-
-    @property
-    def datasets(self) -> Mapping[str, DataSource]:
-        """The data sets by name, the embedded one included."""
-        return {}
-
-    # ------------------------------------------------------------------ scores, pictures
+        found: Records = self.toolkit.read_samples(path)
+        return found
 
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
-        """The scores of records against a reference data set (a name) or `Records`."""
-        from molgen.metrics.generic import evaluate
+        """The scores of records against a reference data set (a name) or `Records`.
 
-        return called(f"scoring option of {self.name}", evaluate, self, records, reference, **options)
+        Errors: `ConfigError` naming the nearest option for one that the modality does not take.
+        """
+        what = f"scoring option of {self.name}"
+        return called(what, self.toolkit.evaluate, records, reference, **options)
 
     def is_valid(self, record: Any) -> bool:
         """Whether a record is a valid object of its domain: by default whether it can be encoded."""
-        try:
-            self.encode(record, next(iter(self.views)))
-        except DataError:
-            return False
-        return True
+        return bool(self.toolkit.is_valid(record))
 
     def plot(self, records: Sequence[Any], path: Path) -> None:
         """Draws records to a PNG: by default the values of their fields."""
-        from molgen.io.picture import save_grid
+        self.toolkit.plot(records, path)
 
-        save_grid(self, records, path)
+    def solid(self, record: Any) -> Any:
+        """A record as a viewer of objects in space takes it (`molgen.io.samples.Solid`); None by default."""
+        return self.toolkit.solid(record)
 
-    def solid(self, record: Any) -> Solid | None:
-        """A record as a viewer of objects in space takes it; None, by default, where it is none."""
-        return None
+    # ------------------------------------------------------------------ sizes
 
     @property
     def largest(self) -> int:

@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast, final
 
 from molgen.core.errors import ConfigError, MolgenError
+from molgen.version import __version__
 
 if TYPE_CHECKING:
     from molgen.core.modality import Modality
@@ -129,8 +130,6 @@ def lent(group: str, *classes: type) -> Iterator[None]:
 def _suits(point: EntryPoint, where: str) -> None:
     """Refuses a plugin whose package asks for another molgen than this one; pip may have been told not to."""
     from packaging.requirements import InvalidRequirement, Requirement
-
-    from molgen import __version__
 
     for text in (point.dist.requires or ()) if point.dist is not None else ():
         try:

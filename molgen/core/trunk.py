@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
 
+@final
 @dataclass(frozen=True)
 class TrunkSpec:
     """What a role feeds a trunk and reads from it.
@@ -39,6 +40,7 @@ class TrunkSpec:
     causal: bool = False
 
 
+@final
 @dataclass(frozen=True)
 class Streams:
     """Features on sites, on pairs of sites, and coordinates.

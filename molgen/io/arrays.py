@@ -6,17 +6,15 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from molgen.core.batch import Sample
 from molgen.core.errors import DataError
+from molgen.core.modality import Format, Modality, View
 from molgen.core.records import Records
 from molgen.io.files import atomic, load_arrays, read_lines, save_arrays
-
-if TYPE_CHECKING:
-    from molgen.core.modality import Format, Modality, View
 
 OnError = Callable[[DataError], None]
 _SHAPES = "shape/"

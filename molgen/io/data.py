@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _TRIES = 4  # times that one address is asked before the next one
 _AGENT = {"User-Agent": "molgen (data set downloader)"}
 
 
+@final
 @dataclass(frozen=True)
 class DataSource:
     """A named data set: what it is, and how each of its splits is read.

@@ -7,15 +7,22 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from molgen.core.errors import CheckpointError, ConfigError
 
-if TYPE_CHECKING:
-    from molgen.models.stored import Stored
-
 FILE, CARD = "model.safetensors", "README.md"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+
+
+class Saved(Protocol):
+    """A model that can be saved."""
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model to a file."""
+
+    def header(self) -> dict[str, Any]:
+        """What the checkpoint's header holds."""
 
 
 def is_repo(name: str) -> bool:
@@ -49,7 +56,7 @@ def fetch(name: str) -> Path:
         raise CheckpointError(f"{name}: cannot be fetched from the Hub ({_why(error)})") from error
 
 
-def push(model: Stored, repo: str, token: str | None, private: bool, message: str | None) -> str:
+def push(model: Saved, repo: str, token: str | None, private: bool, message: str | None) -> str:
     """Writes checkpoint and model card to a repository in one commit; its address.
 
     Errors: as `Stored.push_to_hub`.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from molgen.core.errors import DataError
+from molgen.core.modality import Modality
 from molgen.core.records import Records
-
-if TYPE_CHECKING:
-    from molgen.core.modality import Modality
+from molgen.io.formats import read
 
 
 def from_frame(modality: Modality, frame: Any) -> Records:
@@ -21,8 +20,6 @@ def from_frame(modality: Modality, frame: Any) -> Records:
     Errors: `DataError` for columns that are not numbers where the modality reads no CSV, and those of the
         reader, which name the row as a line below the header.
     """
-    from molgen.io.resolve import read
-
     name = "frame in memory"
     if any(".csv" in form.suffixes and form.read is not None for form in modality.formats):
         with tempfile.TemporaryDirectory() as folder:

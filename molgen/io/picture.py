@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from molgen.core.errors import DataError
+from molgen.core.fields import Field
+from molgen.core.modality import Modality
 from molgen.io.files import atomic
-
-if TYPE_CHECKING:
-    from molgen.core.fields import Field
-    from molgen.core.modality import Modality
 
 _PANELS = 64  # more would take minutes to draw, and nobody could read them
 

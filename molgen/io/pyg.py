@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from molgen.core.errors import DataError
-
-if TYPE_CHECKING:
-    from molgen.core.modality import Modality
+from molgen.core.modality import Modality
 
 
 def to_graph(modality: Modality, record: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.modality import Format, Modality
+from molgen.core.modality import Modality
 from molgen.core.records import Records
+from molgen.io.formats import read
 from molgen.io.memory import is_frame, is_pyg, pyg_labels
 
 
@@ -33,7 +34,8 @@ def resolve(
     if not isinstance(data, (str, Path)):
         return _in_memory(modality, data)
     if isinstance(data, str) and data in modality.datasets:
-        return modality.datasets[data].load(split)
+        found: Records = modality.datasets[data].load(split)
+        return found
     path = Path(data)
     looks_like_path = path.suffix or "/" in str(data) or path.exists()
     if not looks_like_path:
@@ -72,46 +74,3 @@ def numbered(convert: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         except DataError as error:
             raise error.at(record=i + 1) if error.record is None else error from None
     return found
-
-
-def read(modality: Modality, path: Path, skip_invalid: bool = False) -> Records:
-    """Reads a file or folder in one of the modality's formats."""
-    reader = format_of(modality, path, "read").read
-    bad: list[DataError] = []
-
-    def on_error(error: DataError) -> None:
-        if not skip_invalid:
-            more = DataError(error.problem, file=error.file, record=error.record, fix=error.fix)
-            raise more
-        bad.append(error)
-
-    if reader is None:
-        raise ConfigError(f"{path}: {modality.name} only writes this format")
-    records = reader(path, on_error)
-    if bad:
-        from molgen.io.console import warn
-
-        warn(f"{path}: skipped {len(bad)} of {len(bad) + len(records)} records; the first: {bad[0]}")
-    if len(records) == 0:
-        raise DataError("no records", file=path, fix=f"give a file with at least one {modality.name}")
-    return records
-
-
-def write(modality: Modality, path: Path, records: Sequence[Any]) -> None:
-    """Writes records in the format that the path's suffix names."""
-    writer = format_of(modality, path, "write").write
-    if writer is not None:
-        writer(path, records)
-
-
-def format_of(modality: Modality, path: Path, verb: str) -> Format:
-    """The modality's format for a path; `ConfigError` with the suffixes there are."""
-    name = path.name.lower()
-    folder = path.is_dir() or (verb == "write" and not path.suffix)
-    able = [f for f in modality.formats if getattr(f, verb) is not None]
-    for form in able:
-        for suffix in form.suffixes:
-            if folder if suffix == "/" else (not folder and name.split(":")[0].endswith(suffix)):
-                return form
-    choices = [s if s != "/" else "a folder" for f in able for s in f.suffixes]
-    raise ConfigError(f"{path}: {modality.name} cannot {verb} this format; choices: {', '.join(choices)}")

@@ -8,13 +8,11 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex, final, overload
+from typing import Any, SupportsIndex, final, overload
 
 from molgen.core.errors import DataError, MolgenError
+from molgen.core.modality import Modality
 from molgen.io.data import checksum, data_folder, download
-
-if TYPE_CHECKING:
-    from molgen.core.modality import Modality
 
 SCRIPT = "https://cdn.jsdelivr.net/npm/3dmol@2.5.5/build/3Dmol-min.js"
 """The viewer; npm's package has the same file."""

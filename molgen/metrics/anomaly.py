@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +88,7 @@ def complexity(symbols: bytes) -> float:
     return 8 * len(zlib.compress(symbols, 9)) * math.log(2)
 
 
+@final
 class Background:
     r"""A model whose symbols are independent: the frequency of each in the data.
 

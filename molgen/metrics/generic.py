@@ -10,17 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import Any, Self, final
 
 import numpy as np
 
 from molgen.core.batch import Sample
 from molgen.core.errors import ConfigError, DataError
+from molgen.core.modality import Modality, View
 from molgen.core.records import Records
 from molgen.metrics.statistics import Moments, frechet_distance, js_divergence, prdc, wasserstein_1d
-
-if TYPE_CHECKING:
-    from molgen.core.modality import Modality, View
 
 _MOST = 2000  # records of each side that are compared
 _LEAST = 10

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.call import called
 from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.modality import Modality, View
 from molgen.core.noise import Noise, SampleNoise, generator
-from molgen.core.options import called
 from molgen.core.records import Records
 from molgen.core.registry import FAMILIES, Table, get_modality
 from molgen.core.step import TRAINED, TrainingStep

@@ -31,6 +31,7 @@ _NARROW = 0.3
 """Spread of samples, as a share of that of data, below which they count as collapsed."""
 
 
+@final
 class Adversaries(nn.Module):
     """A generator and its critic, over relaxed values."""
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from molgen.core.errors import CheckpointError, ConfigError
+from molgen.core.latent import Latent
 from molgen.core.modality import Modality
 from molgen.io.header import need
 from molgen.models.base import GenerativeModel
-from molgen.models.latent_modality import Latent
+from molgen.models.loading import list_weights, load
 from molgen.models.vae import VAEModel
 
 FirstStage = VAEModel | str | Path | Mapping[str, Any]
@@ -78,8 +79,6 @@ def _first_stage(given: FirstStage) -> tuple[VAEModel, dict[str, Any]]:
         return VAEModel.from_header(given), dict(given)
     if isinstance(given, VAEModel):
         return given, given.header()
-    from molgen.api import list_weights, load
-
     model = load(given)
     if not isinstance(model, VAEModel):
         raise ConfigError(f"latent={given}: holds a {model.family}, expected a vae")
@@ -89,8 +88,6 @@ def _first_stage(given: FirstStage) -> tuple[VAEModel, dict[str, Any]]:
 
 def _shipped(header: Mapping[str, Any], path: str | Path) -> GenerativeModel:
     """The first stage of a file that leaves its weights to those that ship, if they are still the same."""
-    from molgen.api import load
-
     if not header.get("shipped"):
         raise CheckpointError(f"{path}: holds no weights of its first stage; save it whole")
     model = load(header["shipped"])

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import types
+from abc import ABC
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
@@ -78,7 +79,7 @@ def option(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(ABC):  # noqa: B024
     """The options of one algorithm: a frozen dataclass whose fields are made by `option`.
 
     Constructors, docstrings, the command line's ``--option``, checkpoints and model cards read it. Values are

@@ -19,6 +19,7 @@ from molgen.core.registry import get_modality
 from molgen.io import checkpoint
 from molgen.io.header import finite, need
 from molgen.models.options import FitOptions, Options
+from molgen.version import __version__
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -59,8 +60,6 @@ class Stored(ABC):
 
     def header(self) -> dict[str, Any]:
         """Everything but the weights: what the checkpoint's JSON header holds."""
-        from molgen import __version__
-
         return {
             "content": "model",
             "molgen": __version__,

@@ -32,6 +32,7 @@ _FREE = 0.25
 """Nats per dimension that a code may carry for free where the decoder could do without it."""
 
 
+@final
 class Prior(nn.Module):
     r"""A standard normal distribution, or a learned mixture of diagonal Gaussians.
 
@@ -68,6 +69,7 @@ class Prior(nn.Module):
         return self.mean[k] + self.log_sd[k].exp() * white
 
 
+@final
 class Autoencoder(nn.Module):
     """The networks of a VAE: encoder, decoder and prior."""
 

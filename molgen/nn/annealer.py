@@ -10,9 +10,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from molgen.core.linear import linear
 from molgen.core.noise import Noise
 from molgen.nn.boltzmann import DeepBoltzmann, State
-from molgen.nn.linear import linear
 from molgen.nn.units import Units
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.fields import Field
+from molgen.core.linear import linear
 from molgen.core.noise import Noise
-from molgen.nn.linear import linear
 from molgen.nn.units import Units
 
 State = list[Tensor]

@@ -13,6 +13,7 @@ from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.nn.layers import ContextEmbedding, Modulation, zeroed
 
 
+@final
 class _Block(nn.Module):
     """A 3 x 3 and a 1 x 1 convolution with a skip; the context shifts and scales between them."""
 

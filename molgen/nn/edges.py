@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from molgen.nn.linear import Linear
+from molgen.core.linear import Linear
 from molgen.nn.pairs import partners, unpack
 
 
+@final
 @dataclass(frozen=True)
 class Edges:
     """Directed edges between different real sites of the same sample.
@@ -48,6 +50,7 @@ class Edges:
         return unpack(pairs).flatten(0, 2).index_select(0, self.place)
 
 
+@final
 class PairUpdate(nn.Module):
     """New features of packed pairs from the old ones and the product of their sites' features.
 

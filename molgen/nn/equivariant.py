@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
+from molgen.core.linear import Linear, linear
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.nn.edges import Edges, PairUpdate
 from molgen.nn.geometry import PairInput, centred, distances
 from molgen.nn.layers import ContextEmbedding, GatedMLP, Modulation, SiteInput, modulate, zeroed
-from molgen.nn.linear import Linear, linear
 from molgen.nn.pairs import unpack
 
 
+@final
 class _Norm(nn.Module):
     """Divides the channels of each order l > 0 by their common root-mean-square length; drops scalars."""
 
@@ -33,6 +34,7 @@ class _Norm(nn.Module):
         return torch.cat(parts, -1)
 
 
+@final
 class _Coupling(nn.Module):
     r"""The Clebsch-Gordan part of the tensor products, which depends on the edges only.
 
@@ -78,6 +80,7 @@ class _Coupling(nn.Module):
         return result
 
 
+@final
 class _Convolution(nn.Module):
     """Tensor products of neighbours with spherical harmonics of the edge, weighted by the edge's features."""
 
@@ -110,6 +113,7 @@ class _Convolution(nn.Module):
         return out
 
 
+@final
 class _Block(nn.Module):
     """A gated interaction: convolution, gates, a residual; then a gated MLP on the scalars."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import torch
 from torch import Tensor, nn
 
+from molgen.core.linear import Linear
 from molgen.core.trunk import Streams, TrunkSpec
 from molgen.nn.layers import RadialBasis, length_of
-from molgen.nn.linear import Linear
 from molgen.nn.pairs import pack, partners
 
 
@@ -42,6 +44,7 @@ def along(x: Tensor, real: Tensor, reach: int) -> Tensor:
     return torch.cat(vectors, 2).transpose(2, 3)
 
 
+@final
 class PairInput(nn.Module):
     """Pair features of the input, packed: channels, distances in every point set, order.
 
@@ -74,6 +77,7 @@ class PairInput(nn.Module):
         return z
 
 
+@final
 class Invariants(nn.Module):
     r"""Invariants of vectors at a site: lengths, dot products, signed volumes :math:`p \cdot (q \times r)`.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
+from molgen.core.linear import Linear, linear
 from molgen.core.roles import SILU_GAIN, preserving
-from molgen.nn.linear import Linear, linear
 
 
 def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
@@ -52,6 +53,7 @@ def sinusoid(x: Tensor, width: int, longest: float = 1e4) -> Tensor:
     return F.pad(out, (0, width - 2 * half))
 
 
+@final
 class Modulation(nn.Module):
     """Vectors of shift, scale and gate from the context, zero at the start of training (adaLN).
 
@@ -81,6 +83,7 @@ class Modulation(nn.Module):
         return out.reshape(out.shape[0], *(1,) * axes, -1).chunk(self.parts, -1)
 
 
+@final
 class ContextEmbedding(nn.Module):
     """A nonlinear bottleneck of the context that every block's `Modulation` reads.
 
@@ -98,6 +101,7 @@ class ContextEmbedding(nn.Module):
         return None if self.mix is None or context is None else F.silu(self.mix(context))
 
 
+@final
 class SiteInput(nn.Module):
     """Site features of the input: a learned start, channels, and the place in the sequence.
 
@@ -152,6 +156,7 @@ def softmax(x: Tensor) -> Tensor:
     return F.pad(x, (0, 16 - n), value=-1e30).softmax(-1)[..., :n] if n < 16 else x.softmax(-1)
 
 
+@final
 class GatedMLP(nn.Module):
     r""":math:`W_2 (\mathrm{silu}(a) \odot b)` with :math:`(a, b) = W_1 x`; zero at the start.
 
@@ -190,6 +195,7 @@ def rotary(length: int, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return angle.cos(), angle.sin()
 
 
+@final
 class RadialBasis(nn.Module):
     r"""Gaussians of :math:`e^{-d / \ell}`: narrow at short range, wide at long range.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing
 
+from molgen.core.linear import Linear
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.nn.edges import Edges, PairUpdate
 from molgen.nn.geometry import Invariants, PairInput, centred, distances
@@ -21,10 +22,10 @@ from molgen.nn.layers import (
     require_points,
     zeroed,
 )
-from molgen.nn.linear import Linear
 from molgen.nn.pairs import unpack
 
 
+@final
 class _Convolution(MessagePassing):  # type: ignore[misc]
     r"""Gated messages between sites, and vectors :math:`\sum_j w(m_{ij}) (x_i - x_j) / (1 + d_{ij})`.
 
@@ -66,6 +67,7 @@ class _Convolution(MessagePassing):  # type: ignore[misc]
         return torch.cat(parts, -1)
 
 
+@final
 class _Block(nn.Module):
     """A convolution with geometry, a gated MLP, and an update of the edges."""
 

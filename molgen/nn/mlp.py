@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
+from molgen.core.linear import Linear
 from molgen.core.roles import SILU_GAIN, preserving
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.nn.layers import ContextEmbedding, Modulation, modulate, zeroed
-from molgen.nn.linear import Linear
 
 
+@final
 class _Block(nn.Module):
     """A layer with a skip; the context shifts and scales its input."""
 

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from molgen.core.linear import Linear
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.nn.geometry import Invariants, PairInput, along, centred, distances
 from molgen.nn.layers import (
@@ -20,10 +21,10 @@ from molgen.nn.layers import (
     softmax,
     zeroed,
 )
-from molgen.nn.linear import Linear
 from molgen.nn.pairs import partners, unpack, unpack_first
 
 
+@final
 class _Attention(nn.Module):
     """Attention between sites with a bias from pairs; also gives each head's weighted mean of points."""
 
@@ -60,6 +61,7 @@ class _Attention(nn.Module):
         return self.output(out), centres
 
 
+@final
 class _Block(nn.Module):
     """Attention and geometry, gated MLP, then the pairs learn from their sites."""
 
@@ -118,6 +120,7 @@ class _Block(nn.Module):
         return h, z, vectors
 
 
+@final
 class _Displacement(nn.Module):
     r"""A vector per site: :math:`\sum_c g_{ic} (\sum_j w_{ijc} (x_i - x_j) + p_{ic} + p_{ic} \times q_{ic})`.
 

@@ -8,7 +8,7 @@ column holds its pairs twice, with equal values.)
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -51,6 +51,7 @@ def _take(x: Tensor, index: Tensor, axis: int) -> Tensor:
     return x.index_select(axis, index)
 
 
+@final
 class _Expand(torch.autograd.Function):
     """Packed `(..., N K, ...)` to `(..., N N, ...)` along an axis."""
 
@@ -64,6 +65,7 @@ class _Expand(torch.autograd.Function):
         return _contract(grads[0], ctx.n, ctx.axis), None, None
 
 
+@final
 class _Contract(torch.autograd.Function):
     """The transpose of `_Expand`: sums the entries that share a place."""
 

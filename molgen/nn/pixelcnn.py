@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
+from molgen.core.linear import Linear
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.nn.layers import ContextEmbedding, zeroed
-from molgen.nn.linear import Linear
 
 _REACH = 2  # columns to the left that a horizontal convolution sees besides its own
 
@@ -23,6 +23,7 @@ def _gate(x: Tensor) -> Tensor:
     return torch.tanh(a) * torch.sigmoid(b)
 
 
+@final
 class _Layer(nn.Module):
     """One gated layer of the vertical and the horizontal stack."""
 
@@ -54,6 +55,7 @@ class _Layer(nn.Module):
         return out
 
 
+@final
 @dataclass
 class Memory:
     """What is remembered of an image that is being written.

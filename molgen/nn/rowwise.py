@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
+from molgen.core.linear import Linear
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.nn.layers import zeroed
-from molgen.nn.linear import Linear
 from molgen.nn.transformer import Transformer
 
 _REACH = 2  # columns to the left that a layer sees besides its own
@@ -21,6 +21,7 @@ _WINDOW = (4, 7)  # rows above, and columns of them, that a pixel sees as they a
 _CODE = 8  # numbers by which a pixel is known to the rows below
 
 
+@final
 class _Layer(nn.Module):
     """A gated convolution along a row."""
 
@@ -35,6 +36,7 @@ class _Layer(nn.Module):
         return out
 
 
+@final
 @dataclass
 class Memory:
     """What is remembered of a grid that is being written.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
+from molgen.core.linear import Linear
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.nn.layers import (
     ContextEmbedding,
@@ -24,9 +25,9 @@ from molgen.nn.layers import (
     softmax,
     zeroed,
 )
-from molgen.nn.linear import Linear
 
 
+@final
 class _Block(nn.Module):
     """Attention, then a gated MLP, both modulated by the context."""
 
@@ -78,6 +79,7 @@ def _look_back(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
     return (softmax(score)[..., None] * v).sum(2, keepdim=True)
 
 
+@final
 @dataclass
 class Memory:
     """What a causal transformer remembers of the sites written so far.

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
+from molgen.core.linear import Linear
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.nn.layers import ContextEmbedding, Modulation, require_divisible, zeroed
-from molgen.nn.linear import Linear
 
 
+@final
 class _Residual(nn.Module):
     """Two 3 x 3 convolutions with a skip; the context shifts and scales between them."""
 
@@ -36,6 +37,7 @@ class _Residual(nn.Module):
         return out
 
 
+@final
 class _Attention(nn.Module):
     """Self-attention between the cells of a grid."""
 
@@ -55,6 +57,7 @@ class _Attention(nn.Module):
         return out
 
 
+@final
 class _Level(nn.Module):
     """A residual block, with attention where asked."""
 

@@ -7,7 +7,7 @@ import inspect
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from pytorch_lightning import Callback, Trainer
@@ -76,6 +76,7 @@ class _Interrupted(Exception):
     """Ends a run in the middle."""
 
 
+@final
 class _Interrupt(Callback):
     """Saves the training state after three steps and ends the run a step later."""
 

@@ -25,7 +25,7 @@ from molgen.core.modality import Modality, View
 from molgen.core.noise import generator
 from molgen.core.records import Records
 from molgen.core.roles.denoiser import Denoiser
-from molgen.io.resolve import read, write
+from molgen.io.formats import read, write
 from molgen.nn.check import random_rotation
 from molgen.testing import network
 from molgen.testing.report import Complaint, demand, refused

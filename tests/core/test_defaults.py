@@ -16,7 +16,8 @@ from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Modality
 from molgen.core.records import Records
 from molgen.core.trunk import TrunkSpec
-from molgen.io.resolve import read, resolve, write
+from molgen.io.formats import read, write
+from molgen.io.resolve import resolve
 from molgen.metrics.generic import two_sample
 
 

@@ -14,7 +14,7 @@ from rdkit.Chem import Mol
 from molgen.core.records import Records
 from molgen.core.registry import get_modality
 from molgen.io.drawn import Drawn
-from molgen.io.resolve import read, write
+from molgen.io.formats import read, write
 
 _BATCH, _BATCHES = 300, 6
 

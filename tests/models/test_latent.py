@@ -20,8 +20,8 @@ from molgen import (
     VAEModel,
 )
 from molgen.core.batch import Batch
+from molgen.core.latent import Latent
 from molgen.core.noise import SampleNoise
-from molgen.models.latent_modality import Latent
 from tests.models.cells import TRUNKS, draw, fitted, records
 
 SMALL = {"width": 24, "depth": 1, "heads": 2}

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from molgen.core.linear import Linear, linear
 from molgen.nn import linear as products
 from molgen.nn.check import assert_close, assert_equivariant, random_rotation
 from molgen.nn.layers import GatedMLP, Modulation, RadialBasis, rotary, rotate, sinusoid, softmax
-from molgen.nn.linear import Linear, linear
 from molgen.nn.pairs import pack, partners, unpack, unpack_first
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
+from molgen.core.linear import Linear
 from molgen.core.roles.role import MakeTrunk, Role, gather, preserving
 from molgen.core.trunk import TrunkSpec
-from molgen.nn.linear import Linear
 
 
 @final

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from rdkit.Chem import Mol
@@ -27,6 +27,7 @@ TABLES = (".csv", ".csv.gz")
 _HEADERS = ("smiles", "canonical_smiles", "isomeric_smiles", "smile", "smi", "structure")
 
 
+@final
 @dataclass(frozen=True)
 class Row:
     """One record of a file as it stands.
@@ -199,6 +200,7 @@ def _cell(value: Any) -> str:
     return "" if math.isnan(number) else f"{number:.7g}"
 
 
+@final
 class _Passing:
     """A file for `csv.writer`, which gives back what its file's `write` does: the row as text."""
 

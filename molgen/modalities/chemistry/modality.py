@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from molgen.core.conditions import Condition
 from molgen.core.modality import Modality
-from molgen.core.options import called
 from molgen.core.sizes import Sizes
-from molgen.io.data import DataSource
 
 
 class ConstitutionModality(Modality, ABC):
@@ -40,26 +37,3 @@ class ConstitutionModality(Modality, ABC):
         from molgen.modalities.chemistry.properties import measure
 
         return measure(record, name)
-
-    @property
-    def datasets(self) -> Mapping[str, DataSource]:
-        from molgen.modalities.chemistry.data import datasets
-
-        return datasets(self.form)
-
-    def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
-        from molgen.modalities.chemistry.metrics import evaluate
-
-        return called(f"scoring option of {self.name}", evaluate, records, reference, **options)
-
-    def is_valid(self, record: Any) -> bool:
-        from rdkit.Chem import Mol
-
-        from molgen.modalities.chemistry.parse import sanitised
-
-        return isinstance(record, (str, Mol)) and sanitised(record) is not None
-
-    def plot(self, records: Sequence[Any], path: Path) -> None:
-        from molgen.modalities.chemistry.plot import save_grid
-
-        save_grid(records, path)

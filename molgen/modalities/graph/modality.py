@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, Self, final
 
 import numpy as np
@@ -13,8 +12,7 @@ import numpy as np
 from molgen.core.batch import Sample
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical, Field
-from molgen.core.modality import Format, View
-from molgen.core.records import Records
+from molgen.core.modality import View
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.modalities.chemistry.modality import ConstitutionModality
@@ -65,6 +63,7 @@ class GraphModality(ConstitutionModality):
     """
 
     name = "graph"
+    toolkit_path = "molgen.modalities.graph.toolkit:GraphToolkit"
     form = "graph"
 
     def __init__(
@@ -114,7 +113,7 @@ class GraphModality(ConstitutionModality):
     def encode(self, record: Any, view: str) -> Sample:
         from molgen.modalities.graph.codec import to_arrays
 
-        kinds, bonds = to_arrays(_checked(record))
+        kinds, bonds = to_arrays(checked(record))
         try:
             codes = [self._codes[kind] for kind in kinds]
         except KeyError as missing:
@@ -140,7 +139,7 @@ class GraphModality(ConstitutionModality):
         orders = np.zeros(4)
         for i, record in enumerate(records):
             try:
-                found, bonds = to_arrays(_checked(record))
+                found, bonds = to_arrays(checked(record))
             except DataError as error:
                 raise error.at(record=i + 1) if error.record is None else error from None
             kinds.update(found)
@@ -179,31 +178,9 @@ class GraphModality(ConstitutionModality):
 
         return PairTransformer(spec, **{"ordered": True, **options})
 
-    def to_pyg(self, record: Any) -> Any:
-        from molgen.modalities.chemistry.pyg import to_pyg
 
-        return to_pyg(_checked(record))
-
-    def from_pyg(self, data: Any) -> Any:
-        from molgen.modalities.chemistry.pyg import constitution
-
-        return constitution(data)
-
-    @property
-    def formats(self) -> Sequence[Format]:
-        from molgen.modalities.graph.formats import FORMATS
-
-        return FORMATS
-
-    def read_samples(self, path: Path) -> Records:
-        from molgen.io.resolve import format_of
-        from molgen.modalities.graph.formats import read_samples
-
-        format_of(self, path, "read")
-        return read_samples(path)
-
-
-def _checked(record: Any) -> Any:
+def checked(record: Any) -> Any:
+    """The record; `DataError` unless it is a molecule of RDKit."""
     from rdkit.Chem import Mol
 
     if not isinstance(record, Mol):

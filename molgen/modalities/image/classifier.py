@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from molgen.core.errors import CheckpointError, DataError
 from molgen.core.noise import generator
-from molgen.modalities.image.formats import stacked
+from molgen.modalities.image.codec import stacked
 
 SHAPE = (28, 28, 1)
 FEATURES = 96

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,8 @@ from molgen.core.errors import DataError
 from molgen.core.modality import Format
 from molgen.core.records import Records
 from molgen.io.files import atomic, load_arrays, read_bytes, save_arrays
-
-if TYPE_CHECKING:
-    import PIL.Image
+from molgen.modalities.image.codec import picture, stacked
+from molgen.modalities.image.plot import save_grid
 
 OnError = Callable[[DataError], None]
 
@@ -159,30 +158,7 @@ def write_folder(path: Path, records: Sequence[Any]) -> None:
 
 def write_grid(path: Path, records: Sequence[Any]) -> None:
     """A PNG with all records as tiles, row by row."""
-    from molgen.modalities.image.plot import save_grid
-
     save_grid(records, path, limit=None)
-
-
-def picture(image: np.ndarray) -> PIL.Image.Image:
-    """A Pillow image of `(H, W, C)` uint8; `DataError` unless C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
-    from PIL import Image
-
-    if image.shape[2] not in (1, 3, 4):
-        raise DataError(f"{image.shape[2]} channels, expected 1 or 3 for a PNG", fix="write .npz")
-    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-
-
-def stacked(records: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Records as one array `(n, H, W, C)` uint8; `DataError` where one is no image or of another shape."""
-    from molgen.modalities.image.modality import ImageModality, pixels_of
-
-    if isinstance(records, np.ndarray) and records.dtype == np.uint8 and records.ndim == 4:
-        return records
-    if len(records) == 0:
-        raise DataError("no images", fix="give at least one")
-    modality = ImageModality(pixels_of(records[0], 1).shape)
-    return np.stack([modality.checked(image, i + 1) for i, image in enumerate(records)])
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -29,7 +29,8 @@ from molgen.metrics.statistics import (
     prdc,
 )
 from molgen.modalities.image.classifier import CLASSES, embed
-from molgen.modalities.image.formats import stacked
+from molgen.modalities.image.codec import stacked
+from molgen.modalities.image.data import DATASETS
 
 KINDS = ("classifier", "pca")
 
@@ -153,8 +154,6 @@ def reference_for(reference: str | Records, features: str) -> dict[str, np.ndarr
             x = _project(stacked(reference), stats)
         moments = Moments.of(x)
         return stats | {"mean": moments.mean, "cov": moments.cov, "n": np.array(len(reference))}
-    from molgen.modalities.image.data import DATASETS
-
     if reference not in DATASETS:
         raise ConfigError.unknown("reference", reference, DATASETS)
     asset = resources.files("molgen.modalities.image").joinpath("assets", f"{reference}.npz")
@@ -209,8 +208,6 @@ def sharpness(images: np.ndarray) -> float:
 
 def _present(name: str) -> Records | None:
     """The training images of a data set, if nothing has to be downloaded for them."""
-    from molgen.modalities.image.data import DATASETS
-
     source = DATASETS[name]
     here = all((data_folder() / file).is_file() for file in source.files)
     return source.load("train") if here else None

@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
 
 from molgen.core.batch import Sample
 from molgen.core.conditions import Condition, Label
-from molgen.core.errors import ConfigError, DataError
+from molgen.core.errors import ConfigError
 from molgen.core.fields import Categorical, Continuous, Field
-from molgen.core.modality import Format, Modality, View
-from molgen.core.options import called
+from molgen.core.modality import Modality, View
 from molgen.core.records import Records
 from molgen.core.trunk import Trunk, TrunkSpec
-from molgen.io.data import DataSource
+from molgen.modalities.image.codec import checked, size_of, stacked
 
 FIELD = "image"
-_RAISE_SIZE = "make all images one size and mode, or leave the others out with --skip-invalid"
 
 RECIPE = {
     "batch_size": 64,
@@ -59,6 +56,7 @@ class ImageModality(Modality):
     """
 
     name = "image"
+    toolkit_path = "molgen.modalities.image.toolkit:ImageToolkit"
 
     def __init__(
         self,
@@ -90,7 +88,7 @@ class ImageModality(Modality):
         return dict(reversed(views.items())) if self.binarised else views
 
     def encode(self, record: Any, view: str) -> Sample:
-        image = self.checked(record)
+        image = checked(record, self.shape)
         if view == "binary":
             return {FIELD: (image[:, :, 0] >= 128).astype(np.uint8)}
         return {FIELD: image.astype(np.float32) / np.float32(127.5) - np.float32(1)}
@@ -105,8 +103,6 @@ class ImageModality(Modality):
 
     def fitted(self, records: Sequence[Any]) -> Self:
         """The modality with the shape, scale and labels of these images; `DataError` for mixed shapes."""
-        from molgen.modalities.image.formats import stacked
-
         stack = stacked(records)
         # Counting levels keeps memory at one byte a pixel, where a mean of float64 copies would not.
         counts = np.bincount(stack.ravel(), minlength=256).astype(np.float64)
@@ -131,10 +127,10 @@ class ImageModality(Modality):
 
     def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
         if fixed:
-            raise ConfigError(f"images have no {', '.join(fixed)} to fix: all are {_size(self.shape)}")
+            raise ConfigError(f"images have no {', '.join(fixed)} to fix: all are {size_of(self.shape)}")
         return [math.prod(self.extent or ())] * len(indices)
 
-    def log_size(self, n: int) -> float:
+    def logsize_of(self, n: int) -> float:
         return 0.0 if n == math.prod(self.extent or ()) else -math.inf
 
     def config(self) -> dict[str, Any]:
@@ -166,66 +162,3 @@ class ImageModality(Modality):
     @property
     def conditions(self) -> Mapping[str, Condition]:
         return {name: Label(name, classes) for name, classes in self.labels.items()}
-
-    @property
-    def formats(self) -> Sequence[Format]:
-        from molgen.modalities.image.formats import FORMATS
-
-        return FORMATS
-
-    @property
-    def datasets(self) -> Mapping[str, DataSource]:
-        from molgen.modalities.image.data import DATASETS
-
-        return DATASETS
-
-    def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
-        from molgen.modalities.image.metrics import evaluate
-
-        return called(f"scoring option of {self.name}", evaluate, records, reference, **options)
-
-    def is_valid(self, record: Any) -> bool:
-        try:
-            self.checked(record)
-        except DataError:
-            return False
-        return True
-
-    def plot(self, records: Sequence[Any], path: Path) -> None:
-        from molgen.modalities.image.plot import save_grid
-
-        save_grid(records, path)
-
-    def checked(self, record: Any, number: int | None = None) -> np.ndarray:
-        image = pixels_of(record, number)
-        if image.shape != self.shape:
-            raise DataError(
-                f"image of size {_size(image.shape)}, expected {_size(self.shape)}",
-                record=number,
-                fix=_RAISE_SIZE,
-            )
-        return image
-
-
-def pixels_of(record: Any, number: int | None = None) -> np.ndarray:
-    """The record as `(H, W, C)`; `DataError` unless it is uint8 with two or three axes."""
-    image = np.asarray(record)
-    if image.dtype != np.uint8:
-        raise DataError(
-            f"image of dtype {image.dtype}, expected uint8 levels from 0 to 255",
-            record=number,
-            fix="scale to 0..255, round, and convert with .astype(numpy.uint8)",
-        )
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.ndim != 3 or image.size == 0:
-        raise DataError(
-            f"image of shape {image.shape}, expected (height, width, channels)",
-            record=number,
-            fix="reshape it",
-        )
-    return image
-
-
-def _size(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

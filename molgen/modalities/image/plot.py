@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from molgen.io.files import atomic
-from molgen.modalities.image.formats import picture, stacked
+from molgen.modalities.image.codec import picture, stacked
 
 
 def grid(records: Sequence[Any], columns: int | None = None, gap: int = 1) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from molgen.modalities.molecule.codec import Mol
 SPLITS = {"train": 1, "valid": 2, "test": 3}
 
 
+@final
 class Geometries(Sequence[Mol]):
     """Molecules of QM9 as a lazy sequence: each is built from its SMILES and coordinates on access.
 

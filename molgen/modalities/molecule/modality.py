@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
@@ -15,13 +14,10 @@ from molgen.core.batch import Sample
 from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
-from molgen.core.modality import Format, Modality, View, bounds
-from molgen.core.options import called
+from molgen.core.modality import Modality, View, bounds
 from molgen.core.records import Records, evenly
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
-from molgen.io.data import DataSource
-from molgen.io.samples import Solid
 from molgen.modalities.chemistry.parse import flat, sanitised
 from molgen.modalities.chemistry.properties import measure, scalars, scales
 from molgen.modalities.molecule.codec import Mol, assemble, canonical, kinds, positions_of
@@ -88,6 +84,7 @@ class MoleculeModality(Modality):
     """
 
     name = "molecule"
+    toolkit_path = "molgen.modalities.molecule.toolkit:MoleculeToolkit"
     sizes: Sizes
 
     def __init__(
@@ -270,61 +267,6 @@ class MoleculeModality(Modality):
 
     def measure(self, record: Any, name: str) -> float:
         return measure(_skeleton(record), name)
-
-    def to_pyg(self, record: Any) -> Any:
-        from molgen.modalities.chemistry.pyg import to_pyg
-
-        positions_of(record)  # refuses what has no coordinates
-        return to_pyg(record)
-
-    def from_pyg(self, data: Any) -> Mol:
-        from molgen.modalities.chemistry.pyg import from_pyg
-
-        mol = from_pyg(data)
-        positions_of(mol)  # refuses graphs without coordinates
-        return mol
-
-    @property
-    def formats(self) -> Sequence[Format]:
-        from molgen.modalities.molecule.formats import FORMATS
-
-        return FORMATS
-
-    def read_samples(self, path: Path) -> Records:
-        from molgen.io.resolve import format_of
-        from molgen.modalities.molecule.formats import read_samples
-
-        format_of(self, path, "read")
-        return read_samples(path)
-
-    @property
-    def datasets(self) -> Mapping[str, DataSource]:
-        from molgen.modalities.molecule.data import DATASETS
-
-        return DATASETS
-
-    def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
-        from molgen.modalities.molecule.metrics import evaluate
-
-        return called(f"scoring option of {self.name}", evaluate, records, reference, **options)
-
-    def is_valid(self, record: Any) -> bool:
-        from molgen.modalities.molecule.metrics import is_valid
-
-        return is_valid(record)
-
-    def plot(self, records: Sequence[Any], path: Path) -> None:
-        from molgen.modalities.molecule.plot import save_grid
-
-        save_grid(records, path)
-
-    def solid(self, record: Any) -> Solid | None:
-        from molgen.modalities.molecule.sdf import mol_block
-
-        try:
-            return Solid(mol_block(record), "sdf", {"stick": {"radius": 0.12}, "sphere": {"scale": 0.22}})
-        except DataError:  # larger than the format holds
-            return None
 
 
 def _skeleton(record: Mol) -> Mol:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from rdkit import Chem, rdBase
 
@@ -24,6 +24,7 @@ _FIX = "correct or remove the record"
 _ITERATIONS = 20_000  # a cloud that is no molecule would keep RDKit busy with valences for hours
 
 
+@final
 @dataclass
 class _Entry:
     """A record as it stands: the number announced, the comment, the atoms' lines, or what is wrong."""

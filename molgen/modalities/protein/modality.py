@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
@@ -14,13 +13,10 @@ from molgen.core.batch import Batch, Sample, split
 from molgen.core.conditions import Condition, Scalar
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Positions
-from molgen.core.modality import Format, Modality, View
+from molgen.core.modality import Modality, View
 from molgen.core.noise import Noise, generator
-from molgen.core.options import called
 from molgen.core.records import Records
 from molgen.core.trunk import Trunk, TrunkSpec
-from molgen.io.data import DataSource
-from molgen.io.samples import Solid
 
 NM = 0.1
 """Nanometres per Angstrom."""
@@ -71,6 +67,7 @@ class ProteinModality(Modality):
     """
 
     name = "protein"
+    toolkit_path = "molgen.modalities.protein.toolkit:ProteinToolkit"
     size_options = ("length",)
 
     def __init__(
@@ -247,34 +244,6 @@ class ProteinModality(Modality):
             f"protein records carry no {name!r}: choose among {', '.join(self.conditions)}"
         )
 
-    def is_valid(self, record: Any) -> bool:
-        """One unbroken chain without clashes; see `metrics.valid`."""
-        from molgen.modalities.protein.backbone import coordinates
-        from molgen.modalities.protein.metrics import valid
-
-        try:
-            return valid(coordinates(record))
-        except DataError:
-            return False
-
-    def plot(self, records: Sequence[Any], path: Path) -> None:
-        from molgen.modalities.protein.plot import plot
-
-        plot(records, path)
-
-    def solid(self, record: Any) -> Solid | None:
-        from molgen.modalities.protein.writing import pdb_text
-
-        try:
-            return Solid(pdb_text([record]), "pdb", {"cartoon": {"color": "spectrum"}})
-        except DataError:  # coordinates that the format cannot hold
-            return None
-
-    def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
-        from molgen.modalities.protein.metrics import evaluate
-
-        return called(f"scoring option of {self.name}", evaluate, records, reference, **options)
-
     # ------------------------------------------------------------------ network, data
 
     def trunk(self, spec: TrunkSpec, name: str | None = None, **options: Any) -> Trunk:
@@ -293,28 +262,6 @@ class ProteinModality(Modality):
 
             return MessageTrunk(spec, **options)
         raise ConfigError.unknown("trunk of protein", name, ["pair", "equivariant", "message"])
-
-    def to_pyg(self, record: Any) -> Any:
-        from molgen.modalities.protein.pyg import to_pyg
-
-        return to_pyg(record)
-
-    def from_pyg(self, data: Any) -> Any:
-        from molgen.modalities.protein.pyg import from_pyg
-
-        return from_pyg(data)
-
-    @property
-    def formats(self) -> Sequence[Format]:
-        from molgen.modalities.protein.formats import FORMATS
-
-        return FORMATS
-
-    @property
-    def datasets(self) -> Mapping[str, DataSource]:
-        from molgen.modalities.protein.data import sources
-
-        return sources()
 
 
 _NOISE = (0.004, 6.0)

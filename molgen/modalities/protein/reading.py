@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
@@ -30,6 +30,7 @@ MODIFIED = {
 """Modified residues and names of other programs, by the standard residue that they stand for."""
 
 
+@final
 @dataclass
 class Residue:
     """One residue of a file: per atom name the occupancy, coordinates and B-factor that were chosen."""
@@ -52,6 +53,7 @@ Chains = dict[tuple[int, str], list[Residue]]
 """Residues by (number of the model, name of the chain), in the order of the file."""
 
 
+@final
 @dataclass(frozen=True)
 class Content:
     """What a file holds: its chains, and what its header says of them."""
@@ -61,6 +63,7 @@ class Content:
     nameless: bool = False
 
 
+@final
 class _Builder:
     """Collects atoms to residues, choosing among alternate locations and residues."""
 

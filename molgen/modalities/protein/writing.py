@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -30,6 +30,7 @@ BFACTOR = (
 SECONDARY = "SECONDARY STRUCTURE FROM BACKBONE HYDROGEN BONDS (KABSCH AND SANDER, PYDSSP)"
 
 
+@final
 @dataclass(frozen=True)
 class Chain:
     """What is written of one structure."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
@@ -12,8 +11,7 @@ import numpy as np
 from molgen.core.batch import Sample
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Categorical
-from molgen.core.modality import Format, View
-from molgen.core.records import Records
+from molgen.core.modality import View
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.modalities.chemistry.modality import ConstitutionModality
@@ -56,6 +54,7 @@ class SmilesModality(ConstitutionModality):
     """
 
     name = "smiles"
+    toolkit_path = "molgen.modalities.smiles.toolkit:SmilesToolkit"
     form = "smiles"
 
     def __init__(
@@ -136,31 +135,3 @@ class SmilesModality(ConstitutionModality):
         from molgen.nn.transformer import Transformer
 
         return Transformer(spec, **{"width": 192, "depth": 4, "heads": 6, "rotary": True, **options})
-
-    def to_pyg(self, record: Any) -> Any:
-        """The graph of the molecule, with the string as `smiles`; `DataError` if there is none."""
-        from molgen.modalities.chemistry.parse import parse
-        from molgen.modalities.chemistry.pyg import to_pyg
-
-        graph = to_pyg(parse(record))
-        graph.smiles = record
-        return graph
-
-    def from_pyg(self, data: Any) -> str:
-        from molgen.modalities.chemistry.parse import canonical
-        from molgen.modalities.chemistry.pyg import constitution
-
-        return canonical(constitution(data))
-
-    @property
-    def formats(self) -> Sequence[Format]:
-        from molgen.modalities.smiles.formats import FORMATS
-
-        return FORMATS
-
-    def read_samples(self, path: Path) -> Records:
-        from molgen.io.resolve import format_of
-        from molgen.modalities.chemistry.formats import read_raw as read_samples
-
-        format_of(self, path, "read")
-        return read_samples(path)

@@ -30,6 +30,7 @@ _FAR = 100.0
 """Gap between the energies of chains and data per site, weighted by the noise, at which training diverges."""
 
 
+@final
 class Energy(nn.Module):
     r"""An energy of relaxed values x at time t.
 

@@ -172,6 +172,7 @@ class Scaling(Bijection):
         return {k: v * self._log(k).neg().exp() for k, v in z.items()}
 
 
+@final
 class _Affine(nn.Module):
     """:math:`y = W x + b` of one field's channels, with W as a product of triangular matrices."""
 

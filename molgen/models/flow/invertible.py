@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast, final
@@ -63,7 +63,7 @@ class Way(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BijectiveOptions(Options):
+class BijectiveOptions(Options, ABC):
     """Options that all bijections have."""
 
     layers: int = option(4, "number of couplings, on a grid at each resolution", ge=1)

@@ -26,6 +26,7 @@ _HIDDEN = 128
 """Units of each, if not told."""
 
 
+@final
 class Perceptrons(nn.Module):
     """A network on the whole vector of a sample for each layer, where all samples fill one grid.
 

@@ -9,7 +9,7 @@ from scipy.io import wavfile
 
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.records import Records
-from molgen.io.resolve import read, write
+from molgen.io.formats import read, write
 from molgen.testing import Check, modality_checks
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import molgen
-from molgen.io.resolve import write
+from molgen.io.formats import write
 from molgen_crystal import Crystals
 
 SMALL = {"width": 96, "depth": 3, "heads": 4}

@@ -14,7 +14,7 @@ from molgen_crystal.metrics import charge, coordination, match
 from molgen_crystal.prototypes import IONS, PROTOTYPES
 
 from molgen.core.errors import DataError
-from molgen.io.resolve import read, write
+from molgen.io.formats import read, write
 from molgen.testing import Cell, Subject, check_modality, modality_checks
 
 FAMILIES = ["autoregressive", "consistency", "diffusion", "energy", "flow", "gan", "vae"]

@@ -10,7 +10,8 @@ import torch
 from molgen_tabular import Tabular
 
 from molgen.core.errors import ConfigError, DataError
-from molgen.io.resolve import read, resolve, write
+from molgen.io.formats import read, write
+from molgen.io.resolve import resolve
 from molgen.models.autoregressive import AutoregressiveModel
 from molgen.testing import Cell, Subject, check_modality, modality_checks
 

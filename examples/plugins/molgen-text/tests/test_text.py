@@ -9,7 +9,7 @@ from molgen_text.corpora import descriptions, name, number
 from molgen import AutoregressiveModel
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.registry import MODALITIES, lent
-from molgen.io.resolve import read, write
+from molgen.io.formats import read, write
 from molgen.testing import Check, modality_checks
 
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, final
+from pkgutil import resolve_name
+from typing import Any, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -20,10 +21,6 @@ from molgen.core.modality import Format, Modality, View
 from molgen.core.noise import Noise, SampleNoise
 from molgen.core.records import Records
 from molgen.core.trunk import Trunk, TrunkSpec
-from molgen.io.data import DataSource
-
-if TYPE_CHECKING:
-    from molgen.io.samples import Solid
 
 _VIEW, _CODE, _SIZE = "latent", "code", "size"
 
@@ -142,9 +139,10 @@ class Latent(Modality):
         """A transformer on one site: a residual network, ``"transformer"``."""
         if name not in (None, "transformer"):
             raise ConfigError.unknown("trunk in a latent space", name, ["transformer"])
-        from molgen.nn.transformer import Transformer
-
-        return Transformer(spec, **{"width": 192, "depth": 4, "heads": 6, **options})
+        made: Trunk = resolve_name("molgen.nn.transformer:Transformer")(
+            spec, **{"width": 192, "depth": 4, "heads": 6, **options}
+        )
+        return made
 
     # ------------------------------------------------------------------ as the VAE's modality has them
 
@@ -175,7 +173,7 @@ class Latent(Modality):
         return self.base.read_samples(path)
 
     @property
-    def datasets(self) -> Mapping[str, DataSource]:
+    def datasets(self) -> Mapping[str, Any]:
         return self.base.datasets
 
     def evaluate(self, records: Sequence[Any], reference: Any = None, **options: Any) -> dict[str, float]:
@@ -187,5 +185,5 @@ class Latent(Modality):
     def plot(self, records: Sequence[Any], path: Path) -> None:
         self.base.plot(records, path)
 
-    def solid(self, record: Any) -> Solid | None:
+    def solid(self, record: Any) -> Any:
         return self.base.solid(record)

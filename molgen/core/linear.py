@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
 _PRODUCT = _OPERATOR if "AVX512" in torch.backends.cpu.get_cpu_capability() else None
 
 
+@final
 class _Linear(torch.autograd.Function):
     """`x w^T + b`, with gradients of every order."""
 
@@ -75,6 +76,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out
 
 
+@final
 class Linear(nn.Linear):
     """`torch.nn.Linear` with the same parameters, faster on the CPU."""
 
