@@ -28,12 +28,16 @@ class Baseline:
     """What a baseline shares with a trained model, so that the same measurements are made of both."""
 
     likelihood = "none"
-    sampling: tuple[str, ...] = ()
-    parameters = 0
+    num_parameters = 0
 
     def __init__(self, modality: Modality) -> None:
         self.modality = modality
-        self.training: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples": 0, "runs": []}
+        self.history: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples": 0, "runs": []}
+
+    @staticmethod
+    def sampling_options() -> tuple[str, ...]:
+        """None: there is nothing to choose."""
+        return ()
 
 
 @final
@@ -104,7 +108,7 @@ class Marginals(Baseline):
             }
             for y in range(len(counts))
         ]
-        self.parameters = sum(entries.parameters for part in self.parts for entries in part.values())
+        self.num_parameters = sum(entries.num_parameters for part in self.parts for entries in part.values())
         return self
 
     def sample(self, n: int, seed: int = 0, progress: bool = False) -> list[Any]:
@@ -187,10 +191,10 @@ class _Entries:
         have = batch.mask.sum(0)  # records that have a site
         # A pair is had where the later of its sites is.
         self.have = torch.minimum(have[:, None], have[None]) if self.pairs else have
-        self.parameters = self.values.numel()
+        self.num_parameters = self.values.numel()
         if support is not None:
             self.log_p = self._counted()
-            self.parameters = self.log_p.numel()
+            self.num_parameters = self.log_p.numel()
 
     def _counted(self) -> Tensor:
         """log p of each value of the support, `(*sites, entries, K)`."""
@@ -246,7 +250,7 @@ class Logistic(Baseline):
 
         self.model = LogisticRegression(max_iter=100, tol=1e-3)
         self.model.fit(self._pixels(records), np.asarray(records.labels["digit"]))
-        self.parameters = int(self.model.coef_.size + self.model.intercept_.size)
+        self.num_parameters = int(self.model.coef_.size + self.model.intercept_.size)
         return self
 
     def predict(self, records: Sequence[Any]) -> np.ndarray:

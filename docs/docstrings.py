@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from pkgutil import resolve_name
 from typing import Any
 
 from griffe import Extension, Object
@@ -39,5 +41,9 @@ class Docstrings(Extension):  # type: ignore[misc]  # griffe is there only with 
     """Turns every docstring before it is read."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
-        if obj.docstring is not None:
-            obj.docstring.value = told(obj.docstring.value)
+        if obj.docstring is None:
+            return
+        text = obj.docstring.value
+        if "{options}" in text:  # a family, whose options complete its docstring when it is imported
+            text = inspect.getdoc(resolve_name(obj.path)) or text
+        obj.docstring.value = told(text)

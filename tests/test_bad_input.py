@@ -336,7 +336,7 @@ CHECKPOINTS: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("an unknown trunk", changed(trunk="evil"), "evil"),
     ("an unknown view", changed(view="evil"), "evil"),
     ("an unknown condition", changed(conditions=[{"kind": "Evil"}]), "Evil"),
-    ("another kind", changed(kind="training state"), "expected a model"),
+    ("another kind", changed(content="training state"), "expected a model"),
 ]
 
 

@@ -48,7 +48,7 @@ def test_every_public_module_has_its_place_in_the_reference() -> None:
     named = set()
     for page in (PAGES / "reference").glob("*.md"):
         named |= set(re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.MULTILINE))
-    for folder in ("core", "nn", "testing"):
+    for folder in ("core", "nn", "io", "metrics", "testing"):
         for file in (ROOT / "molgen" / folder).rglob("*.py"):
             if file.name == "__init__.py":  # what these name is at home in the other files
                 continue

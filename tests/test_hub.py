@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import molgen
-from molgen import hub
+from molgen.io import hub
 from molgen.io.header import read_header
 from tests.models.cells import fitted
 

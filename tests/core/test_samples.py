@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 import molgen
-from molgen.core import samples as module
 from molgen.core.registry import get_modality
+from molgen.io import samples as module
 from molgen.io.samples import Samples
 from tests.models.cells import fitted, records
 

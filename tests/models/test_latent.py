@@ -22,6 +22,7 @@ from molgen import (
 from molgen.core.batch import Batch
 from molgen.core.latent import Latent
 from molgen.core.noise import SampleNoise
+from molgen.models import loading
 from tests.models.cells import TRUNKS, draw, fitted, records
 
 SMALL = {"width": 24, "depth": 1, "heads": 2}
@@ -65,7 +66,7 @@ def test_a_file_holds_both_stages(model: DiffusionModel, vae: VAEModel, tmp_path
 def test_a_file_may_leave_its_first_stage_to_what_ships(
     vae: VAEModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(molgen.api, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(loading, "WEIGHTS", tmp_path)
     vae.save(tmp_path / "vae-mine.safetensors")
     made = DiffusionModel("smiles", latent="vae-mine", trunk_options=SMALL)
     made.fit(STRINGS, max_steps=2, batch_size=4, seed=0)
@@ -89,7 +90,7 @@ def test_what_ships_fits_together_and_is_not_too_large() -> None:
     assert staged
     for name, stage in staged.items():
         assert stage["history"] == shipped[stage["shipped"]]["history"], name
-    sizes = [path.stat().st_size for path in molgen.api.WEIGHTS.glob("*.safetensors")]
+    sizes = [path.stat().st_size for path in loading.WEIGHTS.glob("*.safetensors")]
     assert max(sizes) <= 8e6 and sum(sizes) <= 80e6
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from molgen.core import linear as products
 from molgen.core.linear import Linear, linear
-from molgen.nn import linear as products
 from molgen.nn.check import assert_close, assert_equivariant, random_rotation
 from molgen.nn.layers import GatedMLP, Modulation, RadialBasis, rotary, rotate, sinusoid, softmax
 from molgen.nn.pairs import pack, partners, unpack, unpack_first

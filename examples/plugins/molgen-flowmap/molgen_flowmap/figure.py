@@ -30,9 +30,8 @@ def main() -> None:
         model = FlowMapModel("graph", finest=16, trunk_options=NETWORK)
         budget = {"max_steps": options.max_steps, "batch_size": options.batch_size, "lr": 2e-3}
         model.fit("gdb6", seed=options.seed, progress=False, **budget)
-        print(
-            f"trained for {time.process_time() - begun:.0f} s of one core, {model.num_parameters:,} parameters"
-        )
+        seconds = time.process_time() - begun
+        print(f"trained for {seconds:.0f} s of one core, {model.num_parameters:,} parameters")
         model.save(options.weights)
         print("| steps | valid | valid x unique | s for 100 |\n|---|---|---|---|", flush=True)
         shown = []
