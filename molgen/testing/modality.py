@@ -120,8 +120,8 @@ def check_imports(subject: Subject) -> None:
     demand(
         not bad,
         f"imports {', '.join(bad)}",
-        "a plugin may import molgen.core, molgen.nn, molgen.io, molgen.metrics and molgen.testing, which stay "
-        "as they are",
+        "a plugin may import molgen.core, molgen.nn, molgen.io, molgen.metrics and molgen.testing, which "
+        "stay as they are",
     )
 
 
