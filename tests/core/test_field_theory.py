@@ -68,8 +68,7 @@ def test_a_step_draws_from_the_posterior_of_the_noising_process(name: str, eta: 
     # x_s ~ N(x0, at_s^2) and x_t ~ N(x_s, at_t^2 - at_s^2): precisions add, means are weighted by them.
     between = at_t**2 - at_s**2
     posterior = 1 / (1 / at_s**2 + 1 / between)
-    x = one(field, mask, 2) + x0
-    x = field.project(x, mask)
+    x = field.project(x0 + at_t / 0.3 * one(field, mask, 2), mask)
     exact = {
         1.0: posterior * (x0 / at_s**2 + x / between),
         0.0: x0 + at_s / at_t * (x - x0),

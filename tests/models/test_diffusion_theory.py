@@ -55,8 +55,10 @@ def drawn(
 @pytest.mark.parametrize("remembers", [False, True])
 @pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 2.0, 3.5])
 def test_guidance_multiplies_gaussians(guidance: float, remembers: bool) -> None:
-    r"""The guided score :math:`(1 - w) \nabla \log p + w \nabla \log p(. | y)` of N(m, s^2) and N(m', s^2)
-    is that of N(m + w (m' - m), s^2)."""
+    r"""The score :math:`(1 - w) \nabla \log p + w \nabla \log p'` of two Gaussians is that of a third.
+
+    Where both have the standard deviation s, so has the third; its mean is m + w (m' - m).
+    """
     (mean, sd), (labelled, _) = PLAIN, LABELLED
     x = drawn(guidance, (mean, sd), (labelled, sd), self_condition=remembers)
     centre = mean + guidance * (labelled - mean)
