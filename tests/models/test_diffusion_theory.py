@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from molgen import DiffusionModel
 from molgen.core.batch import Batch
+from molgen.core.conditions import Scalar
 from molgen.core.fields import Continuous
 from molgen.core.noise import BatchNoise, generator
 from molgen.testing.toys import Curves
+from tests.models.test_flow import Toy
 
 DRAWS = 20_000
 PLAIN, LABELLED = (0.3, 0.5), (1.2, 0.9)  # mean and standard deviation without a label and with it
@@ -141,3 +143,112 @@ def test_the_noise_of_a_training_sample_belongs_to_its_time() -> None:
     white = network.x.flatten() / sigma
     for part in white[network.t.argsort()].chunk(4):
         assert part.std().item() == pytest.approx(1.0, rel=0.05)
+
+
+# ---------------------------------------------------------------------- labels and previous estimates
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_labels_are_withheld_from_a_share_of_samples_each_by_itself(share: float) -> None:
+    model, seen = DiffusionModel(Curves(), label_dropout=share), []
+    model.conditions = (Scalar("height"), Scalar("width"))
+
+    class Labelled(nn.Module):
+        def forward(self, x: Mapping[str, Tensor], t: Tensor, mask: Tensor, labels: Any, *rest: Any) -> Any:
+            seen.append(labels)
+            return dict(x)
+
+    labels = {name: torch.arange(DRAWS).float() for name in ("height", "width")}
+    mask = torch.ones(DRAWS, 1, dtype=torch.bool)
+    model.losses(Labelled(), Batch({"x": torch.zeros(DRAWS, 1, 1)}, mask, labels), BatchNoise(generator(0)))
+    gone = [torch.isnan(seen[0][name]) for name in labels]
+    error = 5 * math.sqrt(share * (1 - share) / DRAWS)
+    for drop in gone:
+        assert drop.float().mean().item() == pytest.approx(share, abs=error)
+    assert (gone[0] & gone[1]).float().mean().item() == pytest.approx(share**2, abs=2 * error)
+    for name, drop in zip(labels, gone, strict=True):
+        assert torch.equal(seen[0][name][~drop], labels[name][~drop])
+
+
+class Remembering(nn.Module):
+    """A network that keeps the previous estimates that it is given, and what it returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[Any] = []
+        self.said: list[Any] = []
+
+    def forward(
+        self, x: Mapping[str, Tensor], t: Tensor, mask: Tensor, labels: Any = None, previous: Any = None
+    ) -> dict[str, Tensor]:
+        self.given.append(previous)
+        self.said.append(dict(x))
+        said: dict[str, Tensor] = self.said[-1]
+        return said
+
+
+def test_half_of_the_training_steps_have_a_previous_estimate() -> None:
+    model, network = DiffusionModel(Curves(), self_condition=True), Remembering()
+    mask = torch.ones(2, 1, dtype=torch.bool)
+    batch, steps = Batch({"x": torch.zeros(2, 1, 1)}, mask, {}), 1000
+    shown = 0
+    for key in range(steps):
+        network.given, network.said = [], []
+        model.losses(network, batch, BatchNoise(generator(key)))
+        if network.given[-1] is not None:
+            shown += 1
+            assert network.given[0] is None and network.given[1] is network.said[0]
+    assert shown / steps == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(steps))
+
+
+def test_sampling_gives_the_network_its_last_estimate() -> None:
+    for remembers in (True, False):
+        model = DiffusionModel(Curves(), self_condition=remembers)
+        model.network = network = Remembering()
+        mask = torch.ones(2, 1, dtype=torch.bool)
+        model.generate(mask, {}, BatchNoise(generator(0)), steps=4, solver="ancestral")
+        assert network.given[0] is None and len(network.given) == 4
+        for given, said in zip(network.given[1:], network.said, strict=False):
+            assert given is (said if remembers else None)
+
+
+# ---------------------------------------------------------------------- likelihood
+
+
+class Exact(nn.Module):
+    """The exact denoiser of N(mean, sd^2), which keeps the times that it is asked at."""
+
+    def __init__(self, field: Continuous) -> None:
+        super().__init__()
+        self.field, self.times = field, list[Tensor]()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Mapping[str, Tensor], t: Tensor, mask: Tensor, *rest: Any) -> dict[str, Tensor]:
+        self.times.append(t)
+        return {"x": self.field.predict(torch.zeros_like(x["x"]), x["x"], t, mask)}
+
+
+@pytest.mark.parametrize("draws", [1, 4])
+def test_the_bound_is_the_sum_of_its_terms_whatever_is_drawn(draws: int) -> None:
+    r"""The exact denoiser of N(m, s^2) data errs by :math:`\sigma^2 s^2 / (\sigma^2 + s^2)`, which gives all.
+
+    There is little noise at time 1, so that the term of the prior counts as well.
+    """
+    field, n, steps = Continuous(1, mean=0.3, sd=0.5, noise=(0.02, 1.5)), DRAWS, 20
+    model = DiffusionModel(Toy(field, 1))
+    model.network = network = Exact(field)
+    grid = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    sigma = field.schedule.sigma(grid)
+    error = sigma**2 * 0.25 / (sigma**2 + 0.25)
+    total = 0.5 * 0.25 / field.schedule.high**2
+    total += 0.5 + 0.5 * math.log(2 * math.pi * error[1].item())
+    total += (0.5 * (sigma[1:-1] ** -2 - sigma[2:] ** -2) * error[2:]).sum().item()
+    mask = torch.ones(n, 1, dtype=torch.bool)
+    x0 = 0.3 + 0.5 * torch.randn(n, 1, 1, generator=generator(1))
+    noise = BatchNoise(generator(2))
+    got = model.log_density(Batch({"x": x0}, mask, {}), noise, steps=steps, draws=draws)
+    assert -got.mean().item() == pytest.approx(total, abs=5 * got.std().item() / math.sqrt(n))
+    assert len(network.times) == 1 + draws
+    for k, t in enumerate(network.times[1:]):  # each draw has a stratum of its own
+        assert t.min() >= grid[2 + int(k * 19 / draws)].item() - 1e-6
+        assert t.max() <= grid[2 + min(int((k + 1) * 19 / draws), 18)].item() + 1e-6
