@@ -13,7 +13,6 @@ from torch.distributions import Categorical as Classes
 from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
-from molgen.core.anomaly import typicality
 from molgen.core.conditions import Label, Scalar
 from molgen.core.densities import Gaussians
 from molgen.core.fields import Angles, Categorical, Continuous, Positions, Simplex
@@ -21,6 +20,7 @@ from molgen.core.noise import BatchNoise, generator
 from molgen.core.roles.decoder import log_likelihood
 from molgen.core.sizes import Sizes
 from molgen.core.solvers import SOLVERS, Reverse, State, legs, through
+from molgen.metrics.anomaly import typicality
 
 MASK = torch.tensor([[True, True, True], [True, True, False]])
 DRAWS = 20_000

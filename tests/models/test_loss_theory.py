@@ -15,6 +15,7 @@ from molgen import ConsistencyModel, DiffusionModel, EnergyModel, FlowModel
 from molgen.core.batch import Batch
 from molgen.core.fields import Categorical, Continuous, Field, GaussianField
 from molgen.core.noise import BatchNoise, generator
+from molgen.core.step import TrainingStep
 from molgen.models.base import GenerativeModel
 from molgen.models.energy.neural import Energy, langevin
 from tests.models.test_energy import Known as KnownEnergy
@@ -106,8 +107,8 @@ def test_the_consistency_loss_is_the_discrepancy_per_distance(progress: float, d
     """The gap of the two ends, weighted and robust, over the relative distance of the two times."""
     field = Continuous(1, sd=0.8, weight=0.6)
     model, network = ConsistencyModel(Toy(field, SITES), stages=2, pretraining=0.4), Recorder()
-    model.progress = progress
-    loss = model.losses(network, batch_of(field), BatchNoise(generator(1)))["x"]
+    step = TrainingStep(progress)
+    loss = model.losses(network, batch_of(field), BatchNoise(generator(1)), step)["x"]
     (x, t), (y, r) = network.calls
     assert torch.allclose(r, (1 - delta) * t, atol=1e-6)
     sigma = field.schedule.sigma(t).clamp_min(field.schedule.low)
@@ -207,11 +208,9 @@ def test_the_contrast_is_the_energy_of_data_less_that_of_chains(weight: float) -
     model = EnergyModel(Toy(field, SITES), contrast=weight, warmup=0.5, chains=COUNT, steps=10)
     net = Linear(field, COUNT).train()
     batch = Batch({"x": torch.full((COUNT, SITES, 1), -9.0)}, MASK, {})
-    model.progress = 0.4
-    assert "contrast" not in model.losses(net, batch, BatchNoise(generator(1)))
-    model.progress = 0.6
+    assert "contrast" not in model.losses(net, batch, BatchNoise(generator(1)), TrainingStep(0.4))
     net.asked.clear()
-    term = model.losses(net, batch, BatchNoise(generator(1)))["contrast"]
+    term = model.losses(net, batch, BatchNoise(generator(1)), TrainingStep(0.6))["contrast"]
     s = net.times[0].item()
     assert s == pytest.approx(0.5)
     (data, at_data), (chains, at_chains) = net.asked[-2:]

@@ -17,6 +17,7 @@ import molgen
 from molgen import AutoregressiveModel, DiffusionModel
 from molgen.core.batch import Batch, collate
 from molgen.core.noise import Noise
+from molgen.core.step import TrainingStep
 from molgen.models.base import GenerativeModel
 from molgen.testing.toys import Words
 from molgen.train import Loader, TrainingModule
@@ -26,7 +27,9 @@ TRUNK = {"width": 16, "depth": 1, "heads": 2}
 
 def prepared() -> tuple[GenerativeModel, molgen.DataModule]:
     model = DiffusionModel(Words(), trunk_options=TRUNK, width=16)
-    return model, molgen.DataModule(model, ["abc", "ba", "ac", "bb"] * 4, batch_size=8, seed=0)
+    data = molgen.DataModule(model, ["abc", "ba", "ac", "bb"] * 4, batch_size=8, seed=0)
+    data.setup()
+    return model, data
 
 
 def run(module: LightningModule, data: Any, steps: int, *callbacks: Callback, **options: Any) -> None:
@@ -107,6 +110,8 @@ class Log(Callback):
         self.weights.append(copied(self.model.trained))
         every = self.model.trained.parameters()
         self.grads.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in every])
+
+    def on_before_optimizer_step(self, trainer: Trainer, *args: Any) -> None:
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
@@ -168,16 +173,17 @@ def spied(monkeypatch: pytest.MonkeyPatch, rank: int = 0) -> tuple[list[float], 
     model = DiffusionModel(Words(), trunk_options=TRUNK, width=16)
     words = ["abc", "ba", "ac", "bb"] * 4
     data = molgen.DataModule(model, words, words[:8], batch_size=8, seed=0)
+    data.setup()
     trained, losses = model.trained, model.losses
     fitting: list[float] = []
     checking: list[float] = []
     same: list[bool] = []
 
-    def spy(network: nn.Module, batch: Batch, noise: Noise) -> Mapping[str, Tensor]:
+    def spy(network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep) -> Mapping[str, Tensor]:
         (fitting if network.training else checking).append(float(noise.uniform(batch.mask, ())[0]))
         if not network.training:
             same.append(network is trained)
-        return losses(network, batch, noise)
+        return losses(network, batch, noise, step)
 
     monkeypatch.setattr(model, "losses", spy)
     if rank:
