@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-stamp
 # torch without the CUDA packages; on a machine with a GPU: make CONSTRAINTS=/dev/null ...
 CONSTRAINTS ?= constraints-cpu.txt
 
-.PHONY: setup demo test docs lint clean
+.PHONY: setup demo test test-all docs lint clean
 
 setup: $(STAMP)
 
@@ -21,7 +21,11 @@ $(STAMP): pyproject.toml $(wildcard constraints-cpu.txt)
 demo: $(STAMP)
 	$(BIN)/molgen demo --out demo
 
+# What takes longest is marked slow, and left to test-all.
 test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" $(PYTEST)
+
+test-all: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST)
 
 docs: $(STAMP)
