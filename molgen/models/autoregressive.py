@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Entries
 from molgen.core.densities import Sharpen
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.modality import Modality
@@ -58,6 +59,7 @@ class AutoregressiveModel(GenerativeModel):
 
     family: ClassVar[str] = "autoregressive"
     needs: Mapping[str, bool] = {"ordered": True, "invariant": True}
+    capabilities = (Entries,)
     likelihood = "exact"
     sampling: tuple[str, ...] = ("temperature", "top_k", "top_p", "real_temperature")
 

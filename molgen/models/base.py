@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Capability, Embedding, require
 from molgen.core.conditions import Condition
 from molgen.core.data import Records
 from molgen.core.errors import ConfigError, MolgenError, UnsupportedError
@@ -52,6 +53,10 @@ class GenerativeModel(Stored):
     family: ClassVar[str]
     needs: Mapping[str, bool] = {}
     """Properties that the view must have."""
+    capabilities: ClassVar[tuple[type[Capability[Any]], ...]] = ()
+    """What every field of the view must be able to do."""
+    continuous: ClassVar[tuple[type[Capability[Any]], ...]] = ()
+    """What every field must be able to do once its values are embedded in reals."""
     likelihood: str = "none"
     smallest: ClassVar[Mapping[str, Mapping[str, Any]]] = {"": {}}
     """Options of the smallest model of each kind, the default one under ``""``: what checks construct."""
@@ -79,6 +84,12 @@ class GenerativeModel(Stored):
                     f"{self.family} needs a view that is {name}; view {self._view!r} of "
                     f"{self.modality.name!r} is not"
                 )
+        where = f"view {self._view!r} of {self.modality.name!r}"
+        needed = (*self.capabilities, *((Embedding,) if self.continuous else ()))
+        require(self.family, where, self.view.fields, needed)
+        if self.continuous:
+            reals = {k: e.continuous() for k, e in Embedding.each(self.view.fields).items()}
+            require(self.family, where, reals, self.continuous)
         self.trunk = trunk
         # What is recorded is what JSON gives back, so that a loaded model is the model that was saved.
         self.trunk_options: dict[str, Any] = json.loads(json.dumps(dict(trunk_options or {})))
@@ -317,7 +328,7 @@ class GenerativeModel(Stored):
 
     def relaxed(self, batch: Batch) -> dict[str, Tensor]:
         """The values of a batch as reals that gradients flow through."""
-        return {k: f.relax(batch.values[k], batch.mask) for k, f in self.view.fields.items()}
+        return {k: e.embed(batch.values[k], batch.mask) for k, e in Embedding.each(self.view.fields).items()}
 
     def withheld(self, batch: Batch, noise: Noise, share: float) -> dict[str, Tensor]:
         """The labels of a batch, a share of them hidden, so that the network learns to do without."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Denoising
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
@@ -61,6 +62,7 @@ class DiffusionModel(Staged):
 
     family: ClassVar[str] = "diffusion"
     needs: Mapping[str, bool] = {"denoisable": True}
+    capabilities = (Denoising,)
     likelihood = "lower bound"
     sampling: tuple[str, ...] = ("steps", "solver", "guidance", "noise_scale", "restarts", "restart_from")
 
@@ -118,8 +120,10 @@ class DiffusionModel(Staged):
         remembers = self.option("self_condition", False)
         previous = earlier(network, x, t, batch.mask, labels, noise) if remembers else None
         params = network(x, t, batch.mask, labels, previous)
+        denoising = Denoising.each(self.view.fields)
         return {
-            name: f.weight * f.loss(params[name], batch.values[name], x[name], t, batch.mask).mean()
+            name: f.weight
+            * denoising[name].loss(params[name], batch.values[name], x[name], t, batch.mask).mean()
             for name, f in self.view.fields.items()
         }
 
@@ -182,14 +186,14 @@ class DiffusionModel(Staged):
 
     def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""
-        remembers, fields = self.option("self_condition", False), self.view.fields
+        remembers, denoising = self.option("self_condition", False), Denoising.each(self.view.fields)
         told, untold = (recalling(self.trained, mask, given, remembers) for given in (labels, {}))
         if not labels or guidance == 1:
             return told
 
         def denoise(x: State, t: Tensor) -> State:
             params, base = told(x, t), untold(x, t)
-            return {k: f.guide(params[k], base[k], guidance) for k, f in fields.items()}
+            return {k: d.guide(params[k], base[k], guidance) for k, d in denoising.items()}
 
         return denoise
 
@@ -208,7 +212,7 @@ class DiffusionModel(Staged):
                 "or a model without latent"
             )
         fields, mask, network = self.view.fields, batch.mask, self.trained
-        labels = self.told(batch)
+        labels, denoising = self.told(batch), Denoising.each(fields)
         total = torch.stack([f.prior_kl(batch.values[k], mask) for k, f in fields.items()]).sum(0)
         grid = torch.linspace(0, 1, steps + 1, device=mask.device)
 
@@ -216,7 +220,7 @@ class DiffusionModel(Staged):
             t, s = grid[index], grid[index - 1]
             x = self._corrupt(batch, t, noise)
             params = network(x, t, mask, labels)
-            kls = [f.step_kl(params[k], batch.values[k], x[k], t, s, mask) for k, f in fields.items()]
+            kls = [d.vlb_term(params[k], batch.values[k], x[k], t, s, mask) for k, d in denoising.items()]
             return torch.stack(kls).sum(0)
 
         # A field ends where its window closes; those steps hold log p(x0 | .) and are never skipped.

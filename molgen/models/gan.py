@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Denoising, Embedding, Reparameterization, Transport
 from molgen.core.derivatives import differentiable
 from molgen.core.errors import ConfigError, MolgenWarning
 from molgen.core.fields import GaussianField
@@ -45,7 +46,7 @@ class Adversaries(nn.Module):
         super().__init__()
         self.generator = Denoiser(fields, make_trunk, conditions, width=width, code=code, extent=extent)
         # A generator that begins with one sample for all noise would have to leave its collapse first.
-        self.generator.add_heads({k: f.outputs for k, f in fields.items()}, silent=False)
+        self.generator.add_heads({k: d.outputs for k, d in Denoising.each(fields).items()}, silent=False)
         self.critic = Encoder(fields, make_critic, conditions, width=width)
         self.fields, self.code = fields, code
 
@@ -53,11 +54,11 @@ class Adversaries(nn.Module):
         self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, temperature: float = 1.0
     ) -> State:
         """Relaxed values from noise on every site and a code for the whole; gradients flow through them."""
-        start = {k: f.tempered(mask, noise, temperature) for k, f in self.fields.items()}
+        start = {k: f.tempered_prior(mask, noise, temperature) for k, f in self.fields.items()}
         code = temperature * noise.normal(mask, (self.code,)) if self.code else None
         t = torch.ones(len(mask), device=mask.device)
         params = self.generator(start, t, mask, labels, code=code)
-        return {k: f.rsample(params[k], mask, noise) for k, f in self.fields.items()}
+        return {k: r.rsample(params[k], mask, noise) for k, r in Reparameterization.each(self.fields).items()}
 
     def judge(self, x: State, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """How much the critic takes values for data, `(B,)`."""
@@ -113,6 +114,7 @@ class GANModel(Staged):
 
     family: ClassVar[str] = "gan"
     needs: Mapping[str, bool] = {"denoisable": True, "invariant": True}
+    continuous = (Denoising, Reparameterization, Transport)
     sampling: tuple[str, ...] = ("temperature",)
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
 
@@ -155,7 +157,7 @@ class GANModel(Staged):
     def build(self) -> nn.Module:
         options = self.hyper["critic_options"]
         return Adversaries(
-            {name: f.relaxed() for name, f in self.view.fields.items()},
+            {name: e.continuous() for name, e in Embedding.each(self.view.fields).items()},
             self.make_trunk,
             lambda spec: self.make_trunk(spec, options),
             self.conditions,
@@ -197,7 +199,7 @@ class GANModel(Staged):
     @staticmethod
     def _blurred(gan: Adversaries, x: State, level: Tensor, mask: Tensor, noise: Noise) -> State:
         return {
-            k: f.project(x[k] + per_sample(level, x[k]) * f.sd * f.white(mask, noise), mask)
+            k: f.project(x[k] + per_sample(level, x[k]) * f.sd * f.standard_noise(mask, noise), mask)
             for k, f in gan.fields.items()
         }
 
@@ -221,7 +223,10 @@ class GANModel(Staged):
 
         def apart(x: State) -> Tensor:
             own = {k: v.detach() for k, v in x.items()}
-            gaps = [f.costs(own[k], f.tangent(own[k] - f.mean, mask) / f.sd) for k, f in gan.fields.items()]
+            gaps = [
+                Transport.of(f).ot_cost(own[k], f.tangent(own[k] - f.mean, mask) / f.sd)
+                for k, f in gan.fields.items()
+            ]
             return torch.stack(gaps).sum(0).mean()
 
         self.logged["spread"] = (apart(fake) / apart(real).clamp_min(1e-6)).sqrt()
@@ -253,7 +258,7 @@ class GANModel(Staged):
         Source: Brock et al., Large Scale GAN Training for High Fidelity Natural Image Synthesis (2019).
         """
         made = cast(Adversaries, self.trained).generate(mask, labels, noise, self.heat(temperature))
-        return {k: f.harden(made[k], mask) for k, f in self.view.fields.items()}
+        return {k: e.round(made[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
 
 @contextmanager

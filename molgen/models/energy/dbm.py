@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from molgen.core.annealing import Bounds, Partition
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Classes, Embedding
 from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
@@ -41,7 +42,9 @@ class Inference(nn.Module):
         """Inputs of `forward`, see `Exportable`."""
         fields = self.machine.visible.fields
         return {
-            "values": {k: f.harden(f.relaxed().prior(mask, noise), mask) for k, f in fields.items()},
+            "values": {
+                k: e.round(e.continuous().prior(mask, noise), mask) for k, e in Embedding.each(fields).items()
+            },
             "mask": mask,
         }
 
@@ -92,6 +95,7 @@ class BoltzmannMachine(EnergyModel):
     """
 
     needs: Mapping[str, bool] = {"discrete": True}
+    capabilities = (Classes,)
     likelihood = "estimate"
     sampling: tuple[str, ...] = ("sweeps",)
 
