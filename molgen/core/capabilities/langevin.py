@@ -145,7 +145,7 @@ class VertexLangevin(Langevin):
     ) -> Tensor:
         y = super().reverse_step(x, x0, t, s, mask, noise, scale)
         # Vertices stay where they are; reals that come to the ground go to the likeliest vertex.
-        return self._either(t, x, self._either(s, self._vertex(x0.argmax(-1), mask), y))
+        return self._either(t, x, self._either(s, self.vertex(x0.argmax(-1), mask), y))
 
     def langevin_step(self, t: Tensor) -> Tensor:
         # Vertices are as far apart whatever the noise; a step as short as it would freeze the chain.
@@ -158,7 +158,7 @@ class VertexLangevin(Langevin):
         f = self.field
         u = f.project(noise.uniform(mask, own_shape(mask, 1, axes=f.axes)), mask).squeeze(-1)
         jump = pick(self._log_jumps(x, slope, h).exp(), u)
-        return self._either(t, self._vertex(jump, mask), y)
+        return self._either(t, self.vertex(jump, mask), y)
 
     def log_proposal(self, y: Tensor, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor) -> Tensor:
         f = self.field
@@ -171,7 +171,7 @@ class VertexLangevin(Langevin):
         apart = 4 / per_sample(h.clamp_min(_STILL), x) ** 2
         return (apart * (x + 1) / 2 - slope).log_softmax(-1)
 
-    def _vertex(self, classes: Tensor, mask: Tensor) -> Tensor:
+    def vertex(self, classes: Tensor, mask: Tensor) -> Tensor:
         """The values that stand for classes."""
         return self.field.project(2 * F.one_hot(classes, self.field.channels).float() - 1, mask)
 

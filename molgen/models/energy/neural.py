@@ -53,7 +53,7 @@ class Energy(nn.Module):
         self.critic = Encoder(
             fields, make_trunk, conditions, outputs=len(fields), extensive=True, width=width
         )
-        self.fields, self.langevin = fields, Langevin.each(fields)
+        self.fields = fields
         noise = SampleNoise(0, range(len(chains)))
         self.chains: Tensor
         self.times: Tensor
@@ -65,9 +65,9 @@ class Energy(nn.Module):
     def forward(self, x: State, t: Tensor, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """E `(B,)`."""
         found = self.critic(x, mask, labels, t)
-        parts = []
+        parts, langevin = [], self.langevin
         for i, (k, f) in enumerate(self.fields.items()):
-            own = self.langevin[k].potential(x[k], t, mask) - found[:, i] * f.sd / f.sigma(t)
+            own = langevin[k].potential(x[k], t, mask) - found[:, i] * f.sd / f.sigma(t)
             parts.append(torch.where(f.window.active(t), own, torch.zeros_like(own)))
         return torch.stack(parts).sum(0)
 
@@ -77,6 +77,11 @@ class Energy(nn.Module):
         """Inputs of `forward`, see `Exportable`."""
         x = {name: f.prior(mask, noise) for name, f in self.fields.items()}
         return {"x": x, "t": noise.uniform(mask, ()), "mask": mask, "labels": {}, **self.critic.told(mask)}
+
+    @property
+    def langevin(self) -> dict[str, Langevin]:
+        """The steps of chains over the reals of each field."""
+        return Langevin.each(self.fields)
 
     @property
     def walkers(self) -> dict[str, Langevin]:
