@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.cells import Cell
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Dequantization, Entries
 from molgen.core.errors import UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.fields.field import own_shape
@@ -93,14 +94,16 @@ class Marginals(Baseline):
         given = torch.as_tensor(labels).long()
         counts = torch.bincount(given).double()
         self.log_prior = (counts / counts.sum()).log()
-        self.discrete = all(f.discrete for f in self.view.fields.values())
+        self.discrete = all(Dequantization.of(f).discrete for f in self.view.fields.values())
         self.likelihood = "exact" if self.discrete else "none"
         if self.discrete and not self.view.bijective:
             self.likelihood = "lower bound"
         # Large samples first: the records that have an entry are then the first ones.
         order = batch.sizes.argsort(descending=True, stable=True)
         batch, given = batch[order], given[order]
-        support = {k: torch.unique(f.unroll(batch.values[k])) for k, f in self.view.fields.items()}
+        support = {
+            k: torch.unique(Entries.of(f).to_entries(batch.values[k])) for k, f in self.view.fields.items()
+        }
         self.parts = [
             {
                 k: _Entries(f, batch[given == y], k, support[k] if self.discrete else None)
@@ -185,9 +188,9 @@ class _Entries:
 
     def __init__(self, field: Field, batch: Batch, name: str, support: Tensor | None) -> None:
         self.field, self.name, self.support = field, name, support
-        self.pairs = field.rank == "pair"
-        self.flat = batch.values[name].dim() == field.unroll(batch.values[name]).dim() - 1
-        self.values = field.unroll(batch.values[name])
+        self.pairs = field.axes == 2
+        self.flat = batch.values[name].dim() == Entries.of(field).to_entries(batch.values[name]).dim() - 1
+        self.values = Entries.of(field).to_entries(batch.values[name])
         have = batch.mask.sum(0)  # records that have a site
         # A pair is had where the later of its sites is.
         self.have = torch.minimum(have[:, None], have[None]) if self.pairs else have
@@ -219,7 +222,7 @@ class _Entries:
         """Values for the sites of `mask`, each entry that of a record chosen for it alone."""
         sites = tuple(slice(n) for n in mask.shape[1:]) * (2 if self.pairs else 1)
         have = self.have[sites][..., None]
-        u = noise.uniform(mask, own_shape(mask, self.field.entries, axes=2 if self.pairs else 1))
+        u = noise.uniform(mask, own_shape(mask, Entries.of(self.field).count, axes=2 if self.pairs else 1))
         which = (u * have).long().clamp_max(have - 1).clamp_min(0)
         drawn = self.values[(slice(None), *sites)].gather(0, which)
         return self.field.project(drawn.squeeze(-1) if self.flat else drawn, mask)
@@ -228,7 +231,7 @@ class _Entries:
         """log p of the entries of every sample, `(B,)`; -inf for a value that no record has."""
         assert self.support is not None
         x = batch.values[self.name]
-        entries, mask = self.field.unroll(x), batch.mask
+        entries, mask = Entries.of(self.field).to_entries(x), batch.mask
         sites = tuple(slice(n) for n in mask.shape[1:]) * (2 if self.pairs else 1)
         codes = torch.searchsorted(self.support, entries.contiguous()).clamp_max(len(self.support) - 1)
         table = self.log_p[sites].expand(len(entries), *entries.shape[1:], len(self.support))

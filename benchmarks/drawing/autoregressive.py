@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.drawing.shelf import MissingWeights, Shelf, examples
 from benchmarks.drawing.style import FAMILIES, INK, SOFT, WIDTH, Sheet, tint
+from molgen.core.capabilities import Entries
 
 _ROWS = ((6, 9), (12, 15), (18, 22))
 """Where the three pixels are looked for: the one whose density is widest in each band of rows."""
@@ -60,8 +61,9 @@ def densities(model: Any, records: Any) -> tuple[np.ndarray, np.ndarray]:
     batch = model.encode(records)
     ((name, f),) = model.view.fields.items()
     raw = model.trained(batch.values, batch.mask, model.labels(batch))[name][0]
-    values = torch.arange(f.choices) if f.choices else torch.linspace(-1, 1, f.levels)
-    columns = [f.conditional(raw).log_prob(torch.full((len(raw),), v).to(values)) for v in values.tolist()]
+    own = Entries.of(f)
+    values = torch.arange(f.num_classes) if f.num_classes else torch.linspace(-1, 1, f.levels)
+    columns = [own.conditional(raw).log_prob(torch.full((len(raw),), v).to(values)) for v in values.tolist()]
     levels = np.linspace(0, 255, len(values))
     return levels, torch.stack(columns, 1).double().exp().numpy()
 

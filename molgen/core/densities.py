@@ -291,7 +291,8 @@ class LogisticCells(LogisticMixture):
         raw: as for `Mixture`.
         shares: of the levels, `(K,)`, positive, in float64; they sum to one.
 
-    Source: after Salimans et al., PixelCNN++ (2017); the cells are those of `molgen.core.fields.cells`.
+    Source: after Salimans et al., PixelCNN++ (2017); for the cells see
+    `molgen.core.capabilities.dequantization`.
 
     Example:
         >>> shares = torch.tensor([0.7, 0.1, 0.2], dtype=torch.float64)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from molgen.core.batch import Batch, Sample, collate, split
 from molgen.core.call import called
+from molgen.core.capabilities import Entries
 from molgen.core.conditions import Condition, condition_from, conditions_of
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Field
@@ -59,12 +60,12 @@ class View:
     @property
     def pairs(self) -> frozenset[str]:
         """Names of the fields that live on pairs of sites."""
-        return frozenset(name for name, f in self.fields.items() if f.rank == "pair")
+        return frozenset(name for name, f in self.fields.items() if f.axes == 2)
 
     @property
     def discrete(self) -> bool:
         """Whether every value is one of several classes."""
-        return all(f.choices > 0 for f in self.fields.values())
+        return all(f.num_classes > 0 for f in self.fields.values())
 
 
 @final
@@ -154,7 +155,7 @@ class Modality(ABC):
         """The views by name; the first is the default."""
         fields = self.fields
         # Who has entries of their own does not move with the object; points have none.
-        invariant = all(f.entries > 0 for f in fields.values())
+        invariant = all(Entries.supports(f) for f in fields.values())
         return {"fields": View("fields", fields, invariant=invariant, ordered=True)}
 
     def learned(self, name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from molgen.core.capabilities import Denoising
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
@@ -51,8 +52,8 @@ class Reverse:
     def step(self, x: State, params: State, t: Tensor, s: Tensor, eta: float = 0.0) -> State:
         """Every field from t to s under given parameters; `eta` is the share of fresh noise."""
         return {
-            k: f.step(x[k], params[k], t, s, self.mask, self.noise, eta, self.scale)
-            for k, f in self.fields.items()
+            k: d.step(x[k], params[k], t, s, self.mask, self.noise, eta, self.scale)
+            for k, d in Denoising.each(self.fields).items()
         }
 
     def back(self, x: State, s: Tensor, t: Tensor, scale: float = 1.0) -> State:
@@ -67,7 +68,8 @@ class Reverse:
             return y
         ahead = self.denoise(y, s)
         return {
-            k: f.correct(x[k], y[k], params[k], ahead[k], t, s, self.mask) for k, f in self.fields.items()
+            k: d.correct(x[k], y[k], params[k], ahead[k], t, s, self.mask)
+            for k, d in Denoising.each(self.fields).items()
         }
 
 
@@ -110,7 +112,7 @@ def dpm_2m(reverse: Reverse, x: State, times: Tensor) -> State:
             h, last = f.log_ratio(t, s), lengths.get(k)
             if last is not None:
                 ratio = torch.where(last > 0, h / (2 * last).clamp_min(1e-12), torch.zeros_like(h))
-                moved[k] = f.extrapolate(params[k], earlier[k], ratio)
+                moved[k] = Denoising.of(f).extrapolate(params[k], earlier[k], ratio)
             lengths[k] = h
         x = reverse.step(x, moved, t, s)
         earlier = params
@@ -208,7 +210,7 @@ def legs(
             f"restarts={restarts}, restart_from={restart_from}: expected a whole number, at least 0, and a "
             "time in (0, 1]"
         )
-    useful = torch.stack([f.useful_steps(mask) for f in fields.values()]).sum(0)
+    useful = torch.stack([f.max_steps(mask) for f in fields.values()]).sum(0)
     count = useful.clamp(1, steps)
     windows = sorted({(f.window.start, f.window.end) for f in fields.values()}, reverse=True)
     first, out = torch.zeros_like(count), []

@@ -131,12 +131,12 @@ def _sample(view: View, row: Any) -> Sample:
     sample = {}
     for name, f in view.fields.items():
         try:
-            value: np.ndarray = np.asarray(row[name], np.int64 if f.choices else np.float32)
+            value: np.ndarray = np.asarray(row[name], np.int64 if f.num_classes else np.float32)
         except (ValueError, TypeError, OverflowError):
             raise DataError(
                 f"field {name!r} is no array of numbers", fix="write nested lists of one length"
             ) from None
-        if value.ndim == 0 or (f.choices and value.min(initial=0) < 0) or not np.isfinite(value).all():
+        if value.ndim == 0 or (f.num_classes and value.min(initial=0) < 0) or not np.isfinite(value).all():
             raise DataError(f"field {name!r} holds what is no value of it", fix="remove the record")
         sample[name] = value
     if len({len(value) for value in sample.values()}) != 1:

@@ -67,10 +67,10 @@ def _draw(panel: Any, field: Field, value: np.ndarray, extent: tuple[int, ...] |
         panel.set_aspect("equal")
     elif extent is not None and len(extent) == 2:
         image = value if value.ndim == 2 else value[..., :3].mean(-1)
-        panel.imshow(image, cmap="gray" if not field.choices else "tab20")
-    elif field.rank == "pair":
+        panel.imshow(image, cmap="gray" if not field.num_classes else "tab20")
+    elif field.axes == 2:
         panel.imshow(value, cmap="viridis")
-    elif field.choices:
-        panel.imshow(np.atleast_2d(value), cmap="tab20", vmin=0, vmax=field.choices - 1, aspect="auto")
+    elif field.num_classes:
+        panel.imshow(np.atleast_2d(value), cmap="tab20", vmin=0, vmax=field.num_classes - 1, aspect="auto")
     else:
         panel.plot(value.reshape(len(value), -1), ".-" if len(value) < 20 else "-", linewidth=0.8)

@@ -105,7 +105,7 @@ class Space:
     def of(cls, view: View, reference: Sequence[Sample]) -> Self:
         """The space of a reference."""
         sizes = {tuple(value.shape for value in sample.values()) for sample in reference}
-        count = sum(f.readings(reference[0][name]).size for name, f in view.fields.items())
+        count = sum(f.invariants(reference[0][name]).size for name, f in view.fields.items())
         flat = len(sizes) == 1 and count <= _FLAT
         x = np.stack([_raw(view, flat, sample) for sample in reference])
         centre, spread = x.mean(0), x.std(0)
@@ -130,7 +130,7 @@ def _raw(view: View, flat: bool, sample: Sample) -> np.ndarray:
     parts = [np.array([float(len(next(iter(sample.values()))))])]
     rows = []
     for name, f in view.fields.items():
-        x = f.readings(sample[name])
+        x = f.invariants(sample[name])
         rows.append(x.ravel())
         if not len(x):  # a single site has no pairs
             x = np.zeros((1, x.shape[1]))
@@ -150,10 +150,10 @@ def _compare(space: Space, samples: Sequence[Sample], test: Sequence[Sample], se
     scores["size"] = wasserstein_1d([len(s[first]) for s in samples], [len(s[first]) for s in test])
     for name, f in space.view.fields.items():
         a, b = (
-            _picked(np.concatenate([f.readings(s[name]) for s in part]), _FIELD, seed)
+            _picked(np.concatenate([f.invariants(s[name]) for s in part]), _FIELD, seed)
             for part in (samples, test)
         )
-        scores[f"marginal/{name}"] = _marginal(a, b, f.choices > 0)
+        scores[f"marginal/{name}"] = _marginal(a, b, f.num_classes > 0)
     return scores
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Entries
 from molgen.core.densities import Sharpen
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.modality import Modality
@@ -85,6 +86,7 @@ class AutoregressiveModel(GenerativeModel):
 
     family: ClassVar[str] = "autoregressive"
     needs: ClassVar[Mapping[str, bool]] = {"ordered": True, "invariant": True}
+    capabilities = (Entries,)
     likelihood = "exact"
     options_type: ClassVar[type[Options]] = AutoregressiveOptions
     options: AutoregressiveOptions

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from molgen.core.batch import Batch
 from molgen.core.call import called
+from molgen.core.capabilities import Capability, Embedding, require
 from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.modality import Modality, View
@@ -53,6 +54,10 @@ class GenerativeModel(Declaration, Stored):
 
     needs: ClassVar[Mapping[str, bool]] = {}
     """Properties that the view must have."""
+    capabilities: ClassVar[tuple[type[Capability[Any]], ...]] = ()
+    """What every field of the view must be able to do."""
+    continuous: ClassVar[tuple[type[Capability[Any]], ...]] = ()
+    """What every field must be able to do once its values are embedded in reals."""
     likelihood: str = "none"
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     """Decay rates of the optimizer's averages of gradients and of their squares."""
@@ -78,6 +83,12 @@ class GenerativeModel(Declaration, Stored):
                     f"{self.family} needs a view that is {name}; view {self._view!r} of "
                     f"{self.modality.name!r} is not"
                 )
+        where = f"view {self._view!r} of {self.modality.name!r}"
+        needed = (*self.capabilities, *((Embedding,) if self.continuous else ()))
+        require(self.family, where, self.view.fields, needed)
+        if self.continuous:
+            reals = {k: e.continuous() for k, e in Embedding.each(self.view.fields).items()}
+            require(self.family, where, reals, self.continuous)
         self.trunk = trunk
         # What is recorded is what JSON gives back, so that a loaded model is the model that was saved.
         self.trunk_options: dict[str, Any] = json.loads(json.dumps(dict(trunk_options or {})))
@@ -289,6 +300,10 @@ class GenerativeModel(Declaration, Stored):
         """The labels of a batch that the model is conditioned on."""
         return {c.name: batch.conditions[c.name] for c in self.conditions}
 
+    def relaxed(self, batch: Batch) -> dict[str, Tensor]:
+        """The values of a batch as reals that gradients flow through."""
+        return {k: e.embed(batch.values[k], batch.mask) for k, e in Embedding.each(self.view.fields).items()}
+
     def drop_labels(self, batch: Batch, noise: Noise, share: float) -> dict[str, Tensor]:
         """The labels of a batch with a share of them missing, so that the network learns to do without."""
         labels = self.labels(batch)
@@ -297,10 +312,6 @@ class GenerativeModel(Declaration, Stored):
             value = labels[c.name]
             labels[c.name] = torch.where(drop, torch.full_like(value, c.missing()), value)
         return labels
-
-    def relaxed(self, batch: Batch) -> dict[str, Tensor]:
-        """The values of a batch as reals that gradients flow through."""
-        return {k: f.relax(batch.values[k], batch.mask) for k, f in self.view.fields.items()}
 
     # ------------------------------------------------------------------ sample
 

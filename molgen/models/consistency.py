@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Consistency, Denoising, Embedding
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
@@ -86,6 +87,7 @@ class ConsistencyModel(GenerativeModel):
 
     family: ClassVar[str] = "consistency"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    continuous = (Denoising, Consistency)
     options_type: ClassVar[type[Options]] = ConsistencyOptions
     options: ConsistencyOptions
 
@@ -141,7 +143,7 @@ class ConsistencyModel(GenerativeModel):
 
     @property
     def _fields(self) -> dict[str, GaussianField]:
-        return {name: f.relaxed() for name, f in self.view.fields.items()}
+        return {name: e.continuous() for name, e in Embedding.each(self.view.fields).items()}
 
     # ------------------------------------------------------------------ training
 
@@ -154,16 +156,17 @@ class ConsistencyModel(GenerativeModel):
         t = stratified(mask, noise).clamp_min(1e-3)
         r = (1 - delta) * t
         x0 = self.relaxed(batch)
-        white = {k: f.white(mask, noise) for k, f in fields.items()}
-        x, y = (self._perturbed(x0, white, time, mask) for time in (t, r))
+        eps = {k: f.standard_noise(mask, noise) for k, f in fields.items()}
+        x, y = (self._perturbed(x0, eps, time, mask) for time in (t, r))
         previous = earlier(network, x, t, mask, labels, noise) if self.options.self_condition else None
         ahead = network(x, t, mask, labels, previous)
         with torch.no_grad():
             behind = network(y, r, mask, labels, previous)
         terms = {}
         for name, f in fields.items():
-            gap = f.discrepancy(ahead[name], behind[name], t, mask) / delta
-            anchor = self.options.anchor * f.anchor(ahead[name], x0[name], mask)
+            own = Consistency.of(f)
+            gap = own.pseudo_huber(ahead[name], behind[name], t, mask) / delta
+            anchor = self.options.anchor * own.cross_entropy_term(ahead[name], x0[name], mask)
             terms[name] = f.weight * (gap + anchor * (t > f.window.start)).mean()
         return terms
 
@@ -174,8 +177,8 @@ class ConsistencyModel(GenerativeModel):
         stage = 0 if share < 0 else 1 + min(int(share * stages), stages - 1)
         return float(2.0**-stage)
 
-    def _perturbed(self, x0: State, white: State, t: Tensor, mask: Tensor) -> State:
-        return {k: f.perturb(x0[k], white[k], t, mask) for k, f in self._fields.items()}
+    def _perturbed(self, x0: State, eps: State, t: Tensor, mask: Tensor) -> State:
+        return {k: f.add_noise(x0[k], eps[k], t, mask) for k, f in self._fields.items()}
 
     # ------------------------------------------------------------------ sampling
 
@@ -207,24 +210,24 @@ class ConsistencyModel(GenerativeModel):
         steps, heat, fresh = o.steps, o.temperature, o.gamma
         fields, b = self._fields, len(mask)
         denoise = recalling(self.trained, mask, labels, self.options.self_condition)
-        x = {k: f.tempered(mask, noise, heat) for k, f in fields.items()}
+        x = {k: f.tempered_prior(mask, noise, heat) for k, f in fields.items()}
         clean, s = x, torch.ones(b, device=mask.device)
         for i in range(steps):
             t = torch.full((b,), 1 - i / steps, device=mask.device)
             if i > 0:
-                white = {
-                    k: math.sqrt(1 - fresh**2) * f.whitened(x[k], clean[k], s, mask)
-                    + fresh * heat * f.white(mask, noise)
+                eps = {
+                    k: math.sqrt(1 - fresh**2) * f.predict_eps(x[k], clean[k], s, mask)
+                    + fresh * heat * f.standard_noise(mask, noise)
                     for k, f in fields.items()
                 }
-                again = self._perturbed(clean, white, t, mask)
+                again = self._perturbed(clean, eps, t, mask)
                 # What is still pure noise at this time has not been touched by the path yet.
                 x = {k: torch.where(_pure(f, t, x[k]), x[k], again[k]) for k, f in fields.items()}
                 s = t
             params = denoise(x, t)
             # Classes go on as probabilities: to draw each by itself would break what they say together.
-            clean = {k: f.project(f.point(params[k]), mask) for k, f in fields.items()}
-        return {k: self.view.fields[k].harden(clean[k], mask) for k in fields}
+            clean = {k: f.project(f.x0_mean(params[k]), mask) for k, f in fields.items()}
+        return {k: e.round(clean[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
     @torch.no_grad()
     def denoise(self, records: Sequence[Any], level: float, batch_size: int | None = None) -> Samples:
@@ -248,7 +251,9 @@ class ConsistencyModel(GenerativeModel):
             labels = self.labels(batch)
             params = network(x, t, batch.mask, labels)
             values = {
-                k: self.view.fields[k].harden(f.project(f.point(params[k]), batch.mask), batch.mask)
+                k: Embedding.of(self.view.fields[k]).round(
+                    f.project(f.x0_mean(params[k]), batch.mask), batch.mask
+                )
                 for k, f in fields.items()
             }
             out += self.decode(batch.replace(values=values, conditions={}))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Denoising
 from molgen.core.errors import UnsupportedError
 from molgen.core.noise import Noise, stratified
 from molgen.core.roles import Denoiser, earlier, recalling
@@ -91,6 +92,7 @@ class DiffusionModel(LatentFamily):
 
     family: ClassVar[str] = "diffusion"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    capabilities = (Denoising,)
     likelihood = "lower bound"
     options_type: ClassVar[type[Options]] = DiffusionOptions
     options: DiffusionOptions
@@ -120,8 +122,10 @@ class DiffusionModel(LatentFamily):
         known = self.options.self_condition
         previous = earlier(network, x, t, batch.mask, labels, noise) if known else None
         params = network(x, t, batch.mask, labels, previous)
+        denoising = Denoising.each(self.view.fields)
         return {
-            name: f.weight * f.loss(params[name], batch.values[name], x[name], t, batch.mask).mean()
+            name: f.weight
+            * denoising[name].loss(params[name], batch.values[name], x[name], t, batch.mask).mean()
             for name, f in self.view.fields.items()
         }
 
@@ -186,14 +190,14 @@ class DiffusionModel(LatentFamily):
 
     def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""
-        known, fields = self.options.self_condition, self.view.fields
+        known, denoising = self.options.self_condition, Denoising.each(self.view.fields)
         conditional, base = (recalling(self.trained, mask, given, known) for given in (labels, {}))
         if not labels or guidance == 1:
             return conditional
 
         def denoise(x: State, t: Tensor) -> State:
             params, free = conditional(x, t), base(x, t)
-            return {k: f.guide(params[k], free[k], guidance) for k, f in fields.items()}
+            return {k: d.guide(params[k], free[k], guidance) for k, d in denoising.items()}
 
         return denoise
 
@@ -212,7 +216,7 @@ class DiffusionModel(LatentFamily):
                 "or a model without latent"
             )
         fields, mask, network = self.view.fields, batch.mask, self.trained
-        labels = self.labels(batch)
+        labels, denoising = self.labels(batch), Denoising.each(fields)
         total = torch.stack([f.prior_kl(batch.values[k], mask) for k, f in fields.items()]).sum(0)
         grid = torch.linspace(0, 1, steps + 1, device=mask.device)
 
@@ -220,7 +224,7 @@ class DiffusionModel(LatentFamily):
             t, s = grid[index], grid[index - 1]
             x = self._corrupt(batch, t, noise)
             params = network(x, t, mask, labels)
-            kls = [f.step_kl(params[k], batch.values[k], x[k], t, s, mask) for k, f in fields.items()]
+            kls = [d.vlb_term(params[k], batch.values[k], x[k], t, s, mask) for k, d in denoising.items()]
             return torch.stack(kls).sum(0)
 
         # A field ends where its window closes; those steps hold log p(x0 | .) and are never skipped.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Denoising, Embedding, Reparameterization, Transport
 from molgen.core.derivatives import differentiable
 from molgen.core.errors import MolgenWarning
 from molgen.core.fields import GaussianField
@@ -48,7 +49,7 @@ class Adversaries(nn.Module):
         super().__init__()
         self.generator = Denoiser(fields, make_trunk, conditions, width=width, code=code, extent=extent)
         # A generator that begins with one sample for all noise would have to leave its collapse first.
-        self.generator.add_heads({k: f.outputs for k, f in fields.items()}, silent=False)
+        self.generator.add_heads({k: d.outputs for k, d in Denoising.each(fields).items()}, silent=False)
         self.critic = Encoder(fields, make_critic, conditions, width=width)
         self.fields, self.code = fields, code
 
@@ -56,11 +57,11 @@ class Adversaries(nn.Module):
         self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, temperature: float = 1.0
     ) -> State:
         """Relaxed values from noise on every site and a code for the whole; gradients flow through them."""
-        start = {k: f.tempered(mask, noise, temperature) for k, f in self.fields.items()}
+        start = {k: f.tempered_prior(mask, noise, temperature) for k, f in self.fields.items()}
         code = temperature * noise.normal(mask, (self.code,)) if self.code else None
         t = torch.ones(len(mask), device=mask.device)
         params = self.generator(start, t, mask, labels, code=code)
-        return {k: f.rsample(params[k], mask, noise) for k, f in self.fields.items()}
+        return {k: r.rsample(params[k], mask, noise) for k, r in Reparameterization.each(self.fields).items()}
 
     def judge(self, x: State, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """How much the critic takes values for data, `(B,)`."""
@@ -132,13 +133,14 @@ class GANModel(LatentFamily):
 
     family: ClassVar[str] = "gan"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True, "invariant": True}
+    continuous = (Denoising, Reparameterization, Transport)
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
     options_type: ClassVar[type[Options]] = GANOptions
     options: GANOptions
 
     def build(self) -> nn.Module:
         return Adversaries(
-            {name: f.relaxed() for name, f in self.view.fields.items()},
+            {name: e.continuous() for name, e in Embedding.each(self.view.fields).items()},
             self.make_trunk,
             lambda spec: self.make_trunk(spec, self.options.critic_options),
             self.conditions,
@@ -181,7 +183,7 @@ class GANModel(LatentFamily):
     @staticmethod
     def _blurred(gan: Adversaries, x: State, level: Tensor, mask: Tensor, noise: Noise) -> State:
         return {
-            k: f.project(x[k] + per_sample(level, x[k]) * f.sd * f.white(mask, noise), mask)
+            k: f.project(x[k] + per_sample(level, x[k]) * f.sd * f.standard_noise(mask, noise), mask)
             for k, f in gan.fields.items()
         }
 
@@ -204,7 +206,10 @@ class GANModel(LatentFamily):
 
         def apart(x: State) -> Tensor:
             own = {k: v.detach() for k, v in x.items()}
-            gaps = [f.costs(own[k], f.tangent(own[k] - f.mean, mask) / f.sd) for k, f in gan.fields.items()]
+            gaps = [
+                Transport.of(f).ot_cost(own[k], f.tangent(own[k] - f.mean, mask) / f.sd)
+                for k, f in gan.fields.items()
+            ]
             return torch.stack(gaps).sum(0).mean()
 
         return (apart(fake) / apart(real).clamp_min(1e-6)).sqrt()
@@ -234,10 +239,9 @@ class GANModel(LatentFamily):
 
         Source: Brock et al., Large Scale GAN Training for High Fidelity Natural Image Synthesis (2019).
         """
-        made = cast(Adversaries, self.trained).generate(
-            mask, labels, noise, self.resolved(temperature=temperature).temperature
-        )
-        return {k: f.harden(made[k], mask) for k, f in self.view.fields.items()}
+        heat = self.resolved(temperature=temperature).temperature
+        made = cast(Adversaries, self.trained).generate(mask, labels, noise, heat)
+        return {k: e.round(made[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
 
 @contextmanager

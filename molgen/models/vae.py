@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Denoising, Embedding, Entries
 from molgen.core.densities import Sharpen
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
-from molgen.core.fields import Field, GaussianField
+from molgen.core.fields import Field
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
 from molgen.core.roles import Decoder, Encoder, MakeTrunk, Predictor
@@ -89,8 +90,8 @@ class Autoencoder(nn.Module):
         nearest: bool,
     ) -> None:
         super().__init__()
-        relaxed: dict[str, GaussianField] = {k: f.relaxed() for k, f in fields.items()}
-        self.encoder = Encoder(relaxed, make_trunk, conditions, outputs=2 * latent, width=width)
+        reals = {k: e.continuous() for k, e in Embedding.each(fields).items()}
+        self.encoder = Encoder(reals, make_trunk, conditions, outputs=2 * latent, width=width)
         self.decoder: Decoder | Predictor
         if sequential:
             self.decoder = Predictor(
@@ -112,8 +113,8 @@ class Autoencoder(nn.Module):
         self, values: Mapping[str, Tensor], mask: Tensor, labels: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the standard deviation of q(z | x), `(B, latent)` each."""
-        relaxed = {k: f.relax(values[k], mask) for k, f in self.fields.items()}
-        mean, log_sd = self.encoder(relaxed, mask, labels).chunk(2, -1)
+        reals = {k: e.embed(values[k], mask) for k, e in Embedding.each(self.fields).items()}
+        mean, log_sd = self.encoder(reals, mask, labels).chunk(2, -1)
         return mean, log_sd.clamp(-7, 2)
 
     def log_likelihood(
@@ -132,10 +133,11 @@ class Autoencoder(nn.Module):
         if isinstance(self.decoder, Predictor):
             return self.decoder.write(mask, noise, labels, z, how)
         raw = self.decoder(z, mask, labels)
-        densities = {k: f.density(raw[k]) for k, f in self.fields.items()}
+        entries = Entries.each(self.fields)
+        densities = {k: e.likelihood(raw[k]) for k, e in entries.items()}
         if temperature == 0:
-            return {k: f.centre(densities[k], mask) for k, f in self.fields.items()}
-        return {k: f.drawn(densities[k], mask, noise, how) for k, f in self.fields.items()}
+            return {k: e.point_estimate(densities[k], mask) for k, e in entries.items()}
+        return {k: e.sample(densities[k], mask, noise, how) for k, e in entries.items()}
 
 
 @final
@@ -215,6 +217,8 @@ class VAEModel(GenerativeModel):
     options_type: ClassVar[type[Options]] = VAEOptions
     options: VAEOptions
     needs: ClassVar[Mapping[str, bool]] = {"invariant": True}
+    capabilities = (Entries,)
+    continuous = (Denoising,)
     likelihood = "lower bound"
 
     def __init__(self, modality: str | Modality, **arguments: Any) -> None:

@@ -10,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from molgen.core.capabilities import Classes
 from molgen.core.fields import Field
 from molgen.core.linear import linear
 from molgen.core.noise import Noise
@@ -32,34 +33,37 @@ class Visible:
     """
 
     def __init__(self, fields: Mapping[str, Field], template: Tensor) -> None:
-        self.fields, self.template = fields, template
-        self.places = {k: f.once(template).flatten().nonzero().squeeze(1) for k, f in fields.items()}
-        self.units = Units([(len(self.places[k]), f.choices) for k, f in fields.items()])
+        self.fields, self.template, self.classes = fields, template, Classes.each(fields)
+        self.places = {
+            k: c.unique_mask(template).flatten().nonzero().squeeze(1) for k, c in self.classes.items()
+        }
+        self.units = Units([(len(self.places[k]), c.num_classes) for k, c in self.classes.items()])
 
     def real(self, mask: Tensor) -> Tensor:
         """Which entries the samples of `mask` have, `(B, entries)`."""
         wide = self._padded(mask, 1)
-        return torch.cat([f.once(wide).flatten(1)[:, self.places[k]] for k, f in self.fields.items()], 1)
+        own = [c.unique_mask(wide).flatten(1)[:, self.places[k]] for k, c in self.classes.items()]
+        return torch.cat(own, 1)
 
     def encode(self, values: Mapping[str, Tensor], mask: Tensor) -> Tensor:
         """Values to units `(B, units)`, off on padding."""
         units = []
         for k, f in self.fields.items():
-            x = self._padded(values[k], 2 if f.rank == "pair" else 1).flatten(1)[:, self.places[k]]
-            on = f.once(self._padded(mask, 1)).flatten(1)[:, self.places[k]]
-            units.append((f.observe(x)[..., 1:] * on[..., None]).flatten(1))
+            x = self._padded(values[k], f.axes).flatten(1)[:, self.places[k]]
+            on = self.classes[k].unique_mask(self._padded(mask, 1)).flatten(1)[:, self.places[k]]
+            units.append((self.classes[k].one_hot(x)[..., 1:] * on[..., None]).flatten(1))
         return torch.cat(units, 1)
 
     def decode(self, v: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Units to values at the sites of `mask`."""
         values = {}
         for (k, f), block in zip(self.fields.items(), self.units.blocks(v), strict=True):
-            sites = self.template.shape[1:] * (2 if f.rank == "pair" else 1)
-            reals = v.new_zeros(len(v), math.prod(sites), f.choices)
+            sites = self.template.shape[1:] * f.axes
+            reals = v.new_zeros(len(v), math.prod(sites), f.num_classes)
             reals[:, self.places[k]] = torch.cat([1 - block.sum(-1, keepdim=True), block], -1)
-            reals = reals.reshape(len(v), *sites, f.choices)
-            own = mask.shape[1:] * (2 if f.rank == "pair" else 1)
-            values[k] = f.harden(reals[(slice(None), *map(slice, own))], mask)
+            reals = reals.reshape(len(v), *sites, f.num_classes)
+            own = mask.shape[1:] * f.axes
+            values[k] = self.classes[k].argmax(reals[(slice(None), *map(slice, own))], mask)
         return values
 
     def _padded(self, x: Tensor, axes: int) -> Tensor:

@@ -103,7 +103,7 @@ def check_constraints(cell: Cell) -> None:
                 bool(torch.isfinite(x.float()).all()), f"field {k!r} is not finite", "project after a step"
             )
             demand(
-                x.is_floating_point() != bool(f.choices),
+                x.is_floating_point() != bool(f.num_classes),
                 f"field {k!r} is drawn as {x.dtype}",
                 "return reals for reals, and hardened integers for classes",
             )

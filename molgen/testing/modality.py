@@ -473,19 +473,19 @@ def _check_arrays(m: Modality, view: View, sample: Sample, where: str) -> None:
     for name, f in view.fields.items():
         value = sample[name]
         demand(isinstance(value, np.ndarray), f"{where}: {name!r} is no array", "return numpy arrays")
-        expected = extent * (2 if f.rank == "pair" else 1)
+        expected = extent * f.axes
         demand(
-            value.shape[: len(expected)] == expected and value.ndim == len(expected) + f._vectors,
-            f"{where}: {name!r} has shape {value.shape}, expected {expected}{' and channels' * f._vectors}",
+            value.shape[: len(expected)] == expected and value.ndim == len(expected) + len(f.shape),
+            f"{where}: {name!r} has shape {value.shape}, expected {expected}{' and channels' * len(f.shape)}",
             "classes have no channel axis, reals have one, pairs have two site axes",
         )
-        if f.choices:
+        if f.num_classes:
             demand(
                 value.dtype.kind in "iu", f"{where}: {name!r} is {value.dtype}", "give classes as integers"
             )
             demand(
-                value.min() >= 0 and value.max() < f.choices,
-                f"{where}: {name!r} has classes {value.min()} to {value.max()} of {f.choices}",
+                value.min() >= 0 and value.max() < f.num_classes,
+                f"{where}: {name!r} has classes {value.min()} to {value.max()} of {f.num_classes}",
                 "count the classes in fitted, and refuse others with DataError",
             )
         else:

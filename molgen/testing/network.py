@@ -69,7 +69,7 @@ def _check_padding(view: View, out: Mapping[str, Tensor], single: Mapping[str, T
     n = alone.mask.shape[1]
     for k, f in view.fields.items():
         grid = alone.mask.dim() > 2
-        inside = out[k] if grid else out[k][:, :n, :n] if f.rank == "pair" else out[k][:, :n]
+        inside = out[k] if grid else out[k][:, :n, :n] if f.axes == 2 else out[k][:, :n]
         valid = f.valid(alone.mask)
         valid = valid if valid.dim() == inside.dim() else valid[..., None]
         _claim(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from molgen.core.batch import Batch, Sample
+from molgen.core.capabilities import Embedding
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.modality import Modality
@@ -186,16 +187,17 @@ def apart(field: Field, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Tenso
         [[0.083]]
     """
     x, y = torch.as_tensor(a).double(), torch.as_tensor(b).double()
-    return (x - y if field.choices else field.relaxed().offset(x, y)).abs()
+    return (x - y if field.num_classes else Embedding.of(field).continuous().logmap(x, y)).abs()
 
 
 def garbage(field: Field, shape: Sequence[int], draw: np.random.Generator, scale: float) -> np.ndarray:
     """Values of a field as a bad model may draw them, of the extent of a sample `shape`."""
-    sites = tuple(shape) * (2 if field.rank == "pair" else 1)
-    if field.choices:
-        return draw.integers(0, field.choices + (scale > 1), sites)  # the class beyond is a mask left over
-    channels = (field.entries or 3,) if field._vectors else ()
-    return (scale * draw.normal(size=(*sites, *channels))).astype(np.float32)
+    sites = tuple(shape) * field.axes
+    if field.num_classes:
+        return draw.integers(
+            0, field.num_classes + (scale > 1), sites
+        )  # the class beyond is a mask left over
+    return (scale * draw.normal(size=(*sites, *field.shape))).astype(np.float32)
 
 
 def _chunks(n: int, size: int) -> Iterator[range]:

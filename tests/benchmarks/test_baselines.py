@@ -49,7 +49,7 @@ def test_entries_of_samples_are_distributed_as_those_of_the_data(name: str) -> N
             "obeys the field"
         )
         # The first entry of all: a draw of n has an error of sd / sqrt(n) about the data's mean.
-        first = (slice(None), *(0 for _ in mask.shape[1:]), *((1,) if field.rank == "pair" else ()))
+        first = (slice(None), *(0 for _ in mask.shape[1:]), *((1,) if field.axes == 2 else ()))
         a, b = (
             drawn[first].double().reshape(300, -1),
             data.values[key][first].double().reshape(len(records), -1),

@@ -133,8 +133,8 @@ def test_every_field_learns_its_scale() -> None:
 def test_readings_of_points_do_not_change_when_they_move() -> None:
     x = np.random.default_rng(0).normal(size=(5, 3))
     turned = x @ np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0] + 4
-    assert np.allclose(Positions().readings(x), Positions().readings(turned))
-    assert Positions().readings(x[:1]).shape == (0, 1)
+    assert np.allclose(Positions().invariants(x), Positions().invariants(turned))
+    assert Positions().invariants(x[:1]).shape == (0, 1)
 
 
 def test_levels_learn_the_share_of_each() -> None:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from molgen.core.capabilities import Denoising, Dequantization, Embedding, PathLikelihood, Reparameterization
+from molgen.core.capabilities.dequantization import log_normal
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions, Simplex
-from molgen.core.fields.cells import log_normal, probabilities
+from molgen.core.fields.frequencies import probabilities
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.core.schedules import GaussianSchedule, Window
 
@@ -28,7 +30,7 @@ FIELDS: dict[str, Field] = {
     "window": Categorical(4, pairs=True, noise="marginal", window=(0.5, 1.0)),
     "simplex": Simplex(4, frequencies=[0.4, 0.3, 0.2, 0.1]),
     "simplex pairs": Simplex(4, pairs=True),
-    "straight": Continuous(2).relaxed(straight=True),
+    "straight": Embedding.of(Continuous(2)).continuous("linear"),
 }
 
 
@@ -38,8 +40,8 @@ def noise(key: int = 0) -> BatchNoise:
 
 def data(field: Field) -> Tensor:
     """A valid value, made by hardening random relaxed reals."""
-    template = field.relax(seed_value(field), MASK)
-    value = field.harden(torch.randn(template.shape, generator=generator(9)), MASK)
+    template = Embedding.of(field).embed(seed_value(field), MASK)
+    value = Embedding.of(field).round(torch.randn(template.shape, generator=generator(9)), MASK)
     if isinstance(field, Simplex):  # its data are one-hot vectors
         hard = torch.nn.functional.one_hot(value.argmax(-1), field.channels)
         value = field.project(2.0 * hard - 1, MASK)
@@ -47,22 +49,24 @@ def data(field: Field) -> Tensor:
 
 
 def seed_value(field: Field) -> Tensor:
-    shape = (2, 5, 5) if field.rank == "pair" else (2, 5)
+    shape = (2, 5, 5) if field.axes == 2 else (2, 5)
     if isinstance(field, Categorical):
         return torch.zeros(shape, dtype=torch.long)
     return torch.zeros(*shape, field.channels)  # type: ignore[attr-defined]
 
 
 def params(field: Field, x: Tensor, t: Tensor) -> Tensor:
-    raw = torch.randn(*x.shape[: 3 if field.rank == "pair" else 2], field.outputs, generator=generator(5))
-    if field.rank == "pair":
+    raw = torch.randn(
+        *x.shape[: 3 if field.axes == 2 else 2], Denoising.of(field).outputs, generator=generator(5)
+    )
+    if field.axes == 2:
         raw = raw + raw.transpose(1, 2)
-    return field.predict(raw, x, t, MASK)
+    return Denoising.of(field).precondition(raw, x, t, MASK)
 
 
 def check_constraints(field: Field, x: Tensor) -> None:
     assert (x * ~field.valid(MASK)).abs().sum() == 0
-    if field.rank == "pair":
+    if field.axes == 2:
         assert (x == x.transpose(1, 2)).all()
     if isinstance(field, Positions):
         assert x.sum(1).abs().max() < 1e-4
@@ -78,18 +82,20 @@ def test_every_verb_keeps_constraints_and_padding(name: str, time: float) -> Non
     x = field.diffuse(x0, torch.zeros(2), t, MASK, noise())
     check_constraints(field, x)
     for eta in (0.0, 1.0):
-        y = field.step(x, params(field, x, t), t, t / 2, MASK, noise(), eta)
+        y = Denoising.of(field).step(x, params(field, x, t), t, t / 2, MASK, noise(), eta)
         check_constraints(field, y)
         check_constraints(field, field.renoise(y, t / 2, t, MASK, noise(), 0.5))
-    assert (field.features(x, t, MASK)[1, 3:] == 0).all()
-    assert (field.estimate(params(field, x, t), MASK)[1, 3:] == 0).all()
+    assert (Denoising.of(field).scale_input(x, t, MASK)[1, 3:] == 0).all()
+    assert (Denoising.of(field).self_condition_input(params(field, x, t), MASK)[1, 3:] == 0).all()
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_harden_inverts_relax(name: str) -> None:
     field = FIELDS[name]
     x0 = data(field)
-    assert torch.allclose(field.harden(field.relax(x0, MASK), MASK).float(), x0.float(), atol=1e-5)
+    assert torch.allclose(
+        Embedding.of(field).round(Embedding.of(field).embed(x0, MASK), MASK).float(), x0.float(), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -106,10 +112,13 @@ def test_padding_never_changes_a_loss_or_a_bound(name: str) -> None:
     x = field.diffuse(x0, torch.zeros(2), t, MASK, noise())
     p = params(field, x, t)
     junk = torch.where(MASK.reshape(2, 5, *(1,) * (p.dim() - 2)), p, p + 7)
-    if field.rank == "pair":
+    if field.axes == 2:
         real = field.valid(MASK)
         junk = torch.where(real if real.dim() == p.dim() else real[..., None], p, p + 7)
-    for verb in (lambda q: field.loss(q, x0, x, t, MASK), lambda q: field.step_kl(q, x0, x, t, s, MASK)):
+    for verb in (
+        lambda q: Denoising.of(field).loss(q, x0, x, t, MASK),
+        lambda q: Denoising.of(field).vlb_term(q, x0, x, t, s, MASK),
+    ):
         assert torch.allclose(verb(p), verb(junk), atol=1e-5)
         assert (verb(p) >= -1e-5).all()
 
@@ -121,9 +130,9 @@ def test_outside_its_window_a_field_neither_moves_nor_learns(name: str) -> None:
     x = field.diffuse(x0, torch.zeros(2), t, MASK, noise())
     assert (x == x0).all()
     p = params(field, x, t)
-    assert field.loss(p, x0, x, t, MASK).abs().sum() == 0
-    assert field.step_kl(p, x0, x, t, s, MASK).abs().sum() == 0
-    assert (field.step(x, p, t, s, MASK, noise()) == x).all()
+    assert Denoising.of(field).loss(p, x0, x, t, MASK).abs().sum() == 0
+    assert Denoising.of(field).vlb_term(p, x0, x, t, s, MASK).abs().sum() == 0
+    assert (Denoising.of(field).step(x, p, t, s, MASK, noise()) == x).all()
 
 
 @pytest.mark.parametrize("name", ["continuous", "positions", "mask", "marginal"])
@@ -169,23 +178,25 @@ def test_preconditioning_is_exact_for_gaussian_data() -> None:
     x = torch.tensor([[[1.5]]])
     sigma = field.schedule.sigma(t).item()
     expected = 0.2 + 0.49 / (0.49 + sigma**2) * 1.3
-    assert field.predict(torch.zeros(1, 1, 1), x, t, MASK[:1, :1]).item() == pytest.approx(expected, rel=1e-5)
+    assert Denoising.of(field).precondition(torch.zeros(1, 1, 1), x, t, MASK[:1, :1]).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_angles_precondition_is_exact_for_uniform_data() -> None:
     field, t = Angles(1), torch.tensor([0.4])
     sigma = field.schedule.sigma(t).item()
     x = torch.full((1, 1, 1), 2.0)
-    params = field.predict(torch.zeros(1, 1, 2), x, t, MASK[:1, :1]).flatten()
+    params = Denoising.of(field).precondition(torch.zeros(1, 1, 2), x, t, MASK[:1, :1]).flatten()
     assert params.norm().item() == pytest.approx(math.exp(-(sigma**2) / 2), rel=1e-4)
-    assert field.point(params[None, None]).item() == pytest.approx(2.0, abs=1e-5)
+    assert field.x0_mean(params[None, None]).item() == pytest.approx(2.0, abs=1e-5)
 
 
 def test_noise_of_a_sample_depends_on_seed_and_index_alone() -> None:
     for name, field in FIELDS.items():
         both = field.prior(MASK, SampleNoise(7, [3, 4]))
         alone = field.prior(MASK[1:, :3], SampleNoise(7, [4]))[0]
-        short = both[1, :3, :3] if field.rank == "pair" else both[1, :3]
+        short = both[1, :3, :3] if field.axes == 2 else both[1, :3]
         assert (short == alone).all(), name
 
 
@@ -202,29 +213,29 @@ def test_bad_options_name_the_choices() -> None:
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_relaxed_field_holds_the_relaxed_values(name: str) -> None:
     field = FIELDS[name]
-    soft, x0 = field.relaxed(), data(field)
-    z = field.relax(x0, MASK)
+    soft, x0 = Embedding.of(field).continuous(), data(field)
+    z = Embedding.of(field).embed(x0, MASK)
     assert torch.allclose(soft.project(z, MASK), z)
-    assert torch.allclose(field.harden(z, MASK).float(), x0.float(), atol=1e-5)
+    assert torch.allclose(Embedding.of(field).round(z, MASK).float(), x0.float(), atol=1e-5)
     # With hardly any noise, a denoiser that adds nothing returns what it is given.
     t = torch.full((2,), 1e-4)
-    noisy = soft.perturb(z, soft.white(MASK, noise()), t, MASK)
-    raw = torch.zeros(*noisy.shape[: 3 if field.rank == "pair" else 2], soft.outputs)
-    back = soft.project(soft.point(soft.predict(raw, noisy, t, MASK)), MASK)
+    noisy = soft.add_noise(z, soft.standard_noise(MASK, noise()), t, MASK)
+    raw = torch.zeros(*noisy.shape[: 3 if field.axes == 2 else 2], Denoising.of(soft).outputs)
+    back = soft.project(soft.x0_mean(Denoising.of(soft).precondition(raw, noisy, t, MASK)), MASK)
     assert torch.allclose(back, z, atol=0.02 * soft.sd + 3 * soft.schedule.low)
 
 
 @pytest.mark.parametrize("straight", [False, True])
 def test_noise_of_classes_reaches_from_no_doubt_to_none_known(straight: bool) -> None:
     """Bayes' posterior of the right class among four: sure at first, a guess at last, between half way."""
-    field, n = Simplex(4).relaxed(straight), 4000
+    field, n = Embedding.of(Simplex(4)).continuous("linear" if straight else "data"), 4000
     mask = torch.ones(n, 1, dtype=torch.bool)
     x0 = field.project(2 * torch.eye(4)[torch.arange(n) % 4][:, None] - 1, mask)
     right = []
     for t in (0.02, 0.5, 1.0):
         level = torch.full((n,), t)
         x = field.diffuse(x0, torch.zeros(n), level, mask, BatchNoise(generator(0)))
-        posterior = field.predict(torch.zeros_like(x), x, level, mask).softmax(-1)
+        posterior = Denoising.of(field).precondition(torch.zeros_like(x), x, level, mask).softmax(-1)
         right.append(float((posterior * (x0 > 0)).sum(-1).mean()))
     assert right[0] > 0.999
     assert 0.33 < right[1] < 0.9
@@ -238,7 +249,7 @@ def test_preconditioning_is_exact_for_independent_classes(name: str) -> None:
     assert isinstance(field, Simplex)
     x0, t = data(field), torch.full((2,), 0.6)
     x = field.diffuse(x0, torch.zeros(2), t, MASK, noise())
-    got = field.predict(torch.zeros_like(x), x, t, MASK).softmax(-1)
+    got = Denoising.of(field).precondition(torch.zeros_like(x), x, t, MASK).softmax(-1)
     corners = 2 * torch.eye(4) - 1
     sigma = field.schedule.sigma(t)[0]
     log_p = -((x[..., None, :] - corners) ** 2).sum(-1) / (2 * sigma**2) + field.log_frequencies
@@ -252,13 +263,13 @@ def test_quantize_inverts_dequantize(name: str) -> None:
     field = FIELDS[name]
     x0 = data(field)
     if name in ("levels", "shares"):
-        x0 = field.quantize(x0, MASK)
-    shape = (*x0.shape[: 3 if field.rank == "pair" else 2], field.cells)
+        x0 = Dequantization.of(field).quantize(x0, MASK)
+    shape = (*x0.shape[: 3 if field.axes == 2 else 2], Dequantization.of(field).dim)
     u = torch.rand(shape, generator=generator(3))
-    u = u if field.rank == "site" else (u + u.transpose(1, 2)) / 2
-    z, volume = field.dequantize(x0, u, MASK)
-    assert torch.allclose(field.quantize(z, MASK).float(), x0.float(), atol=1e-5)
-    assert volume.shape == x0.shape[: 3 if field.rank == "pair" else 2]
+    u = u if field.axes == 1 else (u + u.transpose(1, 2)) / 2
+    z, volume = Dequantization.of(field).dequantize(x0, u, MASK)
+    assert torch.allclose(Dequantization.of(field).quantize(z, MASK).float(), x0.float(), atol=1e-5)
+    assert volume.shape == x0.shape[: 3 if field.axes == 2 else 2]
     assert (z * ~MASK.reshape(2, 5, *(1,) * (z.dim() - 2))).abs().sum() == 0
 
 
@@ -277,21 +288,21 @@ def test_cells_of_normal_reals_are_as_probable_as_their_values(name: str) -> Non
         every = torch.arange(5)[None]
     n, p = every.shape[1], probabilities(SHARES)
     mask = torch.ones(1, n, dtype=torch.bool)
-    shape = (1, n, field.cells)
-    if field.rank == "pair":  # values stand above the diagonal
+    shape = (1, n, Dequantization.of(field).dim)
+    if field.axes == 2:  # values stand above the diagonal
         every = torch.zeros(1, n, n, dtype=torch.long)
         every[0, 0, 1:] = every[0, 1:, 0] = torch.arange(1, n)
-        shape = (1, n, n, field.cells)
+        shape = (1, n, n, Dequantization.of(field).dim)
     u = torch.rand(shape, generator=generator(0))
-    u = u if field.rank == "site" else (u + u.transpose(1, 2)) / 2
-    z, volume = field.dequantize(every, u, mask)
+    u = u if field.axes == 1 else (u + u.transpose(1, 2)) / 2
+    z, volume = Dequantization.of(field).dequantize(every, u, mask)
     log_p = log_normal(z).sum(-1) + volume
-    if field.rank == "pair":
+    if field.axes == 2:
         assert torch.allclose(log_p[0, 0, 1:].double(), p[1:].log(), atol=1e-4)
         return
     assert torch.allclose(log_p[0].double(), p.log(), atol=1e-4)
-    many = torch.randn(1, 40_000, field.cells, generator=generator(1))
-    values = field.quantize(many, torch.ones(1, 40_000, dtype=torch.bool))
+    many = torch.randn(1, 40_000, Dequantization.of(field).dim, generator=generator(1))
+    values = Dequantization.of(field).quantize(many, torch.ones(1, 40_000, dtype=torch.bool))
     level = values.flatten() if name == "classes" else ((values.flatten() + 1) * 2).round().long()
     shares = torch.bincount(level, minlength=5) / 40_000
     assert torch.allclose(shares.double(), p, atol=4 * (0.25 / 40_000) ** 0.5)
@@ -302,7 +313,7 @@ def test_drawing_from_a_relaxed_class_follows_its_probabilities() -> None:
     p = torch.tensor([0.6, 0.3, 0.1])
     mask = torch.ones(n, 1, dtype=torch.bool)
     logits = p.log().expand(n, 1, 3).clone().requires_grad_()
-    x = field.rsample(logits, mask, noise())
+    x = Reparameterization.of(field).rsample(logits, mask, noise())
     shares = (x[:, 0] + 1).div(2).mean(0)
     assert torch.allclose(shares, p, atol=4 * (0.25 / n) ** 0.5)
     x[..., 0].sum().backward()  # type: ignore[no-untyped-call]
@@ -317,18 +328,20 @@ def test_a_value_of_the_whole_sample_has_the_density_of_one_vector() -> None:
     field = Continuous(2, whole=True, mean=1.0, sd=2.0)
     x = field.project(torch.randn(2, 5, 2, generator=generator(3)), MASK)
     assert (x[:, 1:] == 0).all() and (x[:, 0] != 0).all()
-    z, volume = field.dequantize(x, torch.rand(2, 5, 2, generator=generator(4)), MASK)
-    assert torch.allclose(field.quantize(z, MASK), x, atol=1e-6)
+    z, volume = Dequantization.of(field).dequantize(x, torch.rand(2, 5, 2, generator=generator(4)), MASK)
+    assert torch.allclose(Dequantization.of(field).quantize(z, MASK), x, atol=1e-6)
     assert volume.sum(1).tolist() == pytest.approx([-2 * math.log(2.0)] * 2)
     sigma = field.schedule.high
     normal = torch.distributions.Normal(1.0, sigma)
-    assert torch.allclose(field.log_prior(x, MASK), normal.log_prob(x[:, 0]).sum(1), atol=1e-4)
+    assert torch.allclose(
+        PathLikelihood.of(field).log_prior(x, MASK), normal.log_prob(x[:, 0]).sum(1), atol=1e-4
+    )
 
 
 def test_a_value_of_the_whole_sample_counts_once_however_many_sites_there_are() -> None:
     field, t = Continuous(2, whole=True), torch.full((2,), 0.5)
     x0 = field.project(torch.ones(2, 5, 2), MASK)
-    loss = field.loss(x0 + 0.1, x0, x0, t, MASK)
+    loss = Denoising.of(field).loss(x0 + 0.1, x0, x0, t, MASK)
     assert loss[0].item() == pytest.approx(loss[1].item())
     learned = field.learn([np.array([[3.0, 5.0], [0, 0], [0, 0]]), np.array([[3.0, 5.0]])])
     assert learned == {"mean": 4.0, "sd": 1.0}

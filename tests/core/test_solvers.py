@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from molgen.core.capabilities import Denoising
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Angles, Categorical, Continuous, Positions
 from molgen.core.noise import BatchNoise, generator
@@ -192,7 +193,7 @@ def test_certain_tokens_are_revealed_first() -> None:
     hidden = []
     for left in (2 / 3, 1 / 3, 0.0):
         s = torch.tensor([left])
-        x = field.step(x, params, t, s, mask, noise)
+        x = Denoising.of(field).step(x, params, t, s, mask, noise)
         hidden.append((x == 3)[0].tolist())
         t = s
     assert hidden == [[True, False, True], [True, False, False], [False, False, False]]
@@ -218,7 +219,7 @@ def test_positions_keep_the_centre_of_mass_and_padding() -> None:
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
 
     def denoise(x: State, t: Tensor) -> State:
-        return {"x": field.predict(torch.ones(2, 5, 3), x["x"], t, mask)}
+        return {"x": Denoising.of(field).precondition(torch.ones(2, 5, 3), x["x"], t, mask)}
 
     for solver in SOLVERS.values():
         noise = BatchNoise(generator(3))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from molgen import AutoregressiveModel
+from molgen.core.capabilities import Entries
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Continuous, Field
 from molgen.core.noise import SampleNoise
@@ -95,7 +96,7 @@ def test_cached_and_uncached_densities_agree(sizes: list[int], own: dict[str, An
     u = network._uniforms(layout, mask, SampleNoise(3, [0, 1]))
     for name, f in MIXED.items():
         slots = layout.slots(name)
-        again = f.conditional(raw[name]).draw(u[:, slots])
+        again = Entries.of(f).conditional(raw[name]).draw(u[:, slots])
         valid = layout.valid(mask, MIXED)[:, slots]
         gap = (again - layout.read(name, f, drawn[name])).abs() * valid
         assert gap.max() < 1e-5, name

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from molgen import ConsistencyModel, DiffusionModel, FlowModel, GANModel
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Consistency, Denoising, Embedding
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, GaussianField, Positions
 from molgen.core.noise import BatchNoise, generator, stratified
@@ -37,7 +38,7 @@ def tiny_images(n: int = 16) -> list[np.ndarray]:
 
 def test_the_boundary_condition_is_exact() -> None:
     """At time 0 every field's prediction is its input, whatever the network says."""
-    fields = {k: f.relaxed() for k, f in FIELDS.items()}
+    fields = {k: Embedding.of(f).continuous() for k, f in FIELDS.items()}
     torch.manual_seed(0)
     network = Denoiser(fields, lambda spec: PairTransformer(spec, width=16, pair_width=8, depth=1, heads=2))
     with torch.no_grad():
@@ -45,12 +46,12 @@ def test_the_boundary_condition_is_exact() -> None:
             p.add_(0.3 * torch.randn_like(p))
     x = {}
     for k, f in FIELDS.items():
-        shape = (2, 4, 4, 3) if f.rank == "pair" else (2, 4, fields[k].channels)
-        hard = f.harden(torch.randn(shape, generator=generator(1)), MASK)
-        x[k] = f.relax(hard, MASK)
+        shape = (2, 4, 4, 3) if f.axes == 2 else (2, 4, fields[k].channels)
+        hard = Embedding.of(f).round(torch.randn(shape, generator=generator(1)), MASK)
+        x[k] = Embedding.of(f).embed(hard, MASK)
     params = network(x, torch.zeros(2), MASK)
     for k, f in fields.items():
-        assert torch.allclose(f.project(f.point(params[k]), MASK), x[k], atol=1e-5), k
+        assert torch.allclose(f.project(f.x0_mean(params[k]), MASK), x[k], atol=1e-5), k
 
 
 def test_points_of_one_path_of_a_gaussian_map_to_one_end() -> None:
@@ -71,24 +72,26 @@ def test_points_of_one_path_of_a_gaussian_map_to_one_end() -> None:
         ta, tb = torch.full((n,), float(a)), torch.full((n,), float(b))
         sigma = field.schedule.sigma(ta).reshape(-1, 1, 1)
         mean = path[-1] * 0.64 / (0.64 + sigma**2)
-        path.append(field.step(path[-1], mean, ta, tb, mask, BatchNoise(generator(1))))
+        path.append(Denoising.of(field).step(path[-1], mean, ta, tb, mask, BatchNoise(generator(1))))
     ends = [end(path[i], torch.full((n,), float(times[i]))) for i in (0, 500, 1500, 2000)]
     for other in ends[1:]:
         assert torch.allclose(ends[0], other, atol=0.02)
-    gap = field.discrepancy(ends[0], ends[1], t, mask)
+    gap = Consistency.of(field).pseudo_huber(ends[0], ends[1], t, mask)
     assert gap.max() < 0.02
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_discrepancy_is_zero_for_equals_and_falls_with_distance(name: str) -> None:
-    field: GaussianField = FIELDS[name].relaxed()
-    shape = (2, 4, 4, field.estimates) if field.rank == "pair" else (2, 4, field.estimates)
+    field: GaussianField = Embedding.of(FIELDS[name]).continuous()
+    shape = (
+        (2, 4, 4, Denoising.of(field).estimates) if field.axes == 2 else (2, 4, Denoising.of(field).estimates)
+    )
     a = torch.randn(shape, generator=generator(0))
     b = torch.randn(shape, generator=generator(1))
     t = torch.full((2,), 0.5)
-    assert field.discrepancy(a, a, t, MASK).abs().max() < 1e-6
-    near = field.discrepancy(a, a + 0.1 * (b - a), t, MASK)
-    assert (field.discrepancy(a, b, t, MASK) > near).all()
+    assert Consistency.of(field).pseudo_huber(a, a, t, MASK).abs().max() < 1e-6
+    near = Consistency.of(field).pseudo_huber(a, a + 0.1 * (b - a), t, MASK)
+    assert (Consistency.of(field).pseudo_huber(a, b, t, MASK) > near).all()
     assert (near > 0).all()
 
 
@@ -110,12 +113,12 @@ def test_the_first_stage_is_denoising() -> None:
     got = model.losses(model.trained, batch, BatchNoise(generator(3)), TrainingStep(0.0))["image"]
     noise = BatchNoise(generator(3))
     t = stratified(batch.mask, noise).clamp_min(1e-3)
-    field = model.view.fields["image"].relaxed()
+    field = Embedding.of(model.view.fields["image"]).continuous()
     x0 = batch.values["image"]
-    x = field.perturb(x0, field.white(batch.mask, noise), t, batch.mask)
+    x = field.add_noise(x0, field.standard_noise(batch.mask, noise), t, batch.mask)
     with torch.no_grad():
         ahead = model.trained({"image": x}, t, batch.mask)["image"]
-    expected = field.discrepancy(ahead, x0, t, batch.mask).mean()
+    expected = Consistency.of(field).pseudo_huber(ahead, x0, t, batch.mask).mean()
     assert got.item() == pytest.approx(expected.item(), rel=1e-3)
 
 
@@ -210,12 +213,14 @@ def test_it_learns_two_points_in_two_steps() -> None:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_whitening_inverts_noising(name: str) -> None:
-    field = FIELDS[name].relaxed()
+    field = Embedding.of(FIELDS[name]).continuous()
     assert isinstance(field, GaussianField)
     noise, t = BatchNoise(generator(0)), torch.tensor([0.1, 0.2])
-    x0 = field.project(0.1 * field.white(MASK, noise), MASK)
-    white = field.white(MASK, noise)
-    assert torch.allclose(field.whitened(field.perturb(x0, white, t, MASK), x0, t, MASK), white, atol=1e-3)
+    x0 = field.project(0.1 * field.standard_noise(MASK, noise), MASK)
+    white = field.standard_noise(MASK, noise)
+    assert torch.allclose(
+        field.predict_eps(field.add_noise(x0, white, t, MASK), x0, t, MASK), white, atol=1e-3
+    )
 
 
 def test_a_step_back_keeps_as_much_noise_as_gamma_says() -> None:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 import molgen
 from molgen import EnergyModel
 from molgen.cli import parse_options
+from molgen.core.capabilities import Denoising, Embedding
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Categorical, Continuous, GaussianField
 from molgen.core.noise import BatchNoise, SampleNoise, generator
@@ -40,7 +41,7 @@ def independent(field: Any, n: int) -> tuple[NeuralEnergy, Energy, Tensor]:
     model = EnergyModel(Toy(field, sites=1), chains=2)
     net = Energy.__new__(Energy)
     nn.Module.__init__(net)
-    net.fields, net.critic = {"x": field.relaxed()}, Silent()  # type: ignore[assignment]
+    net.fields, net.critic = {"x": Embedding.of(field).continuous()}, Silent()  # type: ignore[assignment]
     net.unused = nn.Parameter(torch.zeros(1))
     model.network = net
     return model, net, torch.ones(n, 1, dtype=torch.bool)
@@ -51,10 +52,10 @@ def test_langevin_keeps_a_gaussian(heat: float) -> None:
     _, net, mask = independent(Continuous(1, mean=0.4, sd=0.7), 4000)
     field, noise = net.fields["x"], BatchNoise(generator(1))
     t = torch.full((4000,), 0.6)
-    sd = heat * math.sqrt(float(field.noise(t)[0]) ** 2 + 0.7**2)
+    sd = heat * math.sqrt(float(field.sigma(t)[0]) ** 2 + 0.7**2)
     x = {"x": 0.4 + sd * torch.randn(4000, 1, 1, generator=generator(0))}
     for _ in range(30):
-        x = langevin(net, net.fields, x, t, mask, {}, noise, step=1.0, heat=heat)
+        x = langevin(net, net.langevin, x, t, mask, {}, noise, step=1.0, heat=heat)
     assert stats.kstest(x["x"].flatten().numpy(), "norm", (0.4, sd)).pvalue > 0.01
 
 
@@ -63,7 +64,7 @@ class Known(Energy):
 
     def __init__(self, fields: dict[str, Any], law: Callable[[dict[str, Tensor]], Tensor]) -> None:
         nn.Module.__init__(self)
-        self.fields, self.law = {k: f.relaxed() for k, f in fields.items()}, law
+        self.fields, self.law = {k: Embedding.of(f).continuous() for k, f in fields.items()}, law
 
     def forward(self, x: Any, t: Tensor, mask: Tensor, labels: Any) -> Tensor:
         return self.law(x)
@@ -120,11 +121,11 @@ def test_classes_come_to_their_law_from_elsewhere(pairs: bool, heat: float) -> N
     net, field, site = lattice(pairs)
     n = 4000
     mask, t, noise = site.expand(n, -1), torch.full((n,), LITTLE), BatchNoise(generator(1))
-    x = {"x": field.relax(placed(torch.full((n, ENTRIES), CLASSES - 1), pairs), mask)}
+    x = {"x": Embedding.of(field).embed(placed(torch.full((n, ENTRIES), CLASSES - 1), pairs), mask)}
     for _ in range(50):
         x = langevin(net, net.walkers, x, t, mask, {}, noise, step=0.5, heat=heat)
-    values = field.harden(x["x"], mask)
-    assert (field.relax(values, mask) == x["x"]).all()  # vertices, exactly
+    values = Embedding.of(field).round(x["x"], mask)
+    assert (Embedding.of(field).embed(values, mask) == x["x"]).all()  # vertices, exactly
     flat = values[:, UPPER[0], UPPER[1]] if pairs else values
     index = (flat * CLASSES ** torch.arange(ENTRIES - 1, -1, -1)).sum(1)
     one_hot = F.one_hot(STATES, CLASSES).float()
@@ -147,10 +148,10 @@ def test_jumps_of_classes_are_in_detailed_balance(step: float) -> None:
     states = torch.tensor(list(product(range(3), repeat=2)))
     count = len(states)
     mask, t = torch.ones(count, 2, dtype=torch.bool), torch.full((count,), LITTLE)
-    x = field.relax(states, mask)
+    x = Embedding.of(field).embed(states, mask)
     with torch.no_grad():
         energy, slope = net.slope({"x": x}, t, mask, {})
-    h = step * walker.stride(t)
+    h = step * walker.langevin_step(t)
     q = torch.stack([walker.log_proposal(y.expand_as(x), x, slope["x"], h, t, mask) for y in x], 1).exp()
     assert torch.allclose(q.sum(1), torch.ones(count), atol=1e-5)
     pi = (-energy).softmax(0)
@@ -188,7 +189,10 @@ def test_classes_and_reals_come_to_their_joint_law() -> None:
     fields = {"kind": Categorical(3), "real": Continuous(1, noise=(0.8, 160.0))}
     net, n = Known(fields, law), 4000
     mask, t, noise = torch.ones(n, 2, dtype=torch.bool), torch.full((n,), LITTLE), BatchNoise(generator(2))
-    x = {"kind": fields["kind"].relax(torch.zeros(n, 2), mask), "real": torch.full((n, 2, 1), 2.0)}
+    x = {
+        "kind": Embedding.of(fields["kind"]).embed(torch.zeros(n, 2), mask),
+        "real": torch.full((n, 2, 1), 2.0),
+    }
     for _ in range(250):
         x = langevin(net, net.walkers, x, t, mask, {}, noise, step=0.5)
     kinds = x["kind"].argmax(-1)
@@ -207,7 +211,7 @@ def test_jumps_leave_padding_alone_and_hang_on_the_seed(pairs: bool) -> None:
     net = Known({"x": field}, lambda x: -0.1 * (x["x"].flatten(1).sum(1) + 2) ** 2)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]).bool()
     ones = torch.ones(2, 4, 4) if pairs else torch.ones(2, 4)
-    start = field.relax(field.project(ones, mask), mask)
+    start = Embedding.of(field).embed(field.project(ones, mask), mask)
 
     def walk(seed: int, rows: slice = slice(None), sites: int = 4) -> Tensor:
         own = mask[rows, :sites]
@@ -219,7 +223,7 @@ def test_jumps_leave_padding_alone_and_hang_on_the_seed(pairs: bool) -> None:
 
     both = walk(0)
     assert (both == walk(0)).all() and (both != start).any() and (both != walk(1)).any()
-    assert (both == field.relax(field.harden(both, mask), mask)).all()
+    assert (both == Embedding.of(field).embed(Embedding.of(field).round(both, mask), mask)).all()
     alone = walk(0, slice(1, 2), 3)[0]
     assert (alone == (both[1, :3, :3] if pairs else both[1, :3])).all()
 
@@ -240,8 +244,10 @@ def test_the_slope_of_independent_classes_is_bayes_rule(pairs: bool) -> None:
     relaxed = cast(GaussianField, net.fields["x"])
     for time in (0.2, 0.5, 0.9):
         t = torch.full((2,), time)
-        x = relaxed.project(2 * relaxed.white(mask, SampleNoise(0, [0, 1])), mask)
-        expected = relaxed.project(relaxed.point(relaxed.predict(torch.zeros_like(x), x, t, mask)), mask)
+        x = relaxed.project(2 * relaxed.standard_noise(mask, SampleNoise(0, [0, 1])), mask)
+        expected = relaxed.project(
+            relaxed.x0_mean(Denoising.of(relaxed).precondition(torch.zeros_like(x), x, t, mask)), mask
+        )
         got = net.denoise({"x": x}, t, mask, {})["x"]
         assert torch.allclose(got, expected, atol=2e-4)
 
@@ -249,7 +255,7 @@ def test_the_slope_of_independent_classes_is_bayes_rule(pairs: bool) -> None:
 def test_log_z_of_a_gaussian() -> None:
     model, net, _ = independent(Continuous(2, sd=0.7), 1)
     t = torch.full((1,), 0.3)
-    exact = math.log(2 * math.pi * (float(net.fields["x"].noise(t)[0]) ** 2 + 0.7**2))
+    exact = math.log(2 * math.pi * (float(net.fields["x"].sigma(t)[0]) ** 2 + 0.7**2))
     got = model.log_partition(level=0.3, chains=300, temperatures=500, step=1.2)
     assert abs(got.value - exact) < 0.05
     assert got.low < exact < got.high < got.low + 0.3
@@ -265,10 +271,10 @@ def test_annealed_chains_end_at_the_data() -> None:
 def test_the_energy_does_not_hang_on_padding() -> None:
     model = fitted("graph", "energy")
     net, batch = cast(Energy, model.trained), model.encode(records("graph")[:3])
-    x = {k: f.relax(batch.values[k], batch.mask) for k, f in model.view.fields.items()}
+    x = {k: Embedding.of(f).embed(batch.values[k], batch.mask) for k, f in model.view.fields.items()}
     t = torch.full((3,), 0.5)
     small = model.encode(records("graph")[:1]).trimmed()
-    y = {k: f.relax(small.values[k], small.mask) for k, f in model.view.fields.items()}
+    y = {k: Embedding.of(f).embed(small.values[k], small.mask) for k, f in model.view.fields.items()}
     alone = net(y, t[:1], small.mask, {})
     assert torch.allclose(net(x, t, batch.mask, {})[:1], alone, rtol=1e-4, atol=1e-3)
 
@@ -284,7 +290,7 @@ def test_chains_travel_from_noise_to_data_and_begin_anew() -> None:
         assert torch.isfinite(terms["contrast"])
         seen.append(net.times.clone())
         for k, f in net.walkers.items():
-            x, down = getattr(net, f"chain_{k}"), f.walks(net.times)
+            x, down = getattr(net, f"chain_{k}"), f.jumps(net.times)
             assert (f.vertex(x.argmax(-1), net.chains) == x)[down].all()
             walking += int(down.sum())
     for before, after in zip(seen, seen[1:], strict=False):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from molgen import ConfigError, FlowModel
 from molgen.core.batch import Batch, Sample
+from molgen.core.capabilities import Embedding, PathLikelihood, Transport
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Modality, View
 from molgen.core.noise import BatchNoise, SampleNoise, generator
@@ -118,7 +119,7 @@ def test_discrete_values_get_a_bound_that_is_nearly_tight() -> None:
     model = FlowModel(Toy(Categorical(3)))
     assert model.likelihood == "lower bound"
     words = torch.tensor(list(product(range(3), repeat=2)))
-    corners = model.view.fields["x"].relax(words, torch.ones(9, 2, dtype=torch.bool))
+    corners = Embedding.of(model.view.fields["x"]).embed(words, torch.ones(9, 2, dtype=torch.bool))
 
     def law(x: Tensor, sigma: Tensor) -> Tensor:
         gap = ((x[:, None] - corners) ** 2).sum((2, 3))
@@ -137,15 +138,18 @@ def test_discrete_values_get_a_bound_that_is_nearly_tight() -> None:
 
 
 def test_noise_is_paired_with_data_of_its_size_at_less_cost() -> None:
-    fields = {"x": Continuous(2).relaxed(straight=True), "p": Positions().relaxed(straight=True)}
+    fields = {
+        "x": Embedding.of(Continuous(2)).continuous("linear"),
+        "p": Embedding.of(Positions()).continuous("linear"),
+    }
     mask = torch.arange(4)[None] < torch.tensor([4, 4, 4, 3, 3, 2])[:, None]
     noise = BatchNoise(generator(0))
-    x0 = {k: f.white(mask, noise) for k, f in fields.items()}
-    white = {k: f.white(mask, noise) for k, f in fields.items()}
+    x0 = {k: f.standard_noise(mask, noise) for k, f in fields.items()}
+    white = {k: f.standard_noise(mask, noise) for k, f in fields.items()}
     dealt = paired(fields, x0, white, mask)
 
     def cost(w: Mapping[str, Tensor]) -> float:
-        return float(sum(f.costs(x0[k], w[k]).diagonal().sum() for k, f in fields.items()))
+        return float(sum(Transport.of(f).ot_cost(x0[k], w[k]).diagonal().sum() for k, f in fields.items()))
 
     assert cost(dealt) < cost(white)
     for k, f in fields.items():
@@ -159,10 +163,10 @@ def test_noise_is_paired_with_data_of_its_size_at_less_cost() -> None:
 
 def test_a_turned_object_lies_as_near_as_a_rotation_can_bring_it() -> None:
     field, mask = Positions(), torch.ones(3, 5, dtype=torch.bool)
-    x = field.white(mask, BatchNoise(generator(0)))
+    x = field.standard_noise(mask, BatchNoise(generator(0)))
     turn = torch.linalg.qr(torch.randn(3, 3, 3, generator=generator(1)))[0]
     turn = turn * torch.linalg.det(turn).sign()[:, None, None]
-    assert torch.allclose(field.turned(x @ turn, x, mask), x, atol=1e-5)
+    assert torch.allclose(Transport.of(field).align(x @ turn, x, mask), x, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -178,14 +182,16 @@ def test_a_turned_object_lies_as_near_as_a_rotation_can_bring_it() -> None:
 )
 def test_the_density_of_noise_is_normalised(field: Field) -> None:
     """log N at white noise has the mean of the Gaussian's entropy in as many dimensions as values have."""
-    relaxed = field.relaxed(straight=True)
+    relaxed = Embedding.of(field).continuous("linear")
     mask = torch.ones(4000, 3, dtype=torch.bool)
-    white = relaxed.white(mask, BatchNoise(generator(0)))
+    white = relaxed.standard_noise(mask, BatchNoise(generator(0)))
     count = {"Positions": 6, "Continuous": 3 * relaxed.channels, "Angles": 6}.get(
         type(field).__name__, 3 * relaxed.channels
     )
     entropy = 0.5 * count * (1 + math.log(2 * math.pi))
-    assert relaxed.log_normal(white, 1.0, mask).mean().item() == pytest.approx(-entropy, abs=0.1)
+    assert PathLikelihood.of(relaxed).log_normal(white, 1.0, mask).mean().item() == pytest.approx(
+        -entropy, abs=0.1
+    )
     assert relaxed.time(math.exp(relaxed.log_level(0.5))) == pytest.approx(0.5, abs=1e-6)
 
 

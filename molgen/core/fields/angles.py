@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molgen.core.densities import Gaussians
 from molgen.core.fields.circular import CircularField
 from molgen.core.fields.field import own_shape
 from molgen.core.noise import Noise
@@ -43,34 +42,22 @@ class Angles(CircularField):
         weight: float = 1.0,
         components: int = 8,
     ) -> None:
-        self.channels = self.entries = self.cells = channels
-        self.density_outputs = 3 * components
-        self.inputs = self.estimates = self.outputs = 2 * channels
+        self.shape, self.components = (channels,), components
         self.mean, self.sd = 0.0, math.pi / math.sqrt(3)
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(*noise, window=self.window)
 
-    def readings(self, value: np.ndarray) -> np.ndarray:
-        x = super().readings(value)
+    def invariants(self, value: np.ndarray) -> np.ndarray:
+        x = super().invariants(value)
         return np.concatenate([np.cos(x), np.sin(x)], 1)
 
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.offset(x, torch.zeros_like(x)) * self.valid(mask)
+        return self.logmap(x, torch.zeros_like(x)) * self.valid(mask)
 
-    def offset(self, x: Tensor, x0: Tensor) -> Tensor:
+    def logmap(self, x: Tensor, x0: Tensor) -> Tensor:
         gap = x - x0
         return torch.atan2(gap.sin(), gap.cos())
 
     def prior(self, mask: Tensor, noise: Noise) -> Tensor:
         turn = noise.uniform(mask, own_shape(mask, self.channels))
         return self.project((2 * turn - 1) * math.pi, mask)
-
-    def density(self, raw: Tensor) -> Gaussians:
-        return Gaussians(raw, 0.0, self.sd, floor=0.01, period=2 * math.pi)
-
-    def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        # The circle cut open at pi: what a flow puts beyond the cut is lost, so this is a bound.
-        return x / self.sd * self.valid(mask), mask * (-self.channels * math.log(self.sd))
-
-    def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
-        return self.project(z * self.sd, mask)

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from molgen.core.densities import Discrete, pick
+from molgen.core.densities import pick
 from molgen.core.errors import ConfigError
-from molgen.core.fields.cells import log_normal, probabilities
 from molgen.core.fields.field import Field, own_shape, per_sample
-from molgen.core.fields.simplex import Simplex
+from molgen.core.fields.frequencies import probabilities
 from molgen.core.noise import Noise
 from molgen.core.schedules import JumpSchedule, Window
 
@@ -69,118 +68,63 @@ class Categorical(Field):
         if marginal is not None and len(marginal) != classes:
             raise ConfigError(f"marginal has {len(marginal)} frequencies, expected {classes}")
         self.classes, self.noise, self.order = classes, noise, order
-        self.rank = self.stream = "pair" if pairs else "site"
+        self.axes, self.stream = (2, "pair") if pairs else (1, "site")
+        self.shape, self.num_classes = (), classes
         self.states = classes + (noise == "mask")
-        self.inputs, self.estimates, self.outputs = self.states, classes, classes
-        self.entries, self.density_outputs, self.cells, self.entry_inputs = 1, classes, classes, classes
-        self.choices = classes
         self.window, self.weight = Window(*window), weight
         self.schedule = JumpSchedule(self.window)
         frequencies = torch.ones(classes) if marginal is None else torch.tensor(list(marginal)).float()
         redraw = F.one_hot(torch.tensor(classes), classes + 1).float() if noise == "mask" else frequencies
         self.redraw = redraw / redraw.sum()
         self.frequencies = frequencies / frequencies.sum()
-        self._probabilities = probabilities(self.frequencies)
-
-    _vectors = False
-    discrete = True
-
-    @property
-    def _axes(self) -> int:
-        return 2 if self.rank == "pair" else 1
+        self.probabilities = probabilities(self.frequencies)
 
     def learn(self, values: Sequence[np.ndarray]) -> dict[str, Any]:
         codes = np.concatenate([self._codes(v) for v in values])
         counts = np.bincount(codes, minlength=self.classes) if len(codes) else np.ones(self.classes)
         return {"marginal": [float(f"{share:.5g}") for share in counts / counts.sum()]}
 
-    def readings(self, value: np.ndarray) -> np.ndarray:
+    def invariants(self, value: np.ndarray) -> np.ndarray:
         rows: np.ndarray = np.eye(self.classes)[self._codes(value).clip(0, self.classes - 1)]
         return rows
 
     def _codes(self, value: np.ndarray) -> np.ndarray:
         """The classes of one sample in a row, each pair once."""
         codes = np.asarray(value).astype(np.int64)
-        return codes[np.triu_indices(len(codes), 1)] if self.rank == "pair" else codes.ravel()
+        return codes[np.triu_indices(len(codes), 1)] if self.axes == 2 else codes.ravel()
 
     def valid(self, mask: Tensor) -> Tensor:
-        if self.rank == "site":
+        if self.axes == 1:
             return mask
         off = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
         return mask[:, :, None] & mask[:, None, :] & off
 
-    def once(self, mask: Tensor) -> Tensor:
-        valid = self.valid(mask)
-        return valid.triu(1) if self.rank == "pair" else valid
-
-    def _total(self, per_site: Tensor, mask: Tensor) -> Tensor:
-        """Sum over entries, each symmetric pair once, `(B,)`."""
-        total = torch.where(self.valid(mask), per_site, torch.zeros_like(per_site)).flatten(1).sum(1)
-        return total / self._axes
-
     def _count(self, mask: Tensor) -> Tensor:
-        return self.valid(mask).flatten(1).sum(1) / self._axes
+        return self.valid(mask).flatten(1).sum(1) / self.axes
 
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
-        if self.rank == "pair":
-            upper = x.triu(1)
-            x = upper + upper.transpose(1, 2)
-        return x * self.valid(mask)
+        return self.symmetrize(x) * self.valid(mask)
 
-    def _uniform(self, mask: Tensor, noise: Noise) -> Tensor:
-        u = noise.uniform(mask, own_shape(mask, axes=self._axes))
-        if self.rank == "pair":
-            u = u.triu(1)
-            u = u + u.transpose(1, 2)
-        return u
+    def uniform(self, mask: Tensor, noise: Noise) -> Tensor:
+        """Uniform numbers, one for each token, `(B, ...)`."""
+        return self.symmetrize(noise.uniform(mask, own_shape(mask, axes=self.axes)))
 
     # -- process
 
     def prior(self, mask: Tensor, noise: Noise) -> Tensor:
-        u = self._uniform(mask, noise)
+        u = self.uniform(mask, noise)
         weights = self.redraw.to(u).expand(*u.shape, self.states)
         return self.project(pick(weights, u), mask)
 
     def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
         x = x.long()
         keep = self.schedule.alpha(t) / self.schedule.alpha(s).clamp_min(1e-12)
-        u, v = self._uniform(mask, noise), self._uniform(mask, noise)
+        u, v = self.uniform(mask, noise), self.uniform(mask, noise)
         fresh = pick(self.redraw.to(v).expand(*v.shape, self.states), v)
         return self.project(torch.where(u < per_sample(keep, u), x, fresh), mask)
 
     def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
         return torch.zeros(len(mask), device=mask.device)  # alpha(1) = 0: time 1 forgets x0 exactly
-
-    # -- network
-
-    def level(self, t: Tensor) -> Tensor:
-        return 1 - self.schedule.alpha(t)
-
-    def features(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        return F.one_hot(x.long(), self.inputs).float() * self.valid(mask)[..., None]
-
-    def estimate(self, params: Tensor, mask: Tensor) -> Tensor:
-        return params.softmax(-1) * self.valid(mask)[..., None]
-
-    def predict(self, raw: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        if self.noise != "mask":
-            return raw
-        # A token that is not masked is known; a finite certainty keeps guidance free of NaN.
-        hidden = (x == self.classes)[..., None]
-        known = 50.0 * F.one_hot(x.long().clamp_max(self.classes - 1), self.classes).to(raw.dtype)
-        return torch.where(hidden, raw, known)
-
-    # -- learning
-
-    def loss(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        entropy = -params.log_softmax(-1).gather(-1, x0.long()[..., None]).squeeze(-1)
-        counted = self.valid(mask)
-        if self.noise == "mask":
-            # Averaged over the hidden tokens instead of divided by their expected number, the same
-            # bound has less variance (Hoogeboom et al., Autoregressive Diffusion Models, 2022).
-            counted = counted & (x == self.classes)
-        total = torch.where(counted, entropy, torch.zeros_like(entropy)).flatten(1).sum(1)
-        return total / counted.flatten(1).sum(1).clamp_min(1) * self.window.active(t)
 
     def posterior(self, p0: Tensor, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         r"""p(x_s | x_t) with x0 ~ p0 summed out, `(..., states)`.
@@ -204,55 +148,26 @@ class Categorical(Field):
         result = (keep * now + (1 - keep) * back) * forward
         return result / result.sum(-1, keepdim=True).clamp_min(1e-12)
 
-    def step_kl(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, s: Tensor, mask: Tensor) -> Tensor:
-        truth = F.one_hot(x0.long(), self.classes).to(params.dtype)
-        q, p = self.posterior(truth, x, t, s), self.posterior(params.softmax(-1), x, t, s)
-        kl = (q * (q.clamp_min(1e-12).log() - p.clamp_min(1e-12).log())).sum(-1)
-        changes = self.schedule.alpha(s) > self.schedule.alpha(t)
-        return torch.where(changes, self._total(kl, mask), torch.zeros_like(changes, dtype=kl.dtype))
-
     # -- sampling
 
-    def step(
-        self,
-        x: Tensor,
-        params: Tensor,
-        t: Tensor,
-        s: Tensor,
-        mask: Tensor,
-        noise: Noise,
-        eta: float = 0.0,
-        scale: float = 1.0,
-    ) -> Tensor:
-        # A draw is the largest of logits plus Gumbel noise; noise of another scale is a temperature.
-        x, p0 = x.long(), (params / max(scale, 1e-4)).softmax(-1)
-        order, value = self._uniform(mask, noise), self._uniform(mask, noise)
-        if self.noise == "mask":
-            if self.order == "certain":
-                # In grades, random within one: the order must not hang on the last digit.
-                entropy = -torch.special.xlogy(p0, p0).sum(-1)
-                order = order + (entropy.neg().exp() * 32).floor()
-            hidden = (x == self.classes) & self.valid(mask)
-            reveal = self._most(hidden, self._hidden(s, mask), order)
-            y = torch.where(reveal, pick(p0, value), x)
-        else:
-            y = pick(self.posterior(p0, x, t, s), value)
-        changes = self.schedule.alpha(s) > self.schedule.alpha(t)
-        return self.project(torch.where(per_sample(changes, y), y, x), mask)
-
-    def useful_steps(self, mask: Tensor) -> Tensor:
+    def max_steps(self, mask: Tensor) -> Tensor:
         # One token a step; none moves twice.
-        return self._count(mask) if self.noise == "mask" else super().useful_steps(mask)
+        return self._count(mask) if self.noise == "mask" else super().max_steps(mask)
 
     def renoise(
         self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
     ) -> Tensor:
         if self.noise != "mask":
             return self.diffuse(x, s, t, mask, noise)
-        x, order = x.long(), self._uniform(mask, noise)
+        x, order = x.long(), self.uniform(mask, noise)
         shown = (x != self.classes) & self.valid(mask)
         hide = self._most(shown, self._count(mask) - self._hidden(t, mask), order)
         return self.project(torch.where(hide, torch.full_like(x, self.classes), x), mask)
+
+    def revealed(self, x: Tensor, s: Tensor, mask: Tensor, order: Tensor) -> Tensor:
+        """Which hidden tokens a step to time s reveals, `(B, ...)`: those with the largest `order`."""
+        hidden = (x == self.classes) & self.valid(mask)
+        return self._most(hidden, self._hidden(s, mask), order)
 
     def _hidden(self, t: Tensor, mask: Tensor) -> Tensor:
         """How many tokens are hidden at time `t` of a sample, `(B,)`: their expected number.
@@ -261,57 +176,11 @@ class Categorical(Field):
         fixed number reveals one at a time whenever there are steps enough, which makes ancestral
         sampling exact there.
         """
-        return (self._count(mask) * self.level(t)).round().long()
+        return (self._count(mask) * (1 - self.schedule.alpha(t))).round().long()
 
     def _most(self, among: Tensor, keep: Tensor, order: Tensor) -> Tensor:
         """All but `keep` `(B,)` of the tokens `among`: those with the largest `order`."""
         score = torch.where(among, order, torch.full_like(order, -1.0)).flatten(1)
         rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        excess = (among.flatten(1).sum(1) - keep * self._axes).clamp_min(0)
+        excess = (among.flatten(1).sum(1) - keep * self.axes).clamp_min(0)
         return (rank < excess[:, None]).reshape(among.shape) & among
-
-    # -- relaxation
-
-    def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-        gap = ((a.softmax(-1) - b.softmax(-1)) ** 2).sum(-1)
-        return self._total(gap, mask) / self._count(mask).clamp_min(1)
-
-    def relaxed(self, straight: bool = False) -> Simplex:
-        field = Simplex(
-            self.classes,
-            pairs=self.rank == "pair",
-            frequencies=self.frequencies.tolist(),
-            window=(self.window.start, self.window.end),
-            weight=self.weight,
-        )
-        return field.straightened() if straight else field
-
-    def relax(self, x: Tensor, mask: Tensor) -> Tensor:
-        return (2 * F.one_hot(x.long(), self.classes).float() - 1) * self.valid(mask)[..., None]
-
-    def harden(self, reals: Tensor, mask: Tensor) -> Tensor:
-        return self.project(reals.argmax(-1), mask)
-
-    # -- densities and cells
-
-    def density(self, raw: Tensor) -> Discrete:
-        return Discrete(raw)
-
-    def observe(self, entries: Tensor) -> Tensor:
-        return F.one_hot(entries.long(), self.classes).float()
-
-    def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        # Of K exponential variables E_k with rates p_k, the first is k with probability p_k. Given that
-        # it is the one of the class, all are -log u of the class, the others another one later.
-        p = self._probabilities.to(x.device)
-        own = F.one_hot(x.long(), self.classes).bool()
-        late = -u.clamp(1e-6, 1 - 1e-6).double().log()
-        first = torch.where(own, late, torch.zeros_like(late)).sum(-1, keepdim=True)
-        times = p * first + torch.where(own, torch.zeros_like(late), late)  # in units of each one's mean
-        z = torch.special.ndtri(times.neg().exp()).to(u)
-        valid = self.valid(mask)
-        return z * valid[..., None], (p[x.long()].log().to(z) - log_normal(z).sum(-1)) * valid
-
-    def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
-        times = -torch.special.log_ndtr(z.double()) / self._probabilities.to(z.device)
-        return self.project(times.argmin(-1), mask)

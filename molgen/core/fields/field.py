@@ -1,23 +1,18 @@
-"""The verbs that every field has."""
+"""What every field has: its geometry, its noising process, and what data decide about it."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from molgen.core.densities import PLAIN, Density, Sharpen
-from molgen.core.errors import UnsupportedError
 from molgen.core.noise import Noise
 from molgen.core.schedules import Window
-
-if TYPE_CHECKING:
-    from molgen.core.fields.gaussian import GaussianField
 
 
 def per_sample(t: Tensor, x: Tensor) -> Tensor:
@@ -32,23 +27,23 @@ def own_shape(mask: Tensor, *channels: int, axes: int = 1) -> tuple[int, ...]:
 
 
 class Field(ABC):
-    """The geometry of one tensor.
+    """The geometry of one tensor and the noising process of its values.
+
+    Whatever else a family asks of a field is a capability, see `molgen.core.capabilities`.
 
     Attributes:
-        rank: ``"site"`` or ``"pair"``, where the values live.
+        axes: 1 where values stand on sites; 2 where they stand on pairs of sites, twice each.
         stream: the trunk's stream that carries it: ``"site"``, ``"pair"`` or ``"point"``.
-        inputs: channels that `features` gives.
-        estimates: channels that `estimate` gives.
-        outputs: channels of the network that `predict` reads.
+        shape: of the value of one site (or pair): `(C,)` reals, or `()` for one class.
+        num_classes: classes that a value is one of; 0 where values are reals.
         window: the part of global time in which the field changes.
         weight: its share in a loss over several fields.
     """
 
-    rank: Literal["site", "pair"] = "site"
+    axes: int = 1
     stream: Literal["site", "pair", "point"] = "site"
-    inputs: int
-    estimates: int
-    outputs: int
+    shape: tuple[int, ...]
+    num_classes: int = 0
     window: Window
     weight: float
 
@@ -62,11 +57,15 @@ class Field(ABC):
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
         """The nearest value that obeys the field's constraints; zero on padding."""
 
-    @abstractmethod
-    def distance(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-        """A distance between two parameters (of p(x0 | .)) per sample, `(B,)`, for consistency losses."""
+    def symmetrize(self, x: Tensor) -> Tensor:
+        """One number for both places of a pair; `x` is `(B, ...)` or `(B, ..., C)`."""
+        if self.axes == 1:
+            return x
+        upper = (x if x.dim() == 3 else x.movedim(-1, 1)).triu(1)
+        both = upper + upper.transpose(-1, -2)
+        return both if x.dim() == 3 else both.movedim(1, -1)
 
-    # ------------------------------------------------------------------ what data say, and how they look
+    # ------------------------------------------------------------------ what data decide, and how they look
 
     def learn(self, values: Sequence[np.ndarray]) -> dict[str, Any]:
         """Arguments of the constructor that data decide (a scale, frequencies), as JSON.
@@ -76,7 +75,7 @@ class Field(ABC):
         """
         return {}
 
-    def readings(self, value: np.ndarray) -> np.ndarray:
+    def invariants(self, value: np.ndarray) -> np.ndarray:
         """The entries of one sample as reals that do not change when the object moves, `(m, C)`.
 
         They are what generic scores compare; for classes one-hot rows, for points distances.
@@ -84,121 +83,7 @@ class Field(ABC):
         Arguments:
             value: one unpadded array.
         """
-        return np.asarray(value, np.float64).reshape(-1, value.shape[-1] if self._vectors else 1)
-
-    # ------------------------------------------------------------------ reals that gradients flow through
-
-    @abstractmethod
-    def relaxed(self, straight: bool = False) -> GaussianField:
-        r"""The same field over reals under Gaussian noise; classes become one-hot vectors.
-
-        Arguments:
-            straight: let the noise follow :math:`\sigma(t) = t / (1 - t)` in the unit of the field, for
-                reals the data's standard deviation, the straight paths of flow matching, instead of the
-                field's own schedule.
-        """
-
-    @abstractmethod
-    def relax(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Values of this field as values of the relaxed one."""
-
-    @abstractmethod
-    def harden(self, reals: Tensor, mask: Tensor) -> Tensor:
-        """The value nearest to relaxed reals; `harden(relax(x)) == x`."""
-
-    # ------------------------------------------------------------------ units of a Boltzmann machine
-
-    choices: int = 0
-    """Classes that an entry is one of; 0 where values are reals."""
-
-    def once(self, mask: Tensor) -> Tensor:
-        """Which entries are real and say something of their own: of a symmetric pair only one."""
-        raise UnsupportedError(f"{type(self).__name__} has no entries that are one of several classes")
-
-    # ------------------------------------------------------------------ densities of single entries
-
-    entries: int = 0
-    """Numbers per site (or pair) that `density` speaks of, each by itself."""
-    density_outputs: int = 0
-    """Outputs of a network that the density of one entry is made from."""
-
-    def unroll(self, x: Tensor) -> Tensor:
-        """Values as entries, `(B, ..., entries)`."""
-        return x if self._vectors else x[..., None]
-
-    def rolled(self, entries: Tensor, mask: Tensor) -> Tensor:
-        """The inverse of `unroll` for entries `(B, sites * entries)` of a site field."""
-        return entries.reshape(*mask.shape, self.entries) if self._vectors else entries.reshape(mask.shape)
-
-    _vectors: bool = True
-    """Whether the values of a site are a vector of entries, not a number."""
-
-    entry_inputs: int = 0
-    """Channels that `observe` gives."""
-
-    def observe(self, entries: Tensor) -> Tensor:
-        """Entries `(...)` as network input of about unit scale, `(..., entry_inputs)`."""
-        raise UnsupportedError(f"{type(self).__name__} has no single entries")
-
-    def density(self, raw: Tensor) -> Density:
-        """The density of entries `(...)` from outputs `(..., density_outputs)`."""
-        raise UnsupportedError(
-            f"{type(self).__name__} has no density of single entries; choose a view whose values do not "
-            "change when the object moves"
-        )
-
-    def conditional(self, raw: Tensor) -> Density:
-        """The density of entries that are told those before them; by default that of each by itself."""
-        return self.density(raw)
-
-    def drawn(self, density: Density, mask: Tensor, noise: Noise, how: Sharpen = PLAIN) -> Tensor:
-        """Values drawn entry by entry from a density of `(B, ..., entries)`."""
-        own = own_shape(mask, self.entries, 2, axes=2 if self.rank == "pair" else 1)
-        return self._gathered(density.draw(noise.uniform(mask, own), how), mask)
-
-    def centre(self, density: Density, mask: Tensor) -> Tensor:
-        """The value whose entries are the centres of a density of `(B, ..., entries)`."""
-        return self._gathered(density.centre(), mask)
-
-    def _gathered(self, entries: Tensor, mask: Tensor) -> Tensor:
-        return self.project(entries if self._vectors else entries.squeeze(-1), mask)
-
-    # ------------------------------------------------------------------ reals of full dimension
-
-    cells: int = 0
-    """Reals per site (or pair) that `dequantize` gives."""
-    tight: bool = False
-    """Whether the bound of `dequantize` is an equality: values are such reals already."""
-    discrete: bool = False
-    """Whether a value has a cell of reals, in which `u` says the place."""
-
-    def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Reals `z` whose density bounds the probability of values, and the logarithm of their volume.
-
-        .. math:: \log p(x) \ge E_u[\log p_z(z) + v]
-
-        with equality where the values are reals already, and for values whose frequencies the field knows
-        where the reals are standard normal (see `molgen.core.fields.cells`). About zero mean and unit
-        variance.
-
-        Arguments:
-            x: values.
-            u: `(B, ..., cells)`, uniform in (0, 1).
-            mask: real sites.
-
-        Returns: z `(B, ..., cells)` and v `(B, ...)` per site (or pair), both zero on padding.
-
-        Source: Theis et al., A Note on the Evaluation of Generative Models (2016); Hoogeboom et al.,
-        Argmax Flows (2021).
-        """
-        raise UnsupportedError(
-            f"{type(self).__name__} has no full-dimensional reals; choose a view whose values do not "
-            "change when the object moves"
-        )
-
-    def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
-        """The value whose cell holds `z`; `quantize(dequantize(x, u)) == x`."""
-        raise UnsupportedError(f"{type(self).__name__} has no full-dimensional reals")
+        return np.asarray(value, np.float64).reshape(-1, *self.shape)
 
     # ------------------------------------------------------------------ the noising process
 
@@ -213,9 +98,9 @@ class Field(ABC):
     def renoise(
         self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
     ) -> Tensor:
-        """`diffuse` as a sampler goes back: as noisy as `step` leaves a sample at time t.
+        """`diffuse` as a sampler goes back: as noisy as a step leaves a sample at time t.
 
-        `scale` is the factor on fresh noise that `step` takes.
+        `scale` is the factor on fresh noise that the step takes.
         """
         return self.diffuse(x, s, t, mask, noise)
 
@@ -223,75 +108,9 @@ class Field(ABC):
     def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
         """KL(q(x_1 | x0) || prior) in nats, `(B,)`."""
 
-    # ------------------------------------------------------------------ network input and output
-
-    @abstractmethod
-    def level(self, t: Tensor) -> Tensor:
-        """The noise level as the network sees it, `(B,)`, of order one."""
-
-    @abstractmethod
-    def features(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        """Noisy values as network input of about unit scale, `(B, ..., inputs)`."""
-
-    @abstractmethod
-    def estimate(self, params: Tensor, mask: Tensor) -> Tensor:
-        """Parameters as network input, `(B, ..., estimates)`, for self-conditioning."""
-
-    @abstractmethod
-    def predict(self, raw: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        """The network's output, preconditioned to the parameters of p(x0 | x_t)."""
-
-    # ------------------------------------------------------------------ learning
-
-    @abstractmethod
-    def loss(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        """The denoising loss per sample, `(B,)`, zero where the field is not active."""
-
-    @abstractmethod
-    def step_kl(self, params: Tensor, x0: Tensor, x: Tensor, t: Tensor, s: Tensor, mask: Tensor) -> Tensor:
-        """KL(q(x_s | x_t, x0) || p(x_s | x_t)) in nats, `(B,)`; at `s = 0`, -log p(x0 | x_t)."""
-
-    # ------------------------------------------------------------------ sampling
-
-    @abstractmethod
-    def step(
-        self,
-        x: Tensor,
-        params: Tensor,
-        t: Tensor,
-        s: Tensor,
-        mask: Tensor,
-        noise: Noise,
-        eta: float = 0.0,
-        scale: float = 1.0,
-    ) -> Tensor:
-        """A draw of x_s given x_t and the parameters.
-
-        Arguments:
-            eta: share of fresh noise on real fields: 0 is the ODE, 1 ancestral sampling.
-            scale: factor on that noise; below 1 trades diversity for quality.
-        """
-
-    def useful_steps(self, mask: Tensor) -> Tensor:
+    def max_steps(self, mask: Tensor) -> Tensor:
         """The number of sampling steps beyond which none would change anything, `(B,)`."""
         return torch.full((len(mask),), math.inf, device=mask.device)
-
-    def guide(self, params: Tensor, base: Tensor, strength: float) -> Tensor:
-        """Classifier-free guidance: moves from the unconditional `base` through the conditional."""
-        return base + strength * (params - base)
-
-    def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
-        """Parameters with a multistep correction; jumps have none."""
-        return params
-
-    def correct(
-        self, x: Tensor, y: Tensor, params: Tensor, ahead: Tensor, t: Tensor, s: Tensor, mask: Tensor
-    ) -> Tensor:
-        """Heun's second half: replaces the step x -> y by one that uses `ahead`, predicted at y.
-
-        A jump is taken once, so the default returns `y`.
-        """
-        return y
 
     def log_ratio(self, t: Tensor, s: Tensor) -> Tensor:
         """Length of a step in half the log signal-to-noise ratio, `(B,)`; zero where nothing changes."""

@@ -38,14 +38,14 @@ class Conditioner(Role):
     ) -> None:
         wide = {"site": 0, "pair": 0}
         for name, f in fields.items():
-            wide[f.rank] += channels[name] + 1
+            wide["pair" if f.axes == 2 else "site"] += channels[name] + 1
         pairs = wide["pair"] > 0
         spec = TrunkSpec(site=wide["site"], pair=wide["pair"], context=width, pair_out=pairs, calls=layers)
         super().__init__(fields, make_trunk, spec, conditions, width, levels=2)
         self.layers, self.channels, self.outputs = layers, dict(channels), outputs
         self.heads = nn.ModuleDict()
         for name, f in fields.items():
-            size = self.trunk.width if f.rank == "site" else self.trunk.pair_width
+            size = self.trunk.width if f.axes == 1 else self.trunk.pair_width
             for layer in range(layers):
                 # Silent at the start: every layer begins as the identity.
                 head = preserving(Linear(size, channels[name] * outputs), 0.0)
@@ -77,8 +77,8 @@ class Conditioner(Role):
         raw = {}
         for k, f in self.fields.items():
             head = self.heads[f"layer_{layer}_field_{k}"]
-            values = head(out.pair if f.rank == "pair" else out.site)
-            if f.rank == "pair":
+            values = head(out.pair if f.axes == 2 else out.site)
+            if f.axes == 2:
                 values = (values + values.transpose(1, 2)) / 2
             raw[k] = values.reshape(*values.shape[:-1], self.channels[k], self.outputs)
         return raw

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from molgen.core.capabilities import Entries
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
@@ -42,7 +43,8 @@ class Decoder(Role):
         super().__init__(fields, make_trunk, spec, conditions, width, levels=1, code=code)
         self.spread = Spread(code, site, extent)
         # Silent heads would hand no gradient to the code in the first steps, and it would be given up.
-        outputs = {name: f.entries * f.density_outputs for name, f in fields.items()}
+        self.entries = Entries.each(fields)
+        outputs = {name: e.count * e.outputs for name, e in self.entries.items()}
         self.add_heads(outputs, silent=False)
 
     def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
@@ -52,15 +54,12 @@ class Decoder(Role):
     def forward(
         self, code: Tensor, mask: Tensor, labels: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Outputs for the densities per field, `(B, ..., entries, density_outputs)`, from `(B, code)`."""
+        """Outputs for the densities per field, `(B, ..., count, outputs)`, from `(B, code)`."""
         size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
         context = self.embed(size[:, None], labels, code, count=mask.shape[0])
         out = self.trunk(Streams(site=self.spread(code, mask)), mask, context)
         raw = {k: self.read_out(out, k) for k in self.fields}
-        return {
-            k: raw[k].reshape(*raw[k].shape[:-1], f.entries, f.density_outputs)
-            for k, f in self.fields.items()
-        }
+        return {k: raw[k].reshape(*raw[k].shape[:-1], e.count, e.outputs) for k, e in self.entries.items()}
 
 
 def log_likelihood(
@@ -69,9 +68,10 @@ def log_likelihood(
     """log p(values | raw) per field in nats, `(B,)`, each symmetric pair once."""
     out = {}
     for name, f in fields.items():
-        log_p = f.density(raw[name]).log_prob(f.unroll(values[name]))
+        own = Entries.of(f)
+        log_p = own.likelihood(raw[name]).log_prob(own.to_entries(values[name]))
         valid = f.valid(mask)
         valid = valid if valid.dim() == log_p.dim() else valid[..., None]
         total = torch.where(valid, log_p, torch.zeros_like(log_p)).flatten(1).sum(1)
-        out[name] = total / (2 if f.rank == "pair" else 1)
+        out[name] = total / f.axes
     return out

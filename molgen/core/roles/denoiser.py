@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from molgen.core.capabilities import Denoising
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
@@ -43,7 +44,8 @@ class Denoiser(Role):
         code: int = 0,
         extent: tuple[int, ...] | None = None,
     ) -> None:
-        wide = channels(fields, lambda f: f.inputs + self_condition * f.estimates)
+        denoising = Denoising.each(fields)
+        wide = channels(fields, {k: d.inputs + self_condition * d.estimates for k, d in denoising.items()})
         points = sum(f.stream == "point" for f in fields.values())
         spec = TrunkSpec(
             site=wide["site"] + (_VIEW if code else 0),
@@ -55,8 +57,8 @@ class Denoiser(Role):
         )
         super().__init__(fields, make_trunk, spec, conditions, width, levels=len(fields), code=code)
         self.spread = Spread(code, _VIEW, extent) if code else None
-        self.self_condition = self_condition
-        self.add_heads({name: f.outputs for name, f in fields.items()})
+        self.self_condition, self.denoising = self_condition, denoising
+        self.add_heads({name: d.outputs for name, d in denoising.items()})
 
     def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
         """Inputs of `forward` but the previous estimate, see `Exportable`."""
@@ -83,7 +85,7 @@ class Denoiser(Role):
             previous: the estimate of an earlier step, for self-conditioning.
             code: `(B, code)`, where the network has one.
         """
-        levels = torch.stack([f.level(t) for f in self.fields.values()], 1)
+        levels = torch.stack([d.c_noise(t) for d in self.denoising.values()], 1)
         context = self.embed(levels, labels, code, count=mask.shape[0])
         streams = self._streams(x, t, mask, previous)
         if self.spread is not None and code is not None:
@@ -91,7 +93,7 @@ class Denoiser(Role):
             site = views if streams.site is None else torch.cat([streams.site, views], -1)
             streams = replace(streams, site=site)
         out = self.trunk(streams, mask, context)
-        return {k: f.predict(self.read_out(out, k), x[k], t, mask) for k, f in self.fields.items()}
+        return {k: d.precondition(self.read_out(out, k), x[k], t, mask) for k, d in self.denoising.items()}
 
     def _streams(
         self,
@@ -101,13 +103,13 @@ class Denoiser(Role):
         previous: Mapping[str, Tensor] | None,
     ) -> Streams:
         parts: dict[str, list[Tensor]] = {}
-        for name, f in self.fields.items():
-            features = f.features(x[name], t, mask)
+        for name, d in self.denoising.items():
+            features = d.scale_input(x[name], t, mask)
             parts[name] = [features]
             if self.self_condition and previous is None:
-                parts[name].append(features.new_zeros(*features.shape[:-1], f.estimates))
+                parts[name].append(features.new_zeros(*features.shape[:-1], d.estimates))
             elif self.self_condition and previous is not None:
-                parts[name].append(f.estimate(previous[name], mask))
+                parts[name].append(d.self_condition_input(previous[name], mask))
         return gather(self.fields, parts, self.dtype)
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molgen.core.capabilities import Denoising
 from molgen.core.conditions import Condition
-from molgen.core.fields import GaussianField
+from molgen.core.fields import Field
 from molgen.core.noise import Noise
 from molgen.core.roles.role import SILU_GAIN, MakeTrunk, Role, channels, gather, preserving
 from molgen.core.trunk import TrunkSpec
@@ -24,10 +25,10 @@ class Encoder(Role):
     r"""A trunk whose features are pooled over sites and pairs to a vector; with one output, a critic.
 
     Features of sites are gated before their mean is taken, so that a few can decide, and go through a
-    hidden layer; values are relaxed reals, through which gradients flow.
+    hidden layer; values are continuous values, through which gradients flow.
 
     Arguments:
-        fields: the relaxed fields by name.
+        fields: the continuous fields by name.
         make_trunk, conditions, width: as for `Role`.
         outputs: channels of the vector.
         extensive: sum over sites instead of their mean, as an energy is.
@@ -35,14 +36,15 @@ class Encoder(Role):
 
     def __init__(
         self,
-        fields: Mapping[str, GaussianField],
+        fields: Mapping[str, Field],
         make_trunk: MakeTrunk,
         conditions: Sequence[Condition] = (),
         outputs: int = 1,
         extensive: bool = False,
         width: int = 128,
     ) -> None:
-        wide = channels(fields, lambda f: f.inputs)
+        denoising = Denoising.each(fields)
+        wide = channels(fields, {k: d.inputs for k, d in denoising.items()})
         pairs = any(f.stream == "pair" for f in fields.values())
         spec = TrunkSpec(
             site=wide["site"],
@@ -63,11 +65,11 @@ class Encoder(Role):
         self.output = nn.Sequential(
             preserving(nn.Linear(width, width)), nn.SiLU(), preserving(nn.Linear(width, outputs), SILU_GAIN)
         )
-        self.relaxed = fields
+        self.denoising = denoising
 
     def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
         """Inputs of `forward` for values without noise, see `Exportable`."""
-        x = {name: f.prior(mask, noise) for name, f in self.relaxed.items()}
+        x = {name: f.prior(mask, noise) for name, f in self.fields.items()}
         return {"x": x, "mask": mask, **self.told(mask)}
 
     def forward(
@@ -77,9 +79,9 @@ class Encoder(Role):
         labels: Mapping[str, Tensor] | None = None,
         t: Tensor | None = None,
     ) -> Tensor:
-        """`(B, outputs)` from relaxed values; `t` `(B,)` tells their noise level, by default none."""
+        """`(B, outputs)` from continuous values; `t` `(B,)` tells their noise level, by default none."""
         time = torch.zeros(mask.shape[0], device=mask.device) if t is None else t
-        parts = {k: [f.features(x[k], time, mask)] for k, f in self.relaxed.items()}
+        parts = {k: [d.scale_input(x[k], time, mask)] for k, d in self.denoising.items()}
         context = self.embed(time[:, None], labels, count=mask.shape[0])
         out = self.trunk(gather(self.fields, parts, self.dtype), mask, context)
         assert out.site is not None

@@ -11,6 +11,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from molgen.core.capabilities import Entries
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
 
@@ -90,14 +91,18 @@ class Layout:
         names = tuple(fields)
         rows: list[tuple[int, int, int, int]] = []
         for end in sorted({f.window.end for f in fields.values()}, reverse=True):
-            stage = [(k, fields[name]) for k, name in enumerate(names) if fields[name].window.end == end]
+            stage = [
+                (k, fields[name], Entries.of(fields[name]).count)
+                for k, name in enumerate(names)
+                if fields[name].window.end == end
+            ]
             for rank, i in enumerate(path):
-                for k, f in stage:
-                    if f.rank == "pair":
+                for k, f, count in stage:
+                    if f.axes == 2:
                         others = path[:rank]
                         rows += [(k, 0, i, j) for j in (reversed(others) if nearest else others)]
                     else:
-                        rows += [(k, e, i, i) for e in range(f.entries)]
+                        rows += [(k, e, i, i) for e in range(count)]
         field, entry, site, other = torch.tensor(rows, dtype=torch.long).reshape(-1, 4).unbind(1)
         return cls(names, field, entry, site, other, len(path))
 
@@ -109,7 +114,7 @@ class Layout:
         flat = mask.flatten(1)
         exist = flat[:, self.site] & flat[:, self.other]
         for name, f in fields.items():
-            if f.rank == "site":
+            if f.axes == 1:
                 own = self.slots(name)
                 exist[:, own] &= f.valid(mask).flatten(1)[:, self.site[own]]
         return exist
@@ -125,20 +130,21 @@ class Layout:
     def read(self, name: str, field: Field, x: Tensor) -> Tensor:
         """Values of a field in the order of its slots, `(B, T_k)`."""
         own = self.slots(name)
-        if field.rank == "pair":
+        if field.axes == 2:
             return x[:, self.site[own], self.other[own]]
-        unrolled = field.unroll(x).flatten(1)
-        return unrolled[:, self.site[own] * field.entries + self.entry[own]]
+        entries = Entries.of(field)
+        return entries.to_entries(x).flatten(1)[:, self.site[own] * entries.count + self.entry[own]]
 
     def write(self, name: str, field: Field, slots: Tensor, mask: Tensor) -> Tensor:
         """The inverse of `read`: values of the field from `(B, T_k)`, zero on padding."""
         own = self.slots(name)
         b, n = len(slots), self.sites
-        if field.rank == "pair":
+        if field.axes == 2:
             x = slots.new_zeros(b, n, n)
             x[:, self.site[own], self.other[own]] = slots
             x[:, self.other[own], self.site[own]] = slots
             return field.project(x, mask)
-        flat = slots.new_zeros(b, n * field.entries)
-        flat[:, self.site[own] * field.entries + self.entry[own]] = slots
-        return field.project(field.rolled(flat, mask), mask)
+        entries = Entries.of(field)
+        flat = slots.new_zeros(b, n * entries.count)
+        flat[:, self.site[own] * entries.count + self.entry[own]] = slots
+        return field.project(entries.from_entries(flat, mask), mask)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from molgen.core.capabilities import Embedding, Entries
 from molgen.core.conditions import Condition
 from molgen.core.densities import PLAIN, Sharpen
 from molgen.core.errors import ConfigError
@@ -66,18 +67,18 @@ class Predictor(Role):
         self.nearest = nearest
         if extent is None and not isinstance(order, str):
             raise ConfigError("order: a permutation needs samples of one size; give a name instead")
-        names = list(fields)
+        entries = Entries.each(fields)
         self._kinds = {
             (k, e): i
-            for i, (k, e) in enumerate((k, e) for k in names for e in range(max(fields[k].entries, 1)))
+            for i, (k, e) in enumerate((k, e) for k, own in entries.items() for e in range(own.count))
         }
-        pairs = any(f.rank == "pair" for f in fields.values())
-        ends = {rank: [f.window.end for f in fields.values() if f.rank == rank] for rank in ("site", "pair")}
-        if hops and not (pairs and min(ends["site"], default=1.0) < min(ends["pair"])):
+        pairs = any(f.axes == 2 for f in fields.values())
+        ends = {axes: [f.window.end for f in fields.values() if f.axes == axes] for axes in (1, 2)}
+        if hops and not (pairs and min(ends[1], default=1.0) < min(ends[2])):
             raise ConfigError(f"hops={hops}: no field is written after pairs that could tie its sites; use 0")
         places = len(extent or (0,)) * (1 + pairs)
         self._told = len(self._kinds) + 32 * places
-        self._held = sum(f.entry_inputs for f in fields.values())
+        self._held = sum(e.inputs for e in entries.values())
         seen = self._told + self._held + 1
         spec = TrunkSpec(
             site=self._told + seen + self._held * (2 * recall + hops), context=width, causal=True
@@ -85,8 +86,8 @@ class Predictor(Role):
         super().__init__(fields, make_trunk, spec, conditions, width, levels=1, code=code)
         if not isinstance(self.trunk, CausalTrunk):
             raise ConfigError(f"trunk {type(self.trunk).__name__} is not causal")
-        self.pairs = pairs
-        self.add_heads({name: f.density_outputs for name, f in fields.items()})
+        self.pairs, self.entries = pairs, entries
+        self.add_heads({name: e.outputs for name, e in entries.items()})
         self.layout = lru_cache(maxsize=64)(self._layout)
         self.touching = lru_cache(maxsize=64)(self._touching)
 
@@ -118,10 +119,10 @@ class Predictor(Role):
         held = torch.zeros(first.shape[0], len(layout), self._held, dtype=self.dtype, device=first.device)
         at = 0
         for name, f in self.fields.items():
-            held[:, layout.slots(name), at : at + f.entry_inputs] = f.observe(
-                layout.read(name, f, values[name])
-            ).to(self.dtype)
-            at += f.entry_inputs
+            own = self.entries[name]
+            seen = own.embed_entry(layout.read(name, f, values[name]))
+            held[:, layout.slots(name), at : at + own.inputs] = seen.to(self.dtype)
+            at += own.inputs
         return held
 
     def _touching(self, sites: int) -> Tensor:
@@ -139,7 +140,7 @@ class Predictor(Role):
 
     def _near(self, values: Mapping[str, Tensor]) -> list[Tensor]:
         """Which sites are 1, 2, ... `hops` ties apart, `(B, N, N)` each; pairs of class 0 are no ties."""
-        pairs = [values[name] != 0 for name, f in self.fields.items() if f.rank == "pair"]
+        pairs = [values[name] != 0 for name, f in self.fields.items() if f.axes == 2]
         tied = torch.stack(pairs).any(0)
         out, last, seen = [tied], tied, tied | torch.eye(tied.shape[1], dtype=torch.bool, device=tied.device)
         for _ in range(1, self.hops):
@@ -149,7 +150,7 @@ class Predictor(Role):
 
     def _tied(self, layout: Layout) -> int:
         """The first slot after all pairs."""
-        return 1 + max(int(layout.slots(n)[-1]) for n, f in self.fields.items() if f.rank == "pair")
+        return 1 + max(int(layout.slots(n)[-1]) for n, f in self.fields.items() if f.axes == 2)
 
     def _beside(
         self, held: Tensor, valid: Tensor, layout: Layout, values: Mapping[str, Tensor]
@@ -176,7 +177,10 @@ class Predictor(Role):
 
     def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`; slots are laid out for one number of sites."""
-        values = {k: f.harden(f.relaxed().prior(mask, noise), mask) for k, f in self.fields.items()}
+        values = {
+            k: e.round(e.continuous().prior(mask, noise), mask)
+            for k, e in Embedding.each(self.fields).items()
+        }
         return {"values": values, "mask": mask, **self.told(mask), **self.coded(mask, noise)}
 
     def forward(
@@ -217,7 +221,7 @@ class Predictor(Role):
         layout, _ = self.layout(mask.flatten(1).shape[1])
         valid, out = layout.valid(mask, self.fields), {}
         for name, f in self.fields.items():
-            log_p = f.conditional(raw[name]).log_prob(layout.read(name, f, values[name]))
+            log_p = self.entries[name].conditional(raw[name]).log_prob(layout.read(name, f, values[name]))
             own = valid[:, layout.slots(name)]
             out[name] = torch.where(own, log_p, torch.zeros_like(log_p)).sum(1)
         return out
@@ -260,7 +264,7 @@ class Predictor(Role):
         at = dict(
             zip(
                 self.fields,
-                [sum(f.entry_inputs for _, f in fields[:i]) for i in range(len(fields))],
+                [sum(self.entries[n].inputs for n, _ in fields[:i]) for i in range(len(fields))],
                 strict=True,
             )
         )
@@ -274,14 +278,12 @@ class Predictor(Role):
         near: list[Tensor] = []
         tied = self._tied(layout) if self.hops and layout.sites > 1 else len(layout)
         for slot, k in enumerate(layout.field.tolist()):
-            name, f = fields[k]
+            name, own = fields[k][0], self.entries[fields[k][0]]
             ends = [int(layout.site[slot]), int(layout.other[slot])]
             recalled = [_damped(holding[:, end]) for end in ends if self.recall]
             if slot == tied:
                 ties = {
-                    n: layout.write(n, f, torch.stack(drawn[n], 1), mask)
-                    for n, f in fields
-                    if f.rank == "pair"
+                    n: layout.write(n, f, torch.stack(drawn[n], 1), mask) for n, f in fields if f.axes == 2
                 }
                 near = [hop[rows.first] for hop in self._near(ties)]
             beside = [_damped((hop[:, ends[0], None] @ holding)[:, 0]) for hop in near]
@@ -290,7 +292,7 @@ class Predictor(Role):
                 torch.cat([told[slot].expand(len(rows), -1), before, *recalled, *beside], 1), memory
             )
             raw = self.heads[f"field_{name}"](h)
-            x = f.conditional(raw if rows.single else raw[rows.row]).draw(u[:, slot], how)
+            x = own.conditional(raw if rows.single else raw[rows.row]).draw(u[:, slot], how)
             if fixed:
                 x = torch.where(kept[:, slot], fixed[name][:, place[name]].to(x.dtype), x)
             drawn[name].append(x)
@@ -303,7 +305,7 @@ class Predictor(Role):
                     rows = parted
             now = torch.zeros_like(before)
             entries = x if rows.single else x[rows.first]
-            now[:, at[name] : at[name] + f.entry_inputs] = f.observe(entries).to(self.dtype)
+            now[:, at[name] : at[name] + own.inputs] = own.embed_entry(entries).to(self.dtype)
             now[:, self._held : -1], now[:, -1] = told[slot], 1.0
             before = torch.where(here[:, slot, None], now, before)
             for end in set(ends):

@@ -175,12 +175,12 @@ class Spread(nn.Module):
         return out
 
 
-def channels(fields: Mapping[str, Field], width: Callable[[Field], int]) -> dict[str, int]:
-    """Channels of the site and pair streams if each field brings `width(field)`."""
+def channels(fields: Mapping[str, Field], widths: Mapping[str, int]) -> dict[str, int]:
+    """Channels of the site and pair streams if each field brings its width."""
     total = {"site": 0, "pair": 0}
-    for f in fields.values():
+    for name, f in fields.items():
         if f.stream != "point":
-            total[f.stream] += width(f)
+            total[f.stream] += widths[name]
     return total
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from molgen.core.annealing import Bounds, Partition
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Classes, Embedding
 from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
@@ -44,7 +45,9 @@ class Inference(nn.Module):
         """Inputs of `forward`, see `Exportable`."""
         fields = self.machine.visible.fields
         return {
-            "values": {k: f.harden(f.relaxed().prior(mask, noise), mask) for k, f in fields.items()},
+            "values": {
+                k: e.round(e.continuous().prior(mask, noise), mask) for k, e in Embedding.each(fields).items()
+            },
             "mask": mask,
         }
 
@@ -112,6 +115,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
     """
 
     needs: ClassVar[Mapping[str, bool]] = {"discrete": True}
+    capabilities = (Classes,)
     likelihood = "estimate"
     options_type: ClassVar[type[Options]] = BoltzmannOptions
     options: BoltzmannOptions

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from molgen.core.annealing import Partition
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Denoising, Embedding, Langevin, PathLikelihood
 from molgen.core.derivatives import differentiable
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import GaussianField
@@ -37,7 +38,7 @@ class Energy(nn.Module):
     .. math:: E(x, t) = \sum_f E_f(x_f, t) - \frac{s_f}{\sigma_f(t)} N_\theta(x, t)_f
 
     over the fields f that resolve at time t; :math:`E_f` is that of data whose entries are independent
-    (`GaussianField.potential`). Preconditioned so, the slope of N has about unit scale at every noise.
+    (`Langevin.potential`). Preconditioned so, the slope of N has about unit scale at every noise.
 
     The persistent chains travel from noise to data with a time of their own; they are part of the state,
     so that a resumed run goes on with them.
@@ -67,9 +68,9 @@ class Energy(nn.Module):
     def forward(self, x: State, t: Tensor, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """E `(B,)`."""
         found = self.critic(x, mask, labels, t)
-        parts = []
+        parts, langevin = [], self.langevin
         for i, (k, f) in enumerate(self.fields.items()):
-            own = f.potential(x[k], t, mask) - found[:, i] * f.sd / f.noise(t)
+            own = langevin[k].potential(x[k], t, mask) - found[:, i] * f.sd / f.sigma(t)
             parts.append(torch.where(f.window.active(t), own, torch.zeros_like(own)))
         return torch.stack(parts).sum(0)
 
@@ -81,9 +82,14 @@ class Energy(nn.Module):
         return {"x": x, "t": noise.uniform(mask, ()), "mask": mask, "labels": {}, **self.critic.told(mask)}
 
     @property
-    def walkers(self) -> dict[str, GaussianField]:
-        """The fields as chains walk on them: at the level of data, on the classes themselves."""
-        return {k: f.grounded() for k, f in self.fields.items()}
+    def langevin(self) -> dict[str, Langevin]:
+        """The steps of chains over the reals of each field."""
+        return Langevin.each(self.fields)
+
+    @property
+    def walkers(self) -> dict[str, Langevin]:
+        """The steps of chains whose classes jump where little noise is left."""
+        return {k: own.jumping() for k, own in self.langevin.items()}
 
     def slope(self, x: State, t: Tensor, mask: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, State]:
         """E and its gradient in the geometry of each field."""
@@ -91,18 +97,20 @@ class Energy(nn.Module):
             leaves = {k: v.detach().requires_grad_() for k, v in x.items()}
             energy = self(leaves, t, mask, labels)
             grads = torch.autograd.grad(energy.sum(), list(leaves.values()), create_graph=training)
-        found = {k: f.covector(g, mask) for (k, f), g in zip(self.fields.items(), grads, strict=True)}
+        found = {
+            k: own.project_grad(g, mask) for (k, own), g in zip(self.langevin.items(), grads, strict=True)
+        }
         return energy if training else energy.detach(), found
 
     def denoise(self, x: State, t: Tensor, mask: Tensor, labels: Mapping[str, Tensor]) -> State:
         r"""Tweedie's formula: the mean of the data given x, :math:`x - \sigma^2 \nabla E`."""
         _, slope = self.slope(x, t, mask, labels)
-        return {k: f.project(x[k] - f.noise(t, x[k]) ** 2 * slope[k], mask) for k, f in self.fields.items()}
+        return {k: f.project(x[k] - f.sigma(t, x[k]) ** 2 * slope[k], mask) for k, f in self.fields.items()}
 
     def quietness(self, t: Tensor) -> Tensor:
         """Noise relative to the data's spread, least over the fields that resolve, `(B,)`."""
         shares = [
-            torch.where(f.window.active(t), f.noise(t) / f.sd, torch.full_like(t, math.inf))
+            torch.where(f.window.active(t), f.sigma(t) / f.sd, torch.full_like(t, math.inf))
             for f in self.fields.values()
         ]
         return torch.stack(shares).amin(0).clamp_max(1.0)
@@ -157,13 +165,14 @@ class NeuralEnergy(EnergyModel, kind="neural"):
     """
 
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    continuous = (Denoising, Langevin, PathLikelihood)
     options_type: ClassVar[type[Options]] = NeuralEnergyOptions
     options: NeuralEnergyOptions
 
     def build(self) -> nn.Module:
         sizes = self.modality.draw_sizes(0, range(self.options.chains))
         return Energy(
-            {name: f.relaxed() for name, f in self.view.fields.items()},
+            {name: e.continuous() for name, e in Embedding.each(self.view.fields).items()},
             self.make_trunk,
             self.conditions,
             self.options.width,
@@ -183,9 +192,12 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         labels = self.drop_labels(batch, noise, self.options.label_dropout)
         t = stratified(mask, noise).clamp_min(1e-3)
         x0 = self.relaxed(batch)
-        x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.fields.items()}
+        x = {k: f.add_noise(x0[k], f.standard_noise(mask, noise), t, mask) for k, f in net.fields.items()}
         clean = net.denoise(x, t, mask, labels)
-        terms = {k: f.weight * f.misfit(clean[k], x0[k], t, mask).mean() for k, f in net.fields.items()}
+        terms = {
+            k: net.fields[k].weight * own.denoising_loss(clean[k], x0[k], t, mask).mean()
+            for k, own in net.langevin.items()
+        }
         weight = self.options.contrast
         if network.training and weight and step.progress >= self.options.warmup:
             gap = self._contrast(net, batch, x0, noise)
@@ -203,7 +215,10 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         s = (t - 1 / self.options.steps).clamp_min(1e-3)
         x = self._kernel(net, x, t, s, mask, {}, noise)
         few, own = slice(None, count), batch.mask[:count]
-        data = {k: f.perturb(x0[k][few], f.white(own, noise), s, own) for k, f in net.walkers.items()}
+        data = {
+            k: f.add_noise(x0[k][few], f.field.standard_noise(own, noise), s, own)
+            for k, f in net.walkers.items()
+        }
         # Where they have arrived, chains begin anew.
         end = s <= 1e-3
         net.times[turn] = torch.where(end, torch.ones_like(s), s)
@@ -245,12 +260,10 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         brings it to level s; the others are those of `langevin`, judged by Metropolis where classes jump.
         """
         fields = net.walkers
-        jumps = torch.stack([f.walks(s) & f.window.active(s) for f in fields.values()]).any(0)
+        jumps = torch.stack([f.jumps(s) & f.field.window.active(s) for f in fields.values()]).any(0)
         with torch.no_grad():
             clean = net.denoise(x, t, mask, labels)
-            x = {
-                k: f.moved(x[k], clean[k], t, s, mask, noise, eta=1.0, scale=heat) for k, f in fields.items()
-            }
+            x = {k: f.reverse_step(x[k], clean[k], t, s, mask, noise, scale=heat) for k, f in fields.items()}
             for _ in range(self.options.corrections if corrections is None else corrections):
                 x = langevin(net, fields, x, s, mask, labels, noise, heat=heat, adjusted=jumps)
         return x
@@ -282,17 +295,20 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         o = self.resolved(steps=steps, corrections=corrections, temperature=temperature)
         net, heat = self._network, max(o.temperature, 1e-3)  # at 0 nothing would move
         if init is None:
-            x = {k: f.tempered(mask, noise, heat) for k, f in net.fields.items()}
+            x = {k: f.tempered_prior(mask, noise, heat) for k, f in net.fields.items()}
         else:
             t = torch.full((len(mask),), level, device=mask.device)
             x0 = self.relaxed(init)
-            x = {k: f.perturb(x0[k], f.white(mask, noise), t, mask) for k, f in net.walkers.items()}
+            x = {
+                k: f.add_noise(x0[k], f.field.standard_noise(mask, noise), t, mask)
+                for k, f in net.walkers.items()
+            }
         times = level * time_grid(o.steps, net.fields, mask)
         for t, s in pairwise(times):
             # The last step leaves no noise, and nothing to correct.
             some = o.corrections if bool((s > 0).any()) else 0
             x = self._kernel(net, x, t, s, mask, labels, noise, some, heat)
-        return {k: f.harden(x[k], mask) for k, f in self.view.fields.items()}
+        return {k: e.round(x[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
     def sample_from(
         self, records: Sequence[Any], level: float = 0.3, seed: int = 0, **options: Any
@@ -380,17 +396,19 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         x = {k: f.prior(mask, noise) for k, f in net.fields.items()}
         times = torch.linspace(1, level, temperatures)[:, None].expand(-1, chains)
         log_w = -net(x, times[0], mask, {})
-        log_w = log_w - torch.stack([f.log_prior(x[k], mask) for k, f in net.fields.items()]).sum(0)
+        log_w = log_w - torch.stack(
+            [p.log_prior(x[k], mask) for k, p in PathLikelihood.each(net.fields).items()]
+        ).sum(0)
         for t, s in pairwise(times):
             log_w = log_w + net(x, t, mask, {}) - net(x, s, mask, {})
-            x = langevin(net, net.fields, x, s, mask, {}, noise, step)
+            x = langevin(net, net.langevin, x, s, mask, {}, noise, step)
         return Partition.of(log_w)
 
 
 @torch.no_grad()
 def langevin(
     net: Energy,
-    fields: Mapping[str, GaussianField],
+    fields: Mapping[str, Langevin],
     x: State,
     t: Tensor,
     mask: Tensor,
@@ -409,7 +427,7 @@ def langevin(
     exactly; at a temperature T, :math:`E / T^2` stands for E.
 
     Arguments:
-        fields: of the energy, or `walkers`, as the values are.
+        fields: `Energy.langevin`, or `walkers`, as the values are.
         step: h in strides of the fields; of reals, in standard deviations of the noise.
         heat: T.
         adjusted: which samples Metropolis judges, all or `(B,)`; others move in any case.
@@ -424,7 +442,7 @@ def langevin(
         return energy / heat**2, {k: v / heat**2 for k, v in slope.items()}
 
     energy, slope = slopes(x)
-    h = {k: heat * step * f.stride(t) * f.window.active(t) for k, f in fields.items()}
+    h = {k: heat * step * f.langevin_step(t) * f.field.window.active(t) for k, f in fields.items()}
     y = {k: f.propose(x[k], slope[k], h[k], t, mask, noise) for k, f in fields.items()}
     if not judged.any():
         return y

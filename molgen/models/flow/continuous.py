@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Denoising, Embedding, PathLikelihood, Transport
 from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
@@ -74,18 +75,19 @@ class ContinuousFlow(FlowModel, kind="continuous"):
     """
 
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    continuous = (Denoising, Transport, PathLikelihood)
     options_type: ClassVar[type[Options]] = ContinuousFlowOptions
     options: ContinuousFlowOptions
 
     def __init__(self, modality: str | Modality, **arguments: Any) -> None:
         super().__init__(modality, **arguments)
-        whole = self.view.bijective and all(f.exact for f in self.fields.values())
+        whole = self.view.bijective and all(p.exact for p in PathLikelihood.each(self.fields).values())
         self.likelihood = "exact" if whole else "lower bound"
 
     @property
     def fields(self) -> dict[str, GaussianField]:
         """The fields over reals, under the noise of straight paths."""
-        return {name: f.relaxed(straight=True) for name, f in self.view.fields.items()}
+        return {name: e.continuous("linear") for name, e in Embedding.each(self.view.fields).items()}
 
     def build(self) -> nn.Module:
         return Denoiser(
@@ -107,14 +109,15 @@ class ContinuousFlow(FlowModel, kind="continuous"):
         fields, mask = self.fields, batch.mask
         t = stratified(mask, noise).clamp_min(1e-3)
         x0 = self.relaxed(batch)
-        white = {k: f.white(mask, noise) for k, f in fields.items()}
+        eps = {k: f.standard_noise(mask, noise) for k, f in fields.items()}
         if self.options.pairing:
-            white = paired(fields, x0, white, mask)
-        x = {k: f.perturb(x0[k], white[k], t, mask) for k, f in fields.items()}
+            eps = paired(fields, x0, eps, mask)
+        x = {k: f.add_noise(x0[k], eps[k], t, mask) for k, f in fields.items()}
         labels = self.drop_labels(batch, noise, self.options.label_dropout)
         previous = earlier(network, x, t, mask, labels, noise) if self.options.self_condition else None
         params = network(x, t, mask, labels, previous)
-        return {k: f.weight * f.loss(params[k], x0[k], x[k], t, mask).mean() for k, f in fields.items()}
+        loss = {k: d.loss(params[k], x0[k], x[k], t, mask) for k, d in Denoising.each(fields).items()}
+        return {k: f.weight * loss[k].mean() for k, f in fields.items()}
 
     # ------------------------------------------------------------------ sampling
 
@@ -149,10 +152,10 @@ class ContinuousFlow(FlowModel, kind="continuous"):
             denoise = recalling(self.trained, mask, labels, o.self_condition)
             return Reverse(denoise, fields, mask, noise, o.temperature)
 
-        start = {k: f.tempered(mask, noise, o.temperature) for k, f in fields.items()}
+        start = {k: f.tempered_prior(mask, noise, o.temperature) for k, f in fields.items()}
         times = legs(o.steps, fields, mask, o.restarts, o.restart_from)
         end = through(SOLVERS[o.solver], reverse, start, times, noise)
-        return {k: self.view.fields[k].harden(end[k], mask) for k in fields}
+        return {k: e.round(end[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
     # ------------------------------------------------------------------ likelihood
 
@@ -175,34 +178,35 @@ class ContinuousFlow(FlowModel, kind="continuous"):
         fields, mask, network = self.fields, batch.mask, self.trained
         labels = self.labels(batch)
         x0, ones = self.relaxed(batch), torch.ones(len(mask), device=mask.device)
-        levels = _levels(fields, steps)
+        paths, levels = PathLikelihood.each(fields), _levels(fields, steps)
         total = torch.zeros(len(mask), device=mask.device)
         x = dict(x0)
         for k, f in fields.items():
-            if not f.exact:
-                x[k] = f.project(x0[k] + f.bottom * f.white(mask, noise), mask)
-                total = total - f.log_normal(f.offset(x[k], x0[k]), f.bottom, mask)
+            if not paths[k].exact:
+                low = paths[k].sigma_min
+                x[k] = f.project(x0[k] + low * f.standard_noise(mask, noise), mask)
+                total = total - paths[k].log_normal(f.logmap(x[k], x0[k]), low, mask)
         for k, f in fields.items():
-            if not f.exact:
-                start = f.time(f.bottom) * ones
+            if not paths[k].exact:
+                start = paths[k].time(paths[k].sigma_min) * ones
                 params = network(x, start, mask, labels)[k]
-                total = total - f.step_kl(params, x0[k], x[k], start, 0 * start, mask)
+                total = total - Denoising.of(f).vlb_term(params, x0[k], x[k], start, 0 * start, mask)
 
         def slope(x: State, t: float) -> tuple[State, dict[str, Tensor]]:
             return _slope(network, fields, x, t * ones, mask, labels, noise, probes, exact)
 
         for s, t in pairwise(levels):
-            h = {k: f.log_level(t) - f.log_level(s) for k, f in fields.items()}
+            h = {k: p.log_sigma(t) - p.log_sigma(s) for k, p in paths.items()}
             first, before = slope(x, s)
             ahead = {k: f.project(x[k] + h[k] * first[k], mask) for k, f in fields.items()}
             second, after = slope(ahead, t)
             for k, f in fields.items():
                 x[k] = f.project(x[k] + h[k] / 2 * (first[k] + second[k]), mask)
                 total = total + h[k] / 2 * (before[k] + after[k])
-        return total + torch.stack([f.log_prior(x[k], mask) for k, f in fields.items()]).sum(0)
+        return total + torch.stack([p.log_prior(x[k], mask) for k, p in paths.items()]).sum(0)
 
 
-def paired(fields: Mapping[str, GaussianField], x0: State, white: State, mask: Tensor) -> State:
+def paired(fields: Mapping[str, GaussianField], x0: State, eps: State, mask: Tensor) -> State:
     """Noise dealt out anew among samples of one size, so that it lies as near to its data as it can.
 
     Positions are turned onto their data as well, since a turned object is the same object.
@@ -211,20 +215,22 @@ def paired(fields: Mapping[str, GaussianField], x0: State, white: State, mask: T
     """
     from scipy.optimize import linear_sum_assignment
 
-    cost = torch.stack([f.costs(x0[k], white[k]) for k, f in fields.items()]).sum(0)
+    transport = Transport.each(fields)
+    cost = torch.stack([own.ot_cost(x0[k], eps[k]) for k, own in transport.items()]).sum(0)
     flat = mask.flatten(1)
     same = (flat[:, None] == flat[None]).all(-1)
     rows = cost.masked_fill(~same, 1e9).double().cpu().numpy()
     order = torch.as_tensor(linear_sum_assignment(rows)[1], device=mask.device)
-    return {k: f.turned(white[k][order], x0[k], mask) for k, f in fields.items()}
+    return {k: own.align(eps[k][order], x0[k], mask) for k, own in transport.items()}
 
 
 def _levels(fields: Mapping[str, GaussianField], steps: int) -> list[float]:
     """Times from data to noise, even in the logarithm of the noise within each stage."""
     times: set[float] = set()
     for window in {f.window for f in fields.values()}:
-        first = min((f for f in fields.values() if f.window == window), key=lambda f: f.time(f.bottom))
-        low, high = math.log(first.bottom), math.log(first.schedule.high)
+        paths = [PathLikelihood.of(f) for f in fields.values() if f.window == window]
+        first = min(paths, key=lambda path: path.time(path.sigma_min))
+        low, high = math.log(first.sigma_min), math.log(first.sigma_max)
         times |= {first.time(math.exp(low + i / steps * (high - low))) for i in range(steps)}
         times.add(window.end)
     return sorted(times)
@@ -245,7 +251,7 @@ def _slope(
     with torch.enable_grad():
         leaves = {k: v.detach().requires_grad_() for k, v in x.items()}
         params = network(leaves, t, mask, labels)
-        slopes = {k: f.tangent(f.offset(leaves[k], f.point(params[k])), mask) for k, f in fields.items()}
+        slopes = {k: f.tangent(f.logmap(leaves[k], f.x0_mean(params[k])), mask) for k, f in fields.items()}
         divergence = {k: torch.zeros(len(mask), device=mask.device) for k in fields}
 
         def probe(v: State, weight: float) -> None:
@@ -261,5 +267,7 @@ def _slope(
                     probe({k: f.tangent(basis, mask)}, 1.0)
         else:
             for _ in range(probes):
-                probe({k: f.white(mask, noise).to(x[k].dtype) for k, f in fields.items()}, 1 / probes)
+                probe(
+                    {k: f.standard_noise(mask, noise).to(x[k].dtype) for k, f in fields.items()}, 1 / probes
+                )
     return {k: v.detach() for k, v in slopes.items()}, divergence

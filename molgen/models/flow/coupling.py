@@ -86,19 +86,19 @@ class CouplingFlow(Invertible, kind="coupling"):
         return noise.normal(mask, own)
 
     def build(self) -> nn.Module:
-        channels = {k: f.cells for k, f in self.view.fields.items()}
+        channels = {k: d.dim for k, d in self._dequantization.items()}
         extent = self.modality.extent or ()
         flow = self._resolution(channels, extent, self.options.scales)
         if self.options.dequantization == "uniform":
             return flow
         coarse = _divisible(extent)
-        beside_each = {k: 2 * f.cells * (4 if coarse else 1) for k, f in self._discrete.items()}
+        beside_each = {k: 2 * self._dequantization[k].dim * (4 if coarse else 1) for k in self._discrete}
         conditioner, spline = self._conditioner(self._discrete, beside_each, _WITHIN, bound=1.0)
         return Dequantized(flow, Coupling(conditioner, _WITHIN, spline, beside), coarse)
 
     @property
     def _discrete(self) -> Mapping[str, Field]:
-        return {k: f for k, f in self.view.fields.items() if f.discrete}
+        return {k: f for k, f in self.view.fields.items() if self._dequantization[k].discrete}
 
     def _resolution(self, channels: Mapping[str, int], extent: tuple[int, ...], scales: int) -> Bijection:
         """The layers of one resolution and, on half of their channels, of the coarser ones."""

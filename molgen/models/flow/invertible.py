@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Dequantization
 from molgen.core.conditions import Condition
-from molgen.core.errors import ConfigError, UnsupportedError
+from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
-from molgen.core.fields.field import own_shape
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
 from molgen.core.solvers import State
@@ -49,7 +49,10 @@ class Way(nn.Module):
     def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`."""
         sites = self._sites(mask, {})
-        z = {k: _symmetric(f, noise.normal(mask, _own(f, mask))) for k, f in self.fields.items()}
+        z = {
+            k: f.symmetrize(noise.normal(mask, Dequantization.of(f).shape(mask)))
+            for k, f in self.fields.items()
+        }
         labels = {c.name: torch.full((len(mask),), c.missing()) for c in self.conditions}
         return {"z": {k: sites.only(k, v) for k, v in z.items()}, "mask": mask, "labels": labels}
 
@@ -59,7 +62,7 @@ class Way(nn.Module):
         return self.flow.inverse(dict(z), sites) if self.back else self.flow(dict(z), sites)
 
     def _sites(self, mask: Tensor, labels: Mapping[str, Tensor]) -> Sites:
-        return Sites(mask, {k: _weight(f, mask) for k, f in self.fields.items()}, labels)
+        return Sites(mask, {k: d.weight(mask) for k, d in Dequantization.each(self.fields).items()}, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,17 +91,12 @@ class Invertible(FlowModel):
     """
 
     needs: ClassVar[Mapping[str, bool]] = {"invariant": True}
+    capabilities = (Dequantization,)
     options: BijectiveOptions
 
     def __init__(self, modality: str | Modality, **arguments: Any) -> None:
         super().__init__(modality, **arguments)
-        for name, f in self.view.fields.items():
-            if f.cells == 0:
-                raise UnsupportedError(
-                    f"flow of kind {self.kind!r} needs reals of full dimension; field {name!r} of view "
-                    f"{self._view!r} of {self.modality.name!r} has none"
-                )
-        whole = self.view.bijective and all(f.tight for f in self.view.fields.values())
+        whole = self.view.bijective and all(d.lossless for d in self._dequantization.values())
         self.likelihood = "exact" if whole else "lower bound"
 
     @abstractmethod
@@ -117,17 +115,21 @@ class Invertible(FlowModel):
 
     # ------------------------------------------------------------------ both ways
 
+    @property
+    def _dequantization(self) -> dict[str, Dequantization]:
+        return Dequantization.each(self.view.fields)
+
     def _sites(self, mask: Tensor, labels: Mapping[str, Tensor]) -> Sites:
-        return Sites(mask, {k: _weight(f, mask) for k, f in self.view.fields.items()}, labels)
+        return Sites(mask, {k: d.weight(mask) for k, d in self._dequantization.items()}, labels)
 
     def to_noise(
         self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], noise: Noise
     ) -> tuple[State, Tensor]:
         """Noise z of every field, and the log-volume of a value in units of it, `(B,)`."""
-        mask, fields = batch.mask, self.view.fields
+        mask, fields = batch.mask, self._dequantization
         sites = self._sites(mask, labels)
         flow = cast(Bijection, network)
-        u = {k: _symmetric(f, noise.uniform(mask, _own(f, mask))) for k, f in fields.items()}
+        u = {k: f.uniform(mask, noise) for k, f in fields.items()}
         inside = {k: u[k] for k, f in fields.items() if f.discrete}
 
         def middle() -> State:
@@ -146,9 +148,9 @@ class Invertible(FlowModel):
         self, network: nn.Module, z: Mapping[str, Tensor], mask: Tensor, labels: Mapping[str, Tensor]
     ) -> State:
         """Values of every field from noise."""
-        fields = self.view.fields
+        fields = self._dequantization
         for k, f in fields.items():
-            shape = (*mask.shape, *mask.shape[1:] * (f.rank == "pair"), f.cells)
+            shape = (len(mask), *mask.shape[1:] * f.field.axes, f.dim)
             if k not in z or z[k].shape != shape:
                 got = tuple(z[k].shape) if k in z else "nothing"
                 raise ConfigError(f"z of field {k!r}: got {got}, expected shape {shape}")
@@ -205,8 +207,10 @@ class Invertible(FlowModel):
             temperature: factor on the spread of the noise; 0 takes its mode.
         """
         spread = self.resolved(temperature=temperature).temperature
-        fields = self.view.fields
-        z = {k: spread * _symmetric(f, self.white(mask, _own(f, mask), noise)) for k, f in fields.items()}
+        z = {
+            k: spread * d.field.symmetrize(self.white(mask, d.shape(mask), noise))
+            for k, d in self._dequantization.items()
+        }
         return self.from_noise(self.trained, z, mask, labels)
 
     def log_density(self, batch: Batch, noise: Noise, *, draws: int = 1) -> Tensor:
@@ -216,23 +220,3 @@ class Invertible(FlowModel):
         labels = self.labels(batch)
         scores = [self._score(self.trained, batch, labels, noise) for _ in range(draws)]
         return torch.stack(scores).logsumexp(0) - math.log(draws)
-
-
-def _own(f: Field, mask: Tensor) -> tuple[int, ...]:
-    return own_shape(mask, f.cells, axes=2 if f.rank == "pair" else 1)
-
-
-def _symmetric(f: Field, x: Tensor) -> Tensor:
-    """One number for both places of a pair."""
-    if f.rank == "site":
-        return x
-    upper = x.movedim(-1, 1).triu(1)
-    return (upper + upper.transpose(-1, -2)).movedim(1, -1)
-
-
-def _weight(f: Field, mask: Tensor) -> Tensor:
-    """1 on a real site, 1/2 on both places of a pair, `(B, ..., 1)`."""
-    valid = f.valid(mask)
-    axes = 1 + (mask.dim() - 1) * (2 if f.rank == "pair" else 1)
-    valid = valid[..., None] if valid.dim() == axes else valid
-    return valid.to(torch.get_default_dtype()) / (2 if f.rank == "pair" else 1)

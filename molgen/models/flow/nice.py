@@ -139,7 +139,7 @@ class NICE(Invertible, kind="nice"):
 
     def build(self) -> nn.Module:
         extent, count, fields = self.modality.extent, self.options.layers, self.view.fields
-        channels = {k: f.cells for k, f in fields.items()}
+        channels = {k: d.dim for k, d in self._dequantization.items()}
         shapes = {k: (*(extent or ()), c) for k, c in channels.items()}
         conditioner: nn.Module
         if extent is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molgen.core.densities import Gaussians
 from molgen.core.fields import CircularField
 from molgen.core.fields.field import own_shape
 from molgen.core.noise import Noise
@@ -57,6 +55,7 @@ class Torus(CircularField):
 
     period = 1.0
     harmonics = (1, 2)
+    floor = 1e-3
     orders = (1.0, 2.0, 4.0, 8.0)
 
     def __init__(
@@ -69,10 +68,8 @@ class Torus(CircularField):
         weight: float = 1.0,
         components: int = 8,
     ) -> None:
-        self.channels = self.entries = self.cells = channels
-        self.density_outputs = 3 * components
-        self.inputs, self.estimates, self.outputs = 4 * channels, 2 * channels, 2 * channels
-        self.cut, self.mean, self.sd = cut, 0.0, 12**-0.5
+        self.shape, self.components = (channels,), components
+        self.cut, self.mean, self.sd, self.centre = cut, 0.0, 12**-0.5, cut + 0.5
         self.window, self.weight = Window(*window), weight
         self.schedule = GaussianSchedule(*noise, window=self.window)
 
@@ -94,7 +91,7 @@ class Torus(CircularField):
         seen = torch.from_numpy((places - places[:1]).astype(np.float32))[None]
         return self.project(seen, torch.ones(1, len(places), dtype=torch.bool))[0].numpy()
 
-    def offset(self, x: Tensor, x0: Tensor) -> Tensor:
+    def logmap(self, x: Tensor, x0: Tensor) -> Tensor:
         gap: Tensor = wrapped(x - x0)
         return gap
 
@@ -105,7 +102,7 @@ class Torus(CircularField):
         near = [np.exp(-abs(k) / 2) * np.roll(counts, k) for k in range(-24, 24)]
         return {"cut": round((int(np.sum(near, 0).argmin()) + 0.5) / 48, 4) - 1}
 
-    def readings(self, value: np.ndarray) -> np.ndarray:
+    def invariants(self, value: np.ndarray) -> np.ndarray:
         x = self.turn * np.asarray(value[1:], np.float64).reshape(-1, self.channels)
         return np.concatenate([np.cos(x), np.sin(x)], 1)
 
@@ -113,16 +110,3 @@ class Torus(CircularField):
 
     def prior(self, mask: Tensor, noise: Noise) -> Tensor:
         return self.project(noise.uniform(mask, own_shape(mask, self.channels)), mask)
-
-    # -- densities and cells
-
-    def density(self, raw: Tensor) -> Gaussians:
-        return Gaussians(raw, self.cut + 0.5, self.sd, floor=1e-3, period=1.0)
-
-    def dequantize(self, x: Tensor, u: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        # The circle cut open: what a flow puts beyond the cut is lost, so this is a bound.
-        valid = self.valid(mask)
-        return (x - self.cut - 0.5) / self.sd * valid, valid[..., 0] * (-self.channels * math.log(self.sd))
-
-    def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
-        return self.project(z * self.sd + self.cut + 0.5, mask)

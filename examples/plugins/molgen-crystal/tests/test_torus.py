@@ -9,6 +9,7 @@ import pytest
 import torch
 from molgen_crystal import Torus, wrapped
 
+from molgen.core.capabilities import Consistency, Denoising, Dequantization, Entries, PathLikelihood
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
@@ -58,7 +59,7 @@ def test_the_density_of_one_component_is_wrapped_normal() -> None:
     raw = torch.tensor([0.0, 0.4, -1.0])
     spread = 1e-3 + field.sd * math.log1p(math.exp(-1.0))
     x = torch.linspace(-0.5, 0.5, 1001)[:, None]
-    log_p = field.density(raw.expand(1001, 1, 3)).log_prob(x)[:, 0].double().numpy()
+    log_p = Entries.of(field).likelihood(raw.expand(1001, 1, 3)).log_prob(x)[:, 0].double().numpy()
     centre = field.cut + 0.5 + field.sd * 0.4
     assert np.exp(log_p) == pytest.approx(theta(x[:, 0].double().numpy() - centre, spread), abs=1e-4)
     assert np.trapezoid(np.exp(log_p), x[:, 0].numpy()) == pytest.approx(1, abs=1e-4)
@@ -70,7 +71,7 @@ def test_the_divergence_to_the_prior() -> None:
     p = theta(x, field.schedule.high)
     kl = np.trapezoid(p * np.log(p), x)
     assert float(field.prior_kl(torch.zeros(1, 2, 1), PAIR)) == pytest.approx(kl, rel=1e-2)
-    assert float(field.log_prior(torch.zeros(1, 2, 1), PAIR)) == 0
+    assert float(PathLikelihood.of(field).log_prior(torch.zeros(1, 2, 1), PAIR)) == 0
 
 
 def test_the_prediction_is_exact_for_uniform_data() -> None:
@@ -81,7 +82,7 @@ def test_the_prediction_is_exact_for_uniform_data() -> None:
     weight = theta(0.2 - x0, sigma)
     mean = (weight * np.exp(2j * math.pi * x0)).sum() / weight.sum()
     x = torch.tensor([[[0.0], [0.2]]])
-    cosine, sine = field.predict(torch.zeros(1, 2, 2), x, t, PAIR)[0, 1].tolist()
+    cosine, sine = Denoising.of(field).precondition(torch.zeros(1, 2, 2), x, t, PAIR)[0, 1].tolist()
     assert (cosine, sine) == pytest.approx((mean.real, mean.imag), abs=1e-5)
 
 
@@ -89,20 +90,20 @@ def test_distances_go_the_short_way() -> None:
     assert wrapped(np.array([0.95 - 0.05])).item() == pytest.approx(-0.1)
     field = Torus(1)
     a, b = torch.tensor([[[0.0], [0.48]]]), torch.tensor([[[0.0], [-0.47]]])
-    assert field.offset(a, b)[0, 1].item() == pytest.approx(-0.05, abs=1e-6)
+    assert field.logmap(a, b)[0, 1].item() == pytest.approx(-0.05, abs=1e-6)
 
 
 def test_a_step_interpolates_along_the_short_arc() -> None:
     """Euler's step from noise s to t moves by the share 1 - s/t of the arc, across the cut."""
     field = Torus(1)
     x = field.project(torch.tensor([[[0.0], [0.45]]]), PAIR)
-    params = field._vector(torch.tensor([[[0.0], [-0.45]]]))
+    params = field.direction(torch.tensor([[[0.0], [-0.45]]]))
     t, s = torch.tensor([0.6]), torch.tensor([0.4])
     share = 1 - field.schedule.sigma(s) / field.schedule.sigma(t)
-    y = field.step(x, params, t, s, PAIR, SampleNoise(0, [0]))
+    y = Denoising.of(field).step(x, params, t, s, PAIR, SampleNoise(0, [0]))
     expected = (0.45 + 0.1 * share.item() + 0.5) % 1 - 0.5
     assert y[0, 1, 0].item() == pytest.approx(expected, abs=1e-5)
-    end = field.step(x, params, t, torch.zeros(1), PAIR, SampleNoise(0, [0]))
+    end = Denoising.of(field).step(x, params, t, torch.zeros(1), PAIR, SampleNoise(0, [0]))
     assert end[0, 1, 0].item() == pytest.approx(-0.45, abs=1e-5)
 
 
@@ -136,8 +137,8 @@ def test_the_cut_is_where_data_are_few() -> None:
 def test_cells_of_reals_come_back_and_keep_their_volume() -> None:
     field = Torus(3, cut=-0.8)
     x = field.prior(MASK, SampleNoise(0, [0, 1]))
-    z, volume = field.dequantize(x, torch.rand(2, 5, 3, generator=generator(1)), MASK)
-    assert torch.allclose(field.quantize(z, MASK), x, atol=1e-6)
+    z, volume = Dequantization.of(field).dequantize(x, torch.rand(2, 5, 3, generator=generator(1)), MASK)
+    assert torch.allclose(Dequantization.of(field).quantize(z, MASK), x, atol=1e-6)
     # One number of log |dx / dz| for each coordinate that is a value: of all atoms but the first.
     assert volume.sum(1).tolist() == pytest.approx([-math.log(field.sd) * 3 * n for n in (4, 2)])
 
@@ -147,12 +148,12 @@ def test_padding_and_the_first_site_never_count() -> None:
     x0 = field.prior(MASK, SampleNoise(0, [0, 1]))
     x = field.diffuse(x0, torch.zeros(2), t, MASK, SampleNoise(1, [0, 1]))
     raw = torch.randn(2, 5, 6, generator=generator(2))
-    params = field.predict(raw, x, t, MASK)
+    params = Denoising.of(field).precondition(raw, x, t, MASK)
     assert (params[:, 0] == 0).all() and (params[1, 3:] == 0).all()
     junk = torch.where(field.valid(MASK), params, params + 5)
     for verb in (
-        lambda p: field.loss(p, x0, x, t, MASK),
-        lambda p: field.step_kl(p, x0, x, t, t / 2, MASK),
-        lambda p: field.distance(p, params, MASK),
+        lambda p: Denoising.of(field).loss(p, x0, x, t, MASK),
+        lambda p: Denoising.of(field).vlb_term(p, x0, x, t, t / 2, MASK),
+        lambda p: Consistency.of(field).distance(p, params, MASK),
     ):
         assert torch.allclose(verb(junk), verb(params), atol=1e-6)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Denoising, Embedding, Transport
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
@@ -84,13 +85,14 @@ class FlowMapModel(GenerativeModel):
 
     family: ClassVar[str] = "flowmap"
     needs: ClassVar[Mapping[str, bool]] = {"denoisable": True}
+    continuous = (Denoising, Transport)
     options_type: ClassVar[type[Options]] = FlowMapOptions
     options: FlowMapOptions
 
     @property
     def fields(self) -> dict[str, GaussianField]:
         """The fields over reals, under the noise of straight paths."""
-        return {name: f.relaxed(straight=True) for name, f in self.view.fields.items()}
+        return {name: e.continuous("linear") for name, e in Embedding.each(self.view.fields).items()}
 
     def build(self) -> nn.Module:
         return Denoiser(self.fields, self.make_trunk, self.conditions, width=self.options.width, code=_CODE)
@@ -104,8 +106,10 @@ class FlowMapModel(GenerativeModel):
         labels = self.drop_labels(batch, noise, self.options.label_dropout)
         t, d = self._times(mask, noise)
         x0 = self.relaxed(batch)
-        white = {k: f.turned(f.white(mask, noise), x0[k], mask) for k, f in fields.items()}
-        x = {k: f.perturb(x0[k], white[k], t, mask) for k, f in fields.items()}
+        eps = {
+            k: Transport.of(f).align(f.standard_noise(mask, noise), x0[k], mask) for k, f in fields.items()
+        }
+        x = {k: f.add_noise(x0[k], eps[k], t, mask) for k, f in fields.items()}
         target = dict(x0)
         long = d > 0
         if bool(long.any()):
@@ -120,7 +124,7 @@ class FlowMapModel(GenerativeModel):
         for k, f in fields.items():
             # A long step may begin before the field does, with the noise that the field begins with.
             begun = torch.where(long & (t - d < f.window.end), t.clamp_max(f.window.end), t)
-            terms[k] = f.weight * f.loss(params[k], target[k], x[k], begun, mask).mean()
+            terms[k] = f.weight * Denoising.of(f).loss(params[k], target[k], x[k], begun, mask).mean()
         return terms
 
     def _times(self, mask: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
@@ -135,7 +139,7 @@ class FlowMapModel(GenerativeModel):
     def _aim(self, network: nn.Module, mask: Tensor, labels: Mapping[str, Tensor]) -> Aim:
         def aim(x: State, t: Tensor, d: Tensor) -> State:
             params = network(x, t, mask, labels, code=waves(d))
-            return {k: f.project(f.point(params[k]), mask) for k, f in self.fields.items()}
+            return {k: f.project(f.x0_mean(params[k]), mask) for k, f in self.fields.items()}
 
         return aim
 
@@ -152,14 +156,14 @@ class FlowMapModel(GenerativeModel):
         m, s = t - d / 2, t - d
         half = torch.where(d * self.options.finest > 1, d / 2, torch.zeros_like(d))
         first = aim(x, t, half)
-        middle = {k: f.moved(x[k], first[k], t, m, mask, noise) for k, f in self.fields.items()}
+        middle = {k: f.reverse_step(x[k], first[k], t, m, mask, noise) for k, f in self.fields.items()}
         second = aim(middle, m, half)
         out = {}
         for k, f in self.fields.items():
             at_t, at_m, at_s = (f.schedule.sigma(time) for time in (t, m, s))
             # Where the noise stays as it is, a half does not move; if both do not, any aim will do.
             share = (1 - _ratio(at_s, at_m)) / (1 - _ratio(at_s, at_t)).clamp_min(1e-6)
-            out[k] = f.project(first[k] + per_sample(share, first[k]) * f.offset(second[k], first[k]), mask)
+            out[k] = f.project(first[k] + per_sample(share, first[k]) * f.logmap(second[k], first[k]), mask)
         return out
 
     # ------------------------------------------------------------------ sampling
@@ -186,8 +190,8 @@ class FlowMapModel(GenerativeModel):
         for i in range(steps):
             t, s = 1 - i * d, (1 - (i + 1) * d).clamp_min(0) if i + 1 < steps else torch.zeros_like(d)
             end = aim(x, t, d)
-            x = {k: f.moved(x[k], end[k], t, s, mask, noise) for k, f in self.fields.items()}
-        return {k: self.view.fields[k].harden(x[k], mask) for k in x}
+            x = {k: f.reverse_step(x[k], end[k], t, s, mask, noise) for k, f in self.fields.items()}
+        return {k: e.round(x[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
 
 def _ratio(less: Tensor, more: Tensor) -> Tensor:

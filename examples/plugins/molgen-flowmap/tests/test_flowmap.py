@@ -116,7 +116,10 @@ def test_the_aim_of_a_long_step_lies_among_the_data(toy: type[Modality]) -> None
     batch = model.encode(records[:8])
     x0, noise = model.relaxed(batch), BatchNoise(generator(0))
     t, d = torch.full((8,), 0.75), torch.full((8,), 0.5)
-    x = {k: f.perturb(x0[k], f.white(batch.mask, noise), t, batch.mask) for k, f in model.fields.items()}
+    x = {
+        k: f.add_noise(x0[k], f.standard_noise(batch.mask, noise), t, batch.mask)
+        for k, f in model.fields.items()
+    }
     same = model.chord(lambda *_: x0, x, t, d, batch.mask, noise)
     assert all(torch.allclose(same[k], x0[k], atol=1e-5) for k in x0)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from molgen_tabular import Tabular
 
+from molgen.core.capabilities import Entries
 from molgen.core.errors import ConfigError, DataError
 from molgen.io.formats import read, write
 from molgen.io.resolve import resolve
@@ -91,7 +92,7 @@ def test_a_filler_depends_on_its_row_alone() -> None:
 def test_whole_numbers_are_levels_whose_density_is_a_probability() -> None:
     table = Tabular().fitted([{"dots": 1 + i % 6} for i in range(60)])
     field = table.fields["dots"]
-    density = field.density(torch.zeros(6, 1, 24))
+    density = Entries.of(field).likelihood(torch.zeros(6, 1, 24))
     every = torch.tensor([[table.encode({"dots": k}, "row")["dots"].item()] for k in range(1, 7)])
     assert density.log_prob(every).exp().sum().item() == pytest.approx(1.0, abs=1e-5)
 
