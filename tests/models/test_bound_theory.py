@@ -24,6 +24,7 @@ from molgen.core.modality import View
 from molgen.core.noise import BatchNoise, generator
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.models.energy.dbm import BoltzmannMachine
+from molgen.models.flow.bijections import Scaling, Sites
 from molgen.models.flow.continuous import paired
 from molgen.models.gan import Adversaries
 from molgen.models.vae import Prior
@@ -319,3 +320,14 @@ def test_the_bound_of_levels_is_tight_but_for_its_last_term() -> None:
     off = (bayes - model_s).gather(-1, (x + 1).long()).mean().item()
     assert off > 0.02
     assert got.mean().item() == pytest.approx(-math.log(3) - off, abs=0.015)
+
+
+def test_a_factor_is_learned_five_times_as_fast_as_a_weight() -> None:
+    scaling = Scaling({"x": (2,)})
+    (weight,) = scaling.parameters()
+    with torch.no_grad():
+        weight.copy_(torch.tensor([0.1, -0.2]))
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    z, log_det = scaling({"x": torch.ones(1, 1, 2)}, Sites(mask, {"x": mask[..., None].float()}, {}))
+    assert torch.allclose(z["x"].log(), torch.tensor([0.5, -1.0]))
+    assert log_det.item() == pytest.approx(-0.5)
