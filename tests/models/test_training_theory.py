@@ -233,3 +233,11 @@ def test_log_probabilities_sum_over_fields_and_have_that_of_the_size() -> None:
     assert torch.allclose(model.log_prob(few), values + sizes, atol=1e-4)
     for name, value in each.items():  # nats per site of the batch
         assert losses[name].item() == pytest.approx(-value.sum().item() / int(batch.sizes.sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize(("count", "held"), [(19, 0), (20, 1), (100, 5), (399, 19)])
+def test_a_twentieth_of_the_data_is_held_out(count: int, held: int) -> None:
+    model = DiffusionModel(Words(), trunk_options=TRUNK, width=16)
+    data = molgen.DataModule(model, ["abc", "ba"] * (count // 2) + ["ac"] * (count % 2), seed=0)
+    assert len(data.data) == count - held
+    assert (0 if data.held is None else len(data.held)) == held
