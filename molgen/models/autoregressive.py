@@ -15,8 +15,8 @@ from molgen.core.densities import Sharpen
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
-from molgen.core.roles import Predictor
 from molgen.core.samples import Samples
+from molgen.core.wrappers import Predictor
 from molgen.models.base import GenerativeModel
 
 

@@ -16,9 +16,9 @@ from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser, earlier, recalling
 from molgen.core.samples import Samples
-from molgen.core.solvers import State, checked
+from molgen.core.solvers import State, validate_steps
+from molgen.core.wrappers import Denoiser, earlier, recalling
 from molgen.models.base import GenerativeModel
 
 
@@ -93,7 +93,7 @@ class ConsistencyModel(GenerativeModel):
             raise ConfigError(f"stages is {stages}, expected 1 or more")
         if not 0 <= pretraining < 1:
             raise ConfigError(f"pretraining is {pretraining}, expected at least 0 and less than 1")
-        checked(steps)
+        validate_steps(steps)
         super().__init__(
             modality,
             view,
@@ -226,7 +226,7 @@ class ConsistencyModel(GenerativeModel):
 
         Source: Song et al. (2023), algorithm 1; Kim et al. (2024), algorithm 3.
         """
-        steps = checked(self.hyper["steps"] if steps is None else steps)
+        steps = validate_steps(self.hyper["steps"] if steps is None else steps)
         heat, fresh = self.heat(temperature), self._fresh(gamma)
         fields, b = self._fields, len(mask)
         denoise = recalling(self.trained, mask, labels, self.hyper["self_condition"])

@@ -13,8 +13,16 @@ from molgen.core.capabilities import Denoising
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser, earlier, recalling
-from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, checked, legs, through
+from molgen.core.solvers import (
+    SOLVERS,
+    Denoise,
+    ReverseProcess,
+    State,
+    restart_times,
+    sample_with_restarts,
+    validate_steps,
+)
+from molgen.core.wrappers import Denoiser, earlier, recalling
 from molgen.models.staged import FirstStage, Staged
 
 
@@ -166,10 +174,10 @@ class DiffusionModel(Staged):
             solver: a name in `molgen.core.solvers.SOLVERS`.
             guidance: 1 follows the labels as learned, more exaggerates them.
             noise_scale: factor on the fresh noise of SDE solvers and restarts.
-            restarts: how often the end of each field's window is drawn again, see `molgen.core.solvers.legs`.
+            restarts: how often the end of each field's window is drawn again, see `molgen.core.solvers.restart_times`.
             restart_from: where a restart begins, in the window's own time, in (0, 1].
         """
-        steps = checked(self.option("steps", 50) if steps is None else steps)
+        steps = validate_steps(self.option("steps", 50) if steps is None else steps)
         name = solver or self.option("solver", "ancestral")
         if name not in SOLVERS:
             raise ConfigError.unknown("solver", name, SOLVERS)
@@ -179,10 +187,12 @@ class DiffusionModel(Staged):
         fields = self.view.fields
         start = {k: f.prior(mask, noise) for k, f in fields.items()}
 
-        def reverse(noise: Noise) -> Reverse:
-            return Reverse(self._denoise(mask, labels, guidance), fields, mask, noise, scale)
+        def reverse(noise: Noise) -> ReverseProcess:
+            return ReverseProcess(self._denoise(mask, labels, guidance), fields, mask, noise, scale)
 
-        return through(SOLVERS[name], reverse, start, legs(steps, fields, mask, again, begin), noise)
+        return sample_with_restarts(
+            SOLVERS[name], reverse, start, restart_times(steps, fields, mask, again, begin), noise
+        )
 
     def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""

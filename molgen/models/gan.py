@@ -19,7 +19,7 @@ from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise
-from molgen.core.roles import Denoiser, Encoder, MakeTrunk
+from molgen.core.wrappers import Denoiser, Encoder, MakeTrunk
 from molgen.models.staged import FirstStage, Staged
 
 State = dict[str, Tensor]

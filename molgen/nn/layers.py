@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
-from molgen.core.roles import SILU_GAIN, preserving
+from molgen.core.wrappers import SILU_GAIN, preserving
 from molgen.nn.linear import Linear, linear
 
 

@@ -25,7 +25,7 @@ from molgen.core.fields import Field
 from molgen.core.modality import Modality, View
 from molgen.core.noise import generator
 from molgen.core.resolve import read, write
-from molgen.core.roles.denoiser import Denoiser
+from molgen.core.wrappers.denoiser import Denoiser
 from molgen.nn.check import random_rotation
 from molgen.testing import network
 from molgen.testing.report import Complaint, demand, refused

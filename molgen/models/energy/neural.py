@@ -20,9 +20,9 @@ from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise, stratified
-from molgen.core.roles import Encoder, MakeTrunk
 from molgen.core.samples import Samples
-from molgen.core.solvers import State, checked, time_grid
+from molgen.core.solvers import State, time_grid, validate_steps
+from molgen.core.wrappers import Encoder, MakeTrunk
 from molgen.models.energy.model import EnergyModel
 
 _FAR = 100.0
@@ -176,7 +176,7 @@ class NeuralEnergy(EnergyModel):
             raise ConfigError(
                 f"contrast={contrast}, chains={chains}, corrections={corrections}: expected at least 0, 1, 0"
             )
-        checked(steps)
+        validate_steps(steps)
         super().__init__(
             modality,
             view,
@@ -313,7 +313,7 @@ class NeuralEnergy(EnergyModel):
             temperature: see the class.
             init: values to begin with, at time `level`; by default noise, at time 1.
         """
-        steps = checked(self.hyper["steps"] if steps is None else steps)
+        steps = validate_steps(self.hyper["steps"] if steps is None else steps)
         net, heat = self._network, max(self.heat(temperature), 1e-3)  # at 0 nothing would move
         if init is None:
             x = {k: f.tempered_prior(mask, noise, heat) for k, f in net.fields.items()}

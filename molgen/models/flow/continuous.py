@@ -16,8 +16,15 @@ from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser, earlier, recalling
-from molgen.core.solvers import SOLVERS, Reverse, State, checked, legs, through
+from molgen.core.solvers import (
+    SOLVERS,
+    ReverseProcess,
+    State,
+    restart_times,
+    sample_with_restarts,
+    validate_steps,
+)
+from molgen.core.wrappers import Denoiser, earlier, recalling
 from molgen.models.flow.model import FlowModel
 
 _ODE = ("euler", "heun", "dpm_2m")
@@ -48,7 +55,7 @@ class ContinuousFlow(FlowModel):
         steps: default number of steps, 1 to 1000.
         temperature: factor on the spread of the noise that samples start from, and restart from.
         restarts, restart_from: how often the end of the path is followed again, from noise of which time; see
-            `molgen.core.solvers.legs`.
+            `molgen.core.solvers.restart_times`.
         self_condition: feed the previous estimate of x0 back into the network; log p is then of the flow that
             is given none, and samples are of the one that is.
         label_dropout: share of training samples whose label is withheld.
@@ -167,7 +174,7 @@ class ContinuousFlow(FlowModel):
             solver: ``euler``, ``heun`` or ``dpm_2m``.
             temperature, restarts, restart_from: see the class.
         """
-        steps = checked(self.hyper["steps"] if steps is None else steps)
+        steps = validate_steps(self.hyper["steps"] if steps is None else steps)
         name = solver or self.hyper["solver"]
         if name not in _ODE:
             raise ConfigError.unknown("solver", name, _ODE)
@@ -175,11 +182,15 @@ class ContinuousFlow(FlowModel):
         again = self.hyper["restarts"] if restarts is None else restarts
         begin = self.hyper["restart_from"] if restart_from is None else restart_from
 
-        def reverse(noise: Noise) -> Reverse:
-            return Reverse(recalling(self.trained, mask, labels, self._remembers), fields, mask, noise, heat)
+        def reverse(noise: Noise) -> ReverseProcess:
+            return ReverseProcess(
+                recalling(self.trained, mask, labels, self._remembers), fields, mask, noise, heat
+            )
 
         start = {k: f.tempered_prior(mask, noise, heat) for k, f in fields.items()}
-        end = through(SOLVERS[name], reverse, start, legs(steps, fields, mask, again, begin), noise)
+        end = sample_with_restarts(
+            SOLVERS[name], reverse, start, restart_times(steps, fields, mask, again, begin), noise
+        )
         return {k: e.round(end[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
     # ------------------------------------------------------------------ likelihood

@@ -15,9 +15,9 @@ from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser
-from molgen.core.solvers import State, checked
+from molgen.core.solvers import State, validate_steps
 from molgen.core.waves import waves
+from molgen.core.wrappers import Denoiser
 from molgen.models.base import GenerativeModel
 
 _CODE = 32  # numbers that tell the network how long a step is
@@ -90,7 +90,7 @@ class FlowMapModel(GenerativeModel):
             raise ConfigError(f"finest is {finest}, expected a power of two")
         if not 0 <= shortcuts < 1:
             raise ConfigError(f"shortcuts is {shortcuts}, expected at least 0 and less than 1")
-        checked(steps)
+        validate_steps(steps)
         super().__init__(
             modality,
             view,
@@ -193,7 +193,7 @@ class FlowMapModel(GenerativeModel):
 
         Source: Frans et al. (2025), algorithm 2.
         """
-        steps = checked(self.hyper["steps"] if steps is None else steps)
+        steps = validate_steps(self.hyper["steps"] if steps is None else steps)
         aim, x = (
             self._aim(self.trained, mask, labels),
             {k: f.prior(mask, noise) for k, f in self.fields.items()},

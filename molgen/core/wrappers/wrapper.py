@@ -50,7 +50,7 @@ class LevelEmbedding(nn.Module):
         return out
 
 
-class Role(nn.Module, ABC):
+class TrunkWrapper(nn.Module, ABC):
     r"""A trunk that is told the context: levels of noise, labels, and a code.
 
     Arguments:
