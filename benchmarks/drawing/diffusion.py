@@ -10,7 +10,7 @@ import torch
 from benchmarks.drawing.shelf import Shelf, examples, grey
 from benchmarks.drawing.style import FAINT, FAMILIES, INK, SOFT, WIDTH, Sheet
 from molgen.core.noise import SampleNoise
-from molgen.core.solvers import SOLVERS, Reverse, State
+from molgen.core.solvers import SOLVERS, ReverseProcess, State
 
 _TIMES = (0.0, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
 _STEPS = 40  # of the solver; all times above are on its grid
@@ -90,7 +90,7 @@ def trajectory(
     with torch.no_grad():
         start = {k: f.prior(mask, noise) for k, f in fields.items()}
         times = torch.linspace(1, 0, steps + 1)[:, None].expand(-1, count)
-        end = SOLVERS[solver](Reverse(watched, fields, mask, noise), start, times)
+        end = SOLVERS[solver](ReverseProcess(watched, fields, mask, noise), start, times)
     return [*seen, (end, seen[-1][1])]
 
 

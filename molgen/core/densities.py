@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+@final
 @dataclass(frozen=True)
 class Sharpen:
     """How draws are made more probable than the density says.

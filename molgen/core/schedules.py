@@ -16,6 +16,7 @@ from torch import Tensor
 from molgen.core.errors import ConfigError
 
 
+@final
 @dataclass(frozen=True)
 class Window:
     """The part of global time in which a field changes.

@@ -4,9 +4,9 @@ A solver integrates all fields of a sample together. Real fields follow the prob
 :math:`dx / d\\sigma = (x - D) / \\sigma` or the reverse SDE; categorical fields take their own jumps
 in every solver, so orders of convergence are claims about real fields only.
 
-Each solver is a function `solver(reverse, x, times)` of a `Reverse` process (the denoiser, the fields and
-the injected noise), the values at the first time, and decreasing times in [0, 1], where 0 is data, of all
-samples `(steps + 1,)` or of each `(steps + 1, B)`; it returns the values at the last time.
+Each solver is a function `solver(reverse, x, times)` of a `ReverseProcess` (the denoiser, the fields and the
+injected noise), the values at the first time, and decreasing times in [0, 1], where 0 is data, of all samples
+`(steps + 1,)` or of each `(steps + 1, B)`; it returns the values at the last time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import final
 
 import torch
 from torch import Tensor
@@ -27,8 +28,9 @@ State = dict[str, Tensor]
 Denoise = Callable[[State, Tensor], State]
 
 
+@final
 @dataclass(frozen=True)
-class Reverse:
+class ReverseProcess:
     """The reverse process of all fields of a batch.
 
     Arguments:
@@ -56,7 +58,7 @@ class Reverse:
             for k, d in Denoising.each(self.fields).items()
         }
 
-    def back(self, x: State, s: Tensor, t: Tensor, scale: float = 1.0) -> State:
+    def renoise(self, x: State, s: Tensor, t: Tensor, scale: float = 1.0) -> State:
         """Every field from s back into the noise of a later time t."""
         return {k: f.renoise(x[k], s, t, self.mask, self.noise, scale) for k, f in self.fields.items()}
 
@@ -73,10 +75,10 @@ class Reverse:
         }
 
 
-Solver = Callable[[Reverse, State, Tensor], State]
+Solver = Callable[[ReverseProcess, State, Tensor], State]
 
 
-def euler(reverse: Reverse, x: State, times: Tensor) -> State:
+def euler(reverse: ReverseProcess, x: State, times: Tensor) -> State:
     """Euler's method on the probability-flow ODE, which is DDIM; order 1.
 
     Source: Song et al., Denoising Diffusion Implicit Models (2021).
@@ -86,7 +88,7 @@ def euler(reverse: Reverse, x: State, times: Tensor) -> State:
     return x
 
 
-def heun(reverse: Reverse, x: State, times: Tensor) -> State:
+def heun(reverse: ReverseProcess, x: State, times: Tensor) -> State:
     """Heun's method on the probability-flow ODE; order 2, two evaluations a step.
 
     Source: Karras et al. (2022), algorithm 1.
@@ -96,7 +98,7 @@ def heun(reverse: Reverse, x: State, times: Tensor) -> State:
     return x
 
 
-def dpm_2m(reverse: Reverse, x: State, times: Tensor) -> State:
+def dpm_2m(reverse: ReverseProcess, x: State, times: Tensor) -> State:
     r"""DPM-Solver++(2M): a multistep method in log-SNR; order 2, one evaluation a step.
 
     The step uses :math:`D + \frac{h}{2 h_{last}} (D - D_{last})`, with h the step in log-sigma.
@@ -119,7 +121,7 @@ def dpm_2m(reverse: Reverse, x: State, times: Tensor) -> State:
     return x
 
 
-def ancestral(reverse: Reverse, x: State, times: Tensor) -> State:
+def ancestral(reverse: ReverseProcess, x: State, times: Tensor) -> State:
     """Ancestral sampling, the reverse SDE step by step: q(x_s | x_t, x0) at the predicted x0.
 
     Source: Ho et al., Denoising Diffusion Probabilistic Models (2020), algorithm 2.
@@ -129,7 +131,7 @@ def ancestral(reverse: Reverse, x: State, times: Tensor) -> State:
     return x
 
 
-def churn(reverse: Reverse, x: State, times: Tensor) -> State:
+def churn(reverse: ReverseProcess, x: State, times: Tensor) -> State:
     """Heun's method after a small step back into noise, which forgets earlier errors.
 
     Every step goes back by half its own length: real fields gain noise, jumps are redrawn.
@@ -138,14 +140,14 @@ def churn(reverse: Reverse, x: State, times: Tensor) -> State:
     """
     for t, s in reverse.steps(times):
         back = (t + 0.5 * reverse.scale * (t - s)).clamp_max(1.0)
-        x = reverse.heun_step(reverse.back(x, t, back), back, s)
+        x = reverse.heun_step(reverse.renoise(x, t, back), back, s)
     return x
 
 
-def through(
-    solver: Solver, begin: Callable[[Noise], Reverse], x: State, times: Sequence[Tensor], noise: Noise
+def sample_with_restarts(
+    solver: Solver, begin: Callable[[Noise], ReverseProcess], x: State, times: Sequence[Tensor], noise: Noise
 ) -> State:
-    """Leg after leg, each from the noise that it begins with; see `legs`.
+    """Leg after leg, each from the noise that it begins with; see `restart_times`.
 
     Every leg has a source of randomness of its own, since how many numbers a sample has drawn before
     depends on how long it waited for others.
@@ -160,11 +162,11 @@ def through(
     x = solver(begin(noise), x, times[0])
     for number, (before, leg) in enumerate(pairwise(times)):
         reverse = begin(noise.apart(number))
-        x = solver(reverse, reverse.back(x, before[-1], leg[0], reverse.scale), leg)
+        x = solver(reverse, reverse.renoise(x, before[-1], leg[0], reverse.scale), leg)
     return x
 
 
-def checked(steps: int) -> int:
+def validate_steps(steps: int) -> int:
     """The number of steps; `ConfigError` unless it is 1 to 1000."""
     if not 1 <= steps <= 1000:
         raise ConfigError(f"steps is {steps}, expected 1 to 1000")
@@ -177,10 +179,10 @@ def time_grid(steps: int, fields: Mapping[str, Field], mask: Tensor) -> Tensor:
     Where every field is resolved by a limited number of jumps, as masked tokens are, short samples get
     there first and wait at time 0.
     """
-    return legs(steps, fields, mask)[0]
+    return restart_times(steps, fields, mask)[0]
 
 
-def legs(
+def restart_times(
     steps: int, fields: Mapping[str, Field], mask: Tensor, restarts: int = 0, restart_from: float = 0.3
 ) -> list[Tensor]:
     """The times of `time_grid`, and then again those of the end of each field's window.
@@ -202,7 +204,8 @@ def legs(
 
     Example:
         >>> from molgen.core.fields import Continuous
-        >>> [leg[:, 0].tolist() for leg in legs(4, {"x": Continuous(1)}, torch.ones(1, 1) > 0, 1, 0.5)]
+        >>> legs = restart_times(4, {"x": Continuous(1)}, torch.ones(1, 1) > 0, 1, 0.5)
+        >>> [leg[:, 0].tolist() for leg in legs]
         [[1.0, 0.75, 0.5, 0.25, 0.0], [0.5, 0.25, 0.0]]
     """
     if not isinstance(restarts, int) or restarts < 0 or not 0 < restart_from <= 1:

@@ -16,8 +16,8 @@ from molgen.core.densities import Sharpen
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
-from molgen.core.roles import Predictor
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.core.wrappers import Predictor
 from molgen.io.samples import Samples
 from molgen.models.base import GenerativeModel
 from molgen.models.options import Options, option

@@ -16,9 +16,9 @@ from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser, earlier, recalling
 from molgen.core.solvers import State
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.core.wrappers import Denoiser, earlier, recalling
 from molgen.io.samples import Samples
 from molgen.models.base import GenerativeModel
 from molgen.models.options import Options, option

@@ -13,9 +13,9 @@ from molgen.core.batch import Batch
 from molgen.core.capabilities import Denoising
 from molgen.core.errors import UnsupportedError
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser, earlier, recalling
-from molgen.core.solvers import SOLVERS, Denoise, Reverse, State, legs, through
+from molgen.core.solvers import SOLVERS, Denoise, ReverseProcess, State, restart_times, sample_with_restarts
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.core.wrappers import Denoiser, earlier, recalling
 from molgen.models.latent import LatentFamily
 from molgen.models.options import Options, option
 
@@ -168,7 +168,8 @@ class DiffusionModel(LatentFamily):
             solver: a name in `molgen.core.solvers.SOLVERS`.
             guidance: 1 follows the labels as learned, more exaggerates them.
             noise_scale: factor on the fresh noise of SDE solvers and restarts.
-            restarts: how often the end of each field's window is drawn again, see `molgen.core.solvers.legs`.
+            restarts: how often the end of each field's window is drawn again, see
+                `molgen.core.solvers.restart_times`.
             restart_from: where a restart begins, in the window's own time, in (0, 1].
         """
         o = self.resolved(
@@ -182,11 +183,11 @@ class DiffusionModel(LatentFamily):
         fields = self.view.fields
         start = {k: f.prior(mask, noise) for k, f in fields.items()}
 
-        def reverse(noise: Noise) -> Reverse:
-            return Reverse(self._denoise(mask, labels, o.guidance), fields, mask, noise, o.noise_scale)
+        def reverse(noise: Noise) -> ReverseProcess:
+            return ReverseProcess(self._denoise(mask, labels, o.guidance), fields, mask, noise, o.noise_scale)
 
-        times = legs(o.steps, fields, mask, o.restarts, o.restart_from)
-        return through(SOLVERS[o.solver], reverse, start, times, noise)
+        times = restart_times(o.steps, fields, mask, o.restarts, o.restart_from)
+        return sample_with_restarts(SOLVERS[o.solver], reverse, start, times, noise)
 
     def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""

@@ -19,8 +19,8 @@ from molgen.core.errors import MolgenWarning
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.noise import Noise
-from molgen.core.roles import Denoiser, Encoder, MakeTrunk
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.core.wrappers import Denoiser, Encoder, MakeTrunk
 from molgen.models.latent import LatentFamily
 from molgen.models.options import Options, option
 

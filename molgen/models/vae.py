@@ -19,9 +19,9 @@ from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
-from molgen.core.roles import Decoder, Encoder, MakeTrunk, Predictor
-from molgen.core.roles.decoder import log_likelihood
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.core.wrappers import Decoder, Encoder, MakeTrunk, Predictor
+from molgen.core.wrappers.decoder import log_likelihood
 from molgen.io.samples import Samples
 from molgen.models.base import GenerativeModel
 from molgen.models.options import Options, option

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
 from molgen.core.linear import Linear, linear
-from molgen.core.roles import SILU_GAIN, preserving
+from molgen.core.wrappers import SILU_GAIN, preserving
 
 
 def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from molgen.core.errors import ConfigError
 from molgen.core.linear import Linear
-from molgen.core.roles import SILU_GAIN, preserving
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
+from molgen.core.wrappers import SILU_GAIN, preserving
 from molgen.nn.layers import ContextEmbedding, Modulation, modulate, zeroed
 
 

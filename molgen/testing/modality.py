@@ -24,7 +24,7 @@ from molgen.core.fields import Field
 from molgen.core.modality import Modality, View
 from molgen.core.noise import generator
 from molgen.core.records import Records
-from molgen.core.roles.denoiser import Denoiser
+from molgen.core.wrappers.denoiser import Denoiser
 from molgen.io.formats import read, write
 from molgen.nn.check import random_rotation
 from molgen.testing import network

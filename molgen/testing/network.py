@@ -12,7 +12,7 @@ from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality, View
 from molgen.core.noise import BatchNoise, generator
-from molgen.core.roles.denoiser import Denoiser
+from molgen.core.wrappers.denoiser import Denoiser
 from molgen.nn.check import assert_close, random_rotation
 from molgen.testing.report import Complaint
 from molgen.testing.subject import SMALL, Subject, randomised

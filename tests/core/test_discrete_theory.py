@@ -17,9 +17,9 @@ from molgen.core.conditions import Label, Scalar
 from molgen.core.densities import Gaussians
 from molgen.core.fields import Angles, Categorical, Continuous, Positions, Simplex
 from molgen.core.noise import BatchNoise, generator
-from molgen.core.roles.decoder import log_likelihood
 from molgen.core.sizes import Sizes
-from molgen.core.solvers import SOLVERS, Reverse, State, legs, through
+from molgen.core.solvers import SOLVERS, ReverseProcess, State, restart_times, sample_with_restarts
+from molgen.core.wrappers.decoder import log_likelihood
 from molgen.metrics.anomaly import typicality
 
 MASK = torch.tensor([[True, True, True], [True, True, False]])
@@ -171,7 +171,7 @@ def test_churn_goes_back_by_half_a_step_before_each() -> None:
 
     times = torch.tensor([0.6, 0.5, 0.0])
     start = {"x": field.schedule.sigma(times[0]) * field.white(mask, noise(1))}
-    SOLVERS["churn"](Reverse(denoise, {"x": field}, mask, noise(2)), start, times)
+    SOLVERS["churn"](ReverseProcess(denoise, {"x": field}, mask, noise(2)), start, times)
     assert [t for t, _ in asked] == pytest.approx([0.65, 0.5, 0.75])
     for t, std in asked:  # data are zero: what is there is noise, as much as belongs to the time
         assert std == pytest.approx(field.schedule.sigma(torch.tensor(t)).item(), rel=0.03)
@@ -186,10 +186,10 @@ def test_the_scale_of_noise_reaches_restarts(scale: float) -> None:
         seen.append((float(t[0]), float(x["x"].std())))
         return {"x": torch.zeros_like(x["x"])}
 
-    first, again = legs(4, {"x": field}, mask, restarts=1, restart_from=0.5)
-    through(
+    first, again = restart_times(4, {"x": field}, mask, restarts=1, restart_from=0.5)
+    sample_with_restarts(
         SOLVERS["euler"],
-        lambda source: Reverse(denoise, {"x": field}, mask, source, scale),
+        lambda source: ReverseProcess(denoise, {"x": field}, mask, source, scale),
         {"x": field.prior(mask, noise(1))},
         [first, again],
         noise(2),

@@ -13,7 +13,7 @@ from molgen.core.capabilities import Denoising
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Angles, Categorical, Continuous, Positions
 from molgen.core.noise import BatchNoise, generator
-from molgen.core.solvers import SOLVERS, Reverse, State, legs, through, time_grid
+from molgen.core.solvers import SOLVERS, ReverseProcess, State, restart_times, sample_with_restarts, time_grid
 
 ODE = {"euler": 1, "heun": 2, "dpm_2m": 2}
 
@@ -46,7 +46,7 @@ def draw(solver: str, denoise, steps: int, n: int, field: Continuous) -> Tensor:
     noise = BatchNoise(generator(0))
     x = {"x": field.prior(mask, noise).double()}
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    return SOLVERS[solver](Reverse(denoise, {"x": field}, mask, noise), x, times)["x"].flatten()
+    return SOLVERS[solver](ReverseProcess(denoise, {"x": field}, mask, noise), x, times)["x"].flatten()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,9 @@ def test_order_of_convergence(solver: str) -> None:
         start = {"x": torch.full((1, 1, 1), 30.0, dtype=torch.float64)}
         mask = torch.ones(1, 1, dtype=torch.bool)
         noise = BatchNoise(generator(0))
-        end = SOLVERS[solver](Reverse(gaussian(field, mean, sd), {"x": field}, mask, noise), start, times)
+        end = SOLVERS[solver](
+            ReverseProcess(gaussian(field, mean, sd), {"x": field}, mask, noise), start, times
+        )
         exact = mean + (30 - mean) * math.sqrt((last**2 + sd**2) / (first**2 + sd**2))
         errors.append(abs(end["x"].item() - exact))
     orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
@@ -119,7 +121,7 @@ def test_discrete_diffusion_recovers_a_known_joint(kind: str, order: str, steps:
     n = 20_000
     mask, noise = torch.ones(n, 2, dtype=torch.bool), BatchNoise(generator(1))
     times = torch.linspace(1, 0, steps + 1)
-    reverse = Reverse(two_tokens(field), {"x": field}, mask, noise)
+    reverse = ReverseProcess(two_tokens(field), {"x": field}, mask, noise)
     x = SOLVERS["ancestral"](reverse, {"x": field.prior(mask, noise)}, times)["x"]
     observed = torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9).reshape(3, 3)
     chi_square = ((observed - n * JOINT) ** 2 / (n * JOINT)).sum().item()
@@ -140,9 +142,11 @@ def test_restarts_keep_the_target(solver: str, steps: int) -> None:
     field, n = Continuous(1, sd=0.5, mean=0.3), 40_000
     mask, noise = torch.ones(n, 1, dtype=torch.bool), BatchNoise(generator(0))
     fields, denoise = {"x": field}, gaussian(field, 0.3, 0.5)
-    times = legs(steps, fields, mask, restarts=3, restart_from=0.5)
+    times = restart_times(steps, fields, mask, restarts=3, restart_from=0.5)
     start = {"x": field.prior(mask, noise)}
-    x = through(SOLVERS[solver], lambda n: Reverse(denoise, fields, mask, n), start, times, noise)["x"]
+    x = sample_with_restarts(
+        SOLVERS[solver], lambda n: ReverseProcess(denoise, fields, mask, n), start, times, noise
+    )["x"]
     assert x.mean().item() == pytest.approx(0.3, abs=0.01)
     assert x.std().item() == pytest.approx(0.5, rel=0.01)
 
@@ -151,11 +155,13 @@ def test_restarts_forget_earlier_errors() -> None:
     """K restarts bring a sample at distance b from the mean to b (s / sqrt(s^2 + sigma^2))^K on average."""
     field, sd, n, restarts = Continuous(1, sd=0.5), 0.5, 40_000, 3
     mask, noise = torch.ones(n, 1, dtype=torch.bool), BatchNoise(generator(0))
-    first, *others = legs(200, {"x": field}, mask, restarts, restart_from=0.5)
+    first, *others = restart_times(200, {"x": field}, mask, restarts, restart_from=0.5)
     start = {"x": torch.full((n, 1, 1), 4.0)}
     fields, denoise = {"x": field}, gaussian(field, 0.0, sd)
     times = [first[-1:], *others]
-    x = through(SOLVERS["heun"], lambda n: Reverse(denoise, fields, mask, n), start, times, noise)["x"]
+    x = sample_with_restarts(
+        SOLVERS["heun"], lambda n: ReverseProcess(denoise, fields, mask, n), start, times, noise
+    )["x"]
     sigma = field.schedule.sigma(torch.tensor(0.5)).item()
     assert x.mean().item() == pytest.approx(4.0 * (sd / math.hypot(sd, sigma)) ** restarts, abs=0.01)
 
@@ -164,9 +170,14 @@ def test_restarts_forget_earlier_errors() -> None:
 def test_restarts_keep_a_known_joint(order: str) -> None:
     field, n = Categorical(3, order=order), 20_000
     mask, noise, fields = torch.ones(n, 2, dtype=torch.bool), BatchNoise(generator(1)), {"x": field}
-    times, start = legs(2, fields, mask, restarts=2, restart_from=0.5), {"x": field.prior(mask, noise)}
+    times, start = (
+        restart_times(2, fields, mask, restarts=2, restart_from=0.5),
+        {"x": field.prior(mask, noise)},
+    )
     denoise = two_tokens(field)
-    x = through(SOLVERS["ancestral"], lambda n: Reverse(denoise, fields, mask, n), start, times, noise)["x"]
+    x = sample_with_restarts(
+        SOLVERS["ancestral"], lambda n: ReverseProcess(denoise, fields, mask, n), start, times, noise
+    )["x"]
     observed = torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9).reshape(3, 3)
     chi_square = ((observed - n * JOINT) ** 2 / (n * JOINT)).sum().item()
     assert chi_square < 26.1  # the 0.999 quantile with 8 degrees of freedom
@@ -174,15 +185,15 @@ def test_restarts_keep_a_known_joint(order: str) -> None:
 
 def test_a_restart_draws_the_end_of_every_window_again() -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
-    first, again = (leg.T.tolist() for leg in legs(10, {"x": Categorical(3)}, mask, 1, 0.5))
+    first, again = (leg.T.tolist() for leg in restart_times(10, {"x": Categorical(3)}, mask, 1, 0.5))
     assert first == [[1, 0.75, 0.5, 0.25, 0], [1, 0.5, 0, 0, 0]]
     assert again == [[0.5, 0.25, 0], [0.5, 0, 0]]
     windows = {"x": Categorical(3, window=(0.5, 1.0)), "y": Continuous(1, window=(0.0, 0.5))}
-    whole = legs(4, windows, mask[:1], 1, 0.5)
+    whole = restart_times(4, windows, mask[:1], 1, 0.5)
     assert [leg[:, 0].tolist() for leg in whole] == [[1, 0.75, 0.5], [0.75, 0.5, 0.25, 0], [0.25, 0]]
     for wrong in ((-1, 0.5), (1, 0.0), (1, 1.5), (1.5, 0.5)):
         with pytest.raises(ConfigError, match="restarts"):
-            legs(4, windows, mask, *wrong)
+            restart_times(4, windows, mask, *wrong)
 
 
 def test_certain_tokens_are_revealed_first() -> None:
@@ -209,7 +220,7 @@ def test_angles_reach_a_known_target() -> None:
 
     for name, solver in SOLVERS.items():
         noise = BatchNoise(generator(2))
-        reverse = Reverse(denoise, {"x": field}, mask, noise)
+        reverse = ReverseProcess(denoise, {"x": field}, mask, noise)
         end = solver(reverse, {"x": field.prior(mask, noise)}, torch.linspace(1, 0, 11))
         assert end["x"].sub(target).abs().max() < 1e-3, name
 
@@ -223,7 +234,7 @@ def test_positions_keep_the_centre_of_mass_and_padding() -> None:
 
     for solver in SOLVERS.values():
         noise = BatchNoise(generator(3))
-        reverse = Reverse(denoise, {"x": field}, mask, noise)
+        reverse = ReverseProcess(denoise, {"x": field}, mask, noise)
         end = solver(reverse, {"x": field.prior(mask, noise)}, torch.linspace(1, 0, 9))["x"]
         assert end.sum(1).abs().max() < 1e-5
         assert end[1, 3:].abs().max() == 0

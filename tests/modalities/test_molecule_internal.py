@@ -12,7 +12,7 @@ from rdkit.Chem import rdMolTransforms
 from scipy.spatial.transform import Rotation
 
 from molgen.core.errors import ConfigError
-from molgen.core.roles.layout import Layout
+from molgen.core.wrappers.order import GenerationOrder
 from molgen.modalities.chemistry.parse import flat
 from molgen.modalities.chemistry.qm9 import FILE
 from molgen.modalities.molecule import MoleculeModality
@@ -194,7 +194,7 @@ def test_the_graph_is_written_before_the_geometry() -> None:
     assert view.ordered and view.invariant and not view.bijective
     assert modality.view(ordered=True) is modality.view(invariant=True) is view
     assert modality.view(denoisable=True).name == next(iter(modality.views)) == "cartesian"
-    layout = Layout.of(view.fields, (4,))
+    layout = GenerationOrder.of(view.fields, (4,))
     names = [layout.names[k] for k in layout.field.tolist()]
     assert set(names[:10]) == {"atoms", "bonds"} and names[10:] == list(NUMBERS) * 4
 

@@ -15,8 +15,8 @@ from molgen.core.capabilities import Entries
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Continuous, Field
 from molgen.core.noise import SampleNoise
-from molgen.core.roles import Layout, Predictor
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.core.wrappers import GenerationOrder, Predictor
 from molgen.modalities.image import ImageModality
 from molgen.nn.transformer import Transformer
 from tests.models.cells import draw, fitted
@@ -185,7 +185,7 @@ def test_hops_need_pairs_that_are_written_first() -> None:
 def test_a_layout_writes_what_it_reads_in_any_order(order: str, nearest: bool) -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
     x = values(mask)
-    layout = Layout.of(MIXED, (4,), order, nearest)
+    layout = GenerationOrder.of(MIXED, (4,), order, nearest)
     assert len(layout) == 4 + 6 + 8 + 4
     for name, f in MIXED.items():
         again = layout.write(name, f, layout.read(name, f, x[name]), mask)
@@ -194,7 +194,7 @@ def test_a_layout_writes_what_it_reads_in_any_order(order: str, nearest: bool) -
 
 @pytest.mark.parametrize("nearest, others", [(False, [0, 0, 1, 0, 1, 2]), (True, [0, 1, 0, 2, 1, 0])])
 def test_pairs_come_from_the_first_site_or_from_the_nearest(nearest: bool, others: list[int]) -> None:
-    layout = Layout.of(MIXED, (4,), nearest=nearest)
+    layout = GenerationOrder.of(MIXED, (4,), nearest=nearest)
     own = layout.slots("bond")
     assert layout.site[own].tolist() == [1, 2, 2, 3, 3, 3]
     assert layout.other[own].tolist() == others

@@ -9,6 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from molgen.core.fields.cells import probabilities
+from molgen.models.energy.dbm import BoltzmannMachine
 from scipy import stats
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
@@ -19,11 +21,9 @@ from torch.nn import functional as F
 from molgen import FlowModel, GANModel, VAEModel
 from molgen.core.batch import Batch
 from molgen.core.fields import Categorical, Continuous, Positions
-from molgen.core.fields.cells import probabilities
 from molgen.core.modality import View
 from molgen.core.noise import BatchNoise, generator
 from molgen.core.trunk import Trunk, TrunkSpec
-from molgen.models.energy.dbm import BoltzmannMachine
 from molgen.models.flow.bijections import Scaling, Sites
 from molgen.models.flow.continuous import paired
 from molgen.models.gan import Adversaries

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from molgen import ConsistencyModel, DiffusionModel, FlowModel, GANModel
 from molgen.core.batch import Batch
-from molgen.core.capabilities import Consistency, Denoising, Embedding
+from molgen.core.capabilities import Consistency, Denoising, Embedding, PathLikelihood
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, GaussianField, Positions
 from molgen.core.noise import BatchNoise, generator, stratified
-from molgen.core.roles import Denoiser
 from molgen.core.step import TrainingStep
+from molgen.core.wrappers import Denoiser
 from molgen.modalities.image import ImageModality
 from molgen.nn.pair import PairTransformer
 
@@ -142,7 +142,9 @@ def test_distilling_a_flow_takes_all_of_its_weights_and_answers() -> None:
     ours, theirs = student._fields, teacher.fields
     x = teacher.relaxed(batch)
     for level in (0.3, 1.0, 5.0):
-        there, here = ({k: f.time(level) for k, f in fields.items()} for fields in (theirs, ours))
+        there, here = (
+            {k: p.time(level) for k, p in PathLikelihood.each(fields).items()} for fields in (theirs, ours)
+        )
         for k in x:
             said = [
                 model.trained(x, torch.full((2,), time[k]), batch.mask, {})[k]

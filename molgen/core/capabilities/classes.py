@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import final
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from molgen.core.capabilities.capability import Capability
 from molgen.core.fields.categorical import Categorical
 
 
-class Classes(Capability[Categorical]):
+class Classes(Capability[Categorical], ABC):
     """Values that are one of several classes."""
 
     what = "classes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import final
 
 import torch
@@ -14,7 +15,7 @@ from molgen.core.fields.gaussian import GaussianField
 from molgen.core.fields.simplex import Simplex
 
 
-class Consistency(Capability[GaussianField]):
+class Consistency(Capability[GaussianField], ABC):
     """How far two predictions of one clean value lie apart."""
 
     what = "distance between predictions"

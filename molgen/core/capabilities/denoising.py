@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, final
 
 import torch
@@ -166,7 +166,7 @@ class RealDenoising(Denoising):
         return f.project(torch.where(changes, z, y), mask)
 
 
-class PreconditionedMean(RealDenoising):
+class PreconditionedMean(RealDenoising, ABC):
     """A mean, with EDM's preconditioning.
 
     Source: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (2022).

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -23,11 +23,11 @@ from molgen.core.capabilities.capability import Capability
 from molgen.core.fields.categorical import Categorical
 from molgen.core.fields.circular import CircularField
 from molgen.core.fields.continuous import Continuous
-from molgen.core.fields.field import own_shape
+from molgen.core.fields.field import Field, own_shape
 from molgen.core.noise import Noise
 
 
-class Dequantization(Capability[Any]):
+class Dequantization(Capability[Field]):
     r"""Reals `z` whose density bounds the probability of values.
 
     .. math:: \log p(x) \ge E_u[\log p_z(z) + v]

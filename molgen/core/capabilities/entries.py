@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -14,12 +14,12 @@ from molgen.core.densities import PLAIN, Density, Discrete, Gaussians, LogisticC
 from molgen.core.fields.categorical import Categorical
 from molgen.core.fields.circular import CircularField
 from molgen.core.fields.continuous import Continuous
-from molgen.core.fields.field import own_shape
+from molgen.core.fields.field import Field, own_shape
 from molgen.core.noise import Noise
 from molgen.core.waves import waves
 
 
-class Entries(Capability[Any]):
+class Entries(Capability[Field]):
     """What single entries of a value look like to a network, and their likelihood under its outputs.
 
     Attributes:

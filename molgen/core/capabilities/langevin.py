@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import Self, final
 
 import torch
@@ -21,7 +22,7 @@ _GROUND = 0.6  # noise under which chains jump between vertices, which are 2.8 a
 _LEAP = 3.2  # so that a step of 0.3 tries about one jump a molecule
 
 
-class Langevin(Capability[GaussianField]):
+class Langevin(Capability[GaussianField], ABC):
     """Steps down the slope of an energy E(x, t) of values under Gaussian noise."""
 
     what = "energy of noisy reals"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC
 from typing import final
 
 import torch
@@ -15,7 +16,7 @@ from molgen.core.fields.gaussian import GaussianField
 from molgen.core.fields.simplex import Simplex
 
 
-class PathLikelihood(Capability[GaussianField]):
+class PathLikelihood(Capability[GaussianField], ABC):
     """The densities at both ends of the path from data to noise.
 
     Attributes:

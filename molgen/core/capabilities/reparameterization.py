@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import final
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from molgen.core.fields.simplex import Simplex
 from molgen.core.noise import Noise
 
 
-class Reparameterization(Capability[GaussianField]):
+class Reparameterization(Capability[GaussianField], ABC):
     """Draws that are differentiable functions of the parameters."""
 
     what = "differentiable draw"

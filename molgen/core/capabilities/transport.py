@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import final
 
 import torch
@@ -12,7 +13,7 @@ from molgen.core.fields.gaussian import GaussianField
 from molgen.core.fields.positions import Positions
 
 
-class Transport(Capability[GaussianField]):
+class Transport(Capability[GaussianField], ABC):
     """What it costs to carry noise to data, and motions that make it cheaper."""
 
     what = "distance between data and noise"

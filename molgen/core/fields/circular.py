@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from molgen.core.fields.gaussian import GaussianField
 
 
-class CircularField(GaussianField):
+class CircularField(GaussianField, ABC):
     r"""Values modulo a period, under Gaussian noise that wraps around.
 
     With the angle :math:`\phi = 2 \pi x / p` of a value of period p, noise of standard deviation

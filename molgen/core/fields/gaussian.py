@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC
 from typing import Self
 
 import torch
@@ -13,7 +14,7 @@ from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, StraightSchedule
 
 
-class GaussianField(Field):
+class GaussianField(Field, ABC):
     r"""Reals under Gaussian noise, :math:`x_t = x_0 + \sigma(t) \varepsilon`.
 
     A field over reals may have another geometry: `logmap`, `tangent` and `project` say which.

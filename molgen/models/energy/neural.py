@@ -20,9 +20,9 @@ from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
 from molgen.core.noise import Noise, SampleNoise, stratified
-from molgen.core.roles import Encoder, MakeTrunk
 from molgen.core.solvers import State, time_grid
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.core.wrappers import Encoder, MakeTrunk
 from molgen.io.samples import Samples
 from molgen.models.energy.base import EnergyModel
 from molgen.models.options import Options, option

@@ -16,9 +16,9 @@ from molgen.core.capabilities import Denoising, Embedding, PathLikelihood, Trans
 from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise, stratified
-from molgen.core.roles import Denoiser, earlier, recalling
-from molgen.core.solvers import SOLVERS, Reverse, State, legs, through
+from molgen.core.solvers import SOLVERS, ReverseProcess, State, restart_times, sample_with_restarts
 from molgen.core.step import TRAINED, TrainingStep
+from molgen.core.wrappers import Denoiser, earlier, recalling
 from molgen.models.flow.base import FlowModel
 from molgen.models.options import Options, option
 
@@ -148,13 +148,13 @@ class ContinuousFlow(FlowModel, kind="continuous"):
         )
         fields = self.fields
 
-        def reverse(noise: Noise) -> Reverse:
+        def reverse(noise: Noise) -> ReverseProcess:
             denoise = recalling(self.trained, mask, labels, o.self_condition)
-            return Reverse(denoise, fields, mask, noise, o.temperature)
+            return ReverseProcess(denoise, fields, mask, noise, o.temperature)
 
         start = {k: f.tempered_prior(mask, noise, o.temperature) for k, f in fields.items()}
-        times = legs(o.steps, fields, mask, o.restarts, o.restart_from)
-        end = through(SOLVERS[o.solver], reverse, start, times, noise)
+        times = restart_times(o.steps, fields, mask, o.restarts, o.restart_from)
+        end = sample_with_restarts(SOLVERS[o.solver], reverse, start, times, noise)
         return {k: e.round(end[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
     # ------------------------------------------------------------------ likelihood

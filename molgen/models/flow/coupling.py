@@ -13,7 +13,7 @@ from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise
-from molgen.core.roles import Conditioner
+from molgen.core.wrappers import Conditioner
 from molgen.models.flow.bijections import (
     Bijection,
     Chain,

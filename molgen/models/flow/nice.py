@@ -15,7 +15,7 @@ from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise
-from molgen.core.roles import Conditioner
+from molgen.core.wrappers import Conditioner
 from molgen.models.flow.bijections import Chain, Coupling, Scaling, Shift, alternating
 from molgen.models.flow.invertible import BijectiveOptions, Invertible
 from molgen.models.options import Options, option

@@ -16,18 +16,18 @@ from molgen.core.densities import PLAIN, Sharpen
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
-from molgen.core.roles.layout import Layout, Order
-from molgen.core.roles.role import MakeTrunk, Role, preserving
-from molgen.core.roles.rows import Rows
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.core.waves import waves
+from molgen.core.wrappers.order import GenerationOrder, Order
+from molgen.core.wrappers.sharing import PrefixSharing
+from molgen.core.wrappers.wrapper import MakeTrunk, TrunkWrapper, preserving
 
 _LENGTH = 64.0  # sites over which the slowest wave of a place turns once
 
 
 @final
-class Predictor(Role):
-    r"""A causal trunk over the slots of a `Layout`, with heads for the density of each slot's entry.
+class Predictor(TrunkWrapper):
+    r"""A causal trunk over the slots of a `GenerationOrder`, with heads for the density of each slot's entry.
 
     .. math:: \log p(x) = \sum_t \log p(x_t | x_{<t}, n)
 
@@ -39,13 +39,13 @@ class Predictor(Role):
     so on: where the atoms were placed from which, and beside which, an atom is placed.
 
     Arguments:
-        fields, make_trunk, conditions, width: as for `Role`; the trunk must be a `CausalTrunk`.
+        fields, make_trunk, conditions, width: as for `TrunkWrapper`; the trunk must be a `CausalTrunk`.
         extent: the grid of all samples; None where samples have sizes of their own.
         order: of the sites; a name in `ORDERS` or, on a grid, a permutation.
         code: channels of a vector that all slots see.
         recall: whether slots see what their sites hold.
         hops: ties up to which they see it of other sites.
-        nearest: whether the pairs of a site begin with the site before it, see `Layout`.
+        nearest: whether the pairs of a site begin with the site before it, see `GenerationOrder`.
 
     Errors: `ConfigError` for hops where no pairs are written before other fields.
     """
@@ -100,9 +100,9 @@ class Predictor(Role):
 
     # ------------------------------------------------------------------ what a slot sees
 
-    def _layout(self, sites: int) -> tuple[Layout, Tensor]:
+    def _layout(self, sites: int) -> tuple[GenerationOrder, Tensor]:
         """The slots of samples with this many sites, and what each tells of itself, `(T, told)`."""
-        layout = Layout.of(self.fields, self.extent or (sites,), self.order, self.nearest)
+        layout = GenerationOrder.of(self.fields, self.extent or (sites,), self.order, self.nearest)
         kinds = [
             self._kinds[layout.names[k], e]
             for k, e in zip(layout.field.tolist(), layout.entry.tolist(), strict=True)
@@ -113,7 +113,7 @@ class Predictor(Role):
             parts += [waves(axis.float() / _LENGTH) for axis in axes]
         return layout, torch.cat(parts, 1)
 
-    def _hold(self, layout: Layout, values: Mapping[str, Tensor]) -> Tensor:
+    def _hold(self, layout: GenerationOrder, values: Mapping[str, Tensor]) -> Tensor:
         """What each slot holds, `(B, T, held)`."""
         first = next(iter(values.values()))
         held = torch.zeros(first.shape[0], len(layout), self._held, dtype=self.dtype, device=first.device)
@@ -148,12 +148,12 @@ class Predictor(Role):
             out, seen = [*out, last], seen | last
         return [hop.to(self.dtype) for hop in out]
 
-    def _tied(self, layout: Layout) -> int:
+    def _tied(self, layout: GenerationOrder) -> int:
         """The first slot after all pairs."""
         return 1 + max(int(layout.slots(n)[-1]) for n, f in self.fields.items() if f.axes == 2)
 
     def _beside(
-        self, held: Tensor, valid: Tensor, layout: Layout, values: Mapping[str, Tensor]
+        self, held: Tensor, valid: Tensor, layout: GenerationOrder, values: Mapping[str, Tensor]
     ) -> list[Tensor]:
         """What the sites near each slot's own hold before it is written, `(B, T, held)` per hop."""
         if not self.hops or layout.sites < 2:
@@ -257,7 +257,7 @@ class Predictor(Role):
         told, valid = told.to(mask.device, self.dtype), layout.valid(mask, self.fields)
         kept = layout.valid(keep, self.fields) if keep is not None else torch.zeros_like(valid)
         labels = labels or {}
-        rows = Rows.of([mask, *labels.values(), code]) if trunk.shares else Rows.own(mask)
+        rows = PrefixSharing.of([mask, *labels.values(), code]) if trunk.shares else PrefixSharing.own(mask)
         u = self._uniforms(layout, mask, noise)
         fields = list(self.fields.items())
         place = {name: 0 for name in self.fields}
@@ -314,7 +314,7 @@ class Predictor(Role):
             n: f.project(_empty(f, mask), mask) for n, f in fields if not drawn[n]
         }
 
-    def _uniforms(self, layout: Layout, mask: Tensor, noise: Noise) -> Tensor:
+    def _uniforms(self, layout: GenerationOrder, mask: Tensor, noise: Noise) -> Tensor:
         """Two uniforms per slot, `(B, T, 2)`, that depend on the sample and on its own slots alone."""
         valid = layout.valid(mask, self.fields)
         counts = valid.sum(1)

@@ -12,16 +12,16 @@ from molgen.core.capabilities import Entries
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
-from molgen.core.roles.role import MakeTrunk, Role, Spread
 from molgen.core.trunk import Streams, TrunkSpec
+from molgen.core.wrappers.wrapper import MakeTrunk, Spread, TrunkWrapper
 
 
 @final
-class Decoder(Role):
+class Decoder(TrunkWrapper):
     r"""A trunk that is told a code at every site and in its context, with heads for densities.
 
     Arguments:
-        fields, make_trunk, conditions, width: as for `Role`.
+        fields, make_trunk, conditions, width: as for `TrunkWrapper`.
         code: channels of the code.
         extent: the grid of all samples, on which each site gets its own view of the code; None where
             samples have sizes of their own.

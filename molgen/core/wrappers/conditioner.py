@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
 from molgen.core.linear import Linear
-from molgen.core.roles.role import MakeTrunk, Role, gather, preserving
 from molgen.core.trunk import TrunkSpec
+from molgen.core.wrappers.wrapper import MakeTrunk, TrunkWrapper, gather, preserving
 
 
 @final
-class Conditioner(Role):
+class Conditioner(TrunkWrapper):
     """One trunk for all layers, told in its context which layer asks, with heads for each layer.
 
     Arguments:
-        fields, make_trunk, conditions, width: as for `Role`.
+        fields, make_trunk, conditions, width: as for `TrunkWrapper`.
         channels: reals per site (or pair) of each field.
         layers: number of layers.
         outputs: numbers that one real is transformed by.

@@ -13,20 +13,20 @@ from molgen.core.capabilities import Denoising
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
-from molgen.core.roles.role import MakeTrunk, Role, Spread, channels, gather
 from molgen.core.solvers import Denoise, State
 from molgen.core.trunk import Streams, TrunkSpec
+from molgen.core.wrappers.wrapper import MakeTrunk, Spread, TrunkWrapper, channels, gather
 
 _VIEW = 16
 """Channels that a code has on each site."""
 
 
 @final
-class Denoiser(Role):
+class Denoiser(TrunkWrapper):
     r"""A trunk with heads that predict the parameters of p(x0 | x_t) of every field.
 
     Arguments:
-        fields, make_trunk, conditions, width: as for `Role`.
+        fields, make_trunk, conditions, width: as for `TrunkWrapper`.
         self_condition: whether it also takes its previous estimate of x0 (Chen et al., Analog Bits,
             2023).
         code: channels of a vector for the whole sample that it is told besides, at each site and in its

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ SILU_GAIN = 1 / 0.596
 """What `silu` takes from the size of a standard normal input."""
 
 
+@final
 class LevelEmbedding(nn.Module):
     """Numbers of order one as sines and cosines, `(B, levels)` to `(B, width)`, of unit variance."""
 
@@ -50,7 +51,7 @@ class LevelEmbedding(nn.Module):
         return out
 
 
-class Role(nn.Module, ABC):
+class TrunkWrapper(nn.Module, ABC):
     r"""A trunk that is told the context: levels of noise, labels, and a code.
 
     Arguments:
@@ -152,6 +153,7 @@ class Role(nn.Module, ABC):
         return raw
 
 
+@final
 class Spread(nn.Module):
     """A code `(B, code)` told at every site: alike at each, or by a view of its own at each of a grid.
 

@@ -48,7 +48,7 @@ def permutation(order: Order, extent: tuple[int, ...]) -> Tensor:
 
 @final
 @dataclass(frozen=True)
-class Layout:
+class GenerationOrder:
     """Slots in the order in which they are written: which entry of which field stands in each.
 
     Fields that resolve first under noise (whose window ends later) are written first; fields of one
@@ -65,7 +65,7 @@ class Layout:
 
     Example:
         >>> from molgen.core.fields import Categorical
-        >>> layout = Layout.of({"a": Categorical(3), "b": Categorical(2, pairs=True)}, (3,))
+        >>> layout = GenerationOrder.of({"a": Categorical(3), "b": Categorical(2, pairs=True)}, (3,))
         >>> [(layout.names[f], i, j) for f, i, j in zip(layout.field, layout.site.tolist(),
         ...                                             layout.other.tolist())]
         [('a', 0, 0), ('a', 1, 1), ('b', 1, 0), ('a', 2, 2), ('b', 2, 0), ('b', 2, 1)]
@@ -85,7 +85,7 @@ class Layout:
         extent: tuple[int, ...],
         order: Order = "forward",
         nearest: bool = False,
-    ) -> Layout:
+    ) -> GenerationOrder:
         """The layout of samples on an extent `(N,)` or `(H, W)`."""
         path = permutation(order, extent).tolist()
         names = tuple(fields)

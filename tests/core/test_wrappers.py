@@ -8,8 +8,8 @@ from torch import Tensor
 
 from molgen.core.conditions import Label
 from molgen.core.fields import Continuous
-from molgen.core.roles import Denoiser
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
+from molgen.core.wrappers import Denoiser
 
 
 class Kept(Trunk):

@@ -13,15 +13,15 @@ from molgen.core.capabilities import Denoising
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
 from molgen.core.noise import Noise
-from molgen.core.roles.role import SILU_GAIN, MakeTrunk, Role, channels, gather, preserving
 from molgen.core.trunk import TrunkSpec
+from molgen.core.wrappers.wrapper import SILU_GAIN, MakeTrunk, TrunkWrapper, channels, gather, preserving
 
 _GATE_GAIN = 2.0
 """What a half-open gate takes from the size of its value."""
 
 
 @final
-class Encoder(Role):
+class Encoder(TrunkWrapper):
     r"""A trunk whose features are pooled over sites and pairs to a vector; with one output, a critic.
 
     Features of sites are gated before their mean is taken, so that a few can decide, and go through a
@@ -29,7 +29,7 @@ class Encoder(Role):
 
     Arguments:
         fields: the continuous fields by name.
-        make_trunk, conditions, width: as for `Role`.
+        make_trunk, conditions, width: as for `TrunkWrapper`.
         outputs: channels of the vector.
         extensive: sum over sites instead of their mean, as an energy is.
     """
