@@ -24,7 +24,8 @@ from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Categorical, Continuous, GaussianField
 from molgen.core.noise import BatchNoise, SampleNoise, generator
 from molgen.models.energy.boltzmann import BoltzmannMachine
-from molgen.models.energy.neural import Energy, NeuralEnergy, langevin
+from molgen.models.energy.network import Energy, langevin
+from molgen.models.energy.neural import NeuralEnergy
 from tests.models.cells import fitted, records, tiny
 from tests.models.test_flow import Toy
 

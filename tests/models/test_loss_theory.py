@@ -17,7 +17,7 @@ from molgen.core.fields import Categorical, Continuous, Field, GaussianField
 from molgen.core.noise import BatchNoise, generator
 from molgen.core.step import TrainingStep
 from molgen.models.base import GenerativeModel
-from molgen.models.energy.neural import Energy, langevin
+from molgen.models.energy.network import Energy, langevin
 from tests.models.test_energy import Known as KnownEnergy
 from tests.models.test_energy import independent
 from tests.models.test_flow import Toy

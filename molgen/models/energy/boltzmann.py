@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from molgen.core.annealing import Bounds, Partition
 from molgen.core.batch import Batch
@@ -22,13 +20,14 @@ from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.io.samples import Samples
 from molgen.models.energy.base import EnergyModel
+from molgen.models.energy.classifier import Classifier
 from molgen.models.options import Options, option
 from molgen.nn.annealer import Annealer
 from molgen.nn.boltzmann import DeepBoltzmann, State, Visible
 
 _FAR = 0.5
 """Nats per entry between the mean energies of data and chains at which training has diverged."""
-_ANNEAL, _ORDER, _WEIGHTS = 0xA15, 0x0DE, 0x3E1  # what a key of randomness is for
+_ANNEAL = 0xA15  # what a key of randomness is for
 
 
 @final
@@ -361,34 +360,26 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         batch_size: int = 64,
         seed: int = 0,
     ) -> Classifier:
-        """A network with this machine's layers and one more, trained to tell labels.
+        """A network with this machine's layers and one more, trained to predict labels.
 
         Arguments:
             records: domain objects.
             labels: a class for each, from 0.
-            pretrained: begin with the machine's weights; else with random ones.
+            pretrained: start with the machine's weights; else with random ones.
             steps, lr, batch_size: of Adam.
             seed: of weights and order.
         """
-        target = torch.as_tensor(np.asarray(labels)).long()
-        if len(records) == 0 or target.shape != (len(records),) or int(target.min()) < 0:
-            raise DataError(
-                f"labels of shape {tuple(target.shape)} for {len(records)} records",
-                fix="give a class from 0 up for each of at least one record",
-            )
-        inputs = self._units(records)[0]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator(seed, _WEIGHTS).initial_seed() % 2**31)
-            made = Classifier(self, int(target.max()) + 1, pretrained).to(inputs.device)
-        optimizer = torch.optim.Adam(made.layers.parameters(), lr)
-        source = generator(seed, _ORDER)
-        for _ in range(steps):
-            index = torch.randint(len(target), (min(batch_size, len(target)),), generator=source)
-            loss = F.cross_entropy(made.layers(inputs[index]), target[index].to(inputs.device))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        return made.eval()
+        return Classifier.fit(
+            self._network,
+            lambda some: self._units(some)[0],
+            records,
+            labels,
+            pretrained=pretrained,
+            steps=steps,
+            lr=lr,
+            batch_size=batch_size,
+            seed=seed,
+        )
 
     # ------------------------------------------------------------------ parts
 
@@ -416,43 +407,6 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         if not len(records):
             return [torch.zeros(0, n) for n in self._network.sizes]
         return self._network.mean_field(*self._units(records), self.options.iterations)
-
-
-@final
-class Classifier(nn.Module):
-    """A feed-forward network with the layers of a Boltzmann machine, and a linear one on top.
-
-    Arguments:
-        model: the machine, which stays as it is.
-        classes: number of classes.
-        pretrained: take the machine's weights, doubled where a unit lacks the layer above.
-    """
-
-    def __init__(self, model: BoltzmannMachine, classes: int, pretrained: bool) -> None:
-        super().__init__()
-        self._model = model
-        net = cast(DeepBoltzmann, model.trained)
-        layers: list[nn.Module] = []
-        for i, weight in enumerate(net.weights):
-            linear = nn.Linear(*weight.shape)
-            if pretrained:
-                own = net.scales(i)[0] * weight.detach().t()
-                linear.weight.data.copy_(own)
-                linear.bias.data.copy_(net.biases[i + 1].detach() - own @ net.means(i))
-            else:
-                # Glorot and Bengio (2010): what keeps signals through sigmoids of slope 1/4.
-                nn.init.xavier_uniform_(linear.weight, gain=4.0)
-                nn.init.zeros_(linear.bias)
-            layers += [linear, nn.Sigmoid()]
-        self.layers = nn.Sequential(*layers, nn.Linear(net.sizes[-1], classes))
-
-    @torch.no_grad()
-    def predict(self, records: Sequence[Any]) -> Tensor:
-        """The most probable class of each record, `(n,)`."""
-        if not len(records):
-            return torch.zeros(0, dtype=torch.long)
-        out: Tensor = self.layers(self._model._units(records)[0]).argmax(1)
-        return out
 
 
 def _positive(name: str, value: int) -> None:
