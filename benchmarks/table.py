@@ -16,8 +16,6 @@ from molgen.core.errors import DataError
 from molgen.io.files import atomic
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "families.md")
-"""The pages that show the short tables between the two markers."""
 BEGIN, END = "<!-- table: python -m benchmarks table --readme -->", "<!-- end of table -->"
 
 HEADLINE: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -31,6 +29,26 @@ HEADLINE: dict[str, tuple[str, tuple[str, ...]]] = {
     "protein": ("chains: Frechet distance / floor", ("frechet",)),
 }
 """What a family is compared by on each modality."""
+
+SUMMARY: dict[str, tuple[str, str]] = {
+    "image": ("digits: x floor", "frechet"),
+    "smiles": ("strings: valid x unique %", "valid_x_unique"),
+    "graph": ("graphs: valid x unique %", "valid_x_unique"),
+    "molecule": ("3D: valid x unique %", "valid_x_unique_table"),
+    "protein": ("backbones: x floor", "frechet"),
+}
+"""The one score of each modality in the README."""
+
+FAMILIES: dict[str, tuple[str, str]] = {
+    "autoregressive": ("[van den Oord 2016](https://arxiv.org/abs/1601.06759)", "best strings, exact log p"),
+    "consistency": ("[Song 2023](https://arxiv.org/abs/2303.01469)", "samples in 1 to 4 steps"),
+    "diffusion": ("[Karras 2022](https://arxiv.org/abs/2206.00364)", "best samples of most data"),
+    "energy": ("[Song 2019](https://arxiv.org/abs/1907.05600)", "an energy of any record"),
+    "flow": ("[Lipman 2023](https://arxiv.org/abs/2210.02747)", "invertible, log p"),
+    "gan": ("[Goodfellow 2014](https://arxiv.org/abs/1406.2661)", "fast: one pass"),
+    "vae": ("[Kingma 2014](https://arxiv.org/abs/1312.6114)", "a code of each record"),
+}
+"""The paper that a family is known by, and what it is chosen for."""
 
 
 def main(argv: list[str]) -> int:
@@ -46,8 +64,8 @@ def main(argv: list[str]) -> int:
     if not args.readme:
         print(short(of), full, sep="\n\n")
         return 0
-    for page in PAGES:
-        text = filled(page, short(of))
+    for page, make in PAGES.items():
+        text = filled(page, make(of))
         with atomic(page) as temporary:
             temporary.write_text(text, encoding="utf-8")
     with atomic(RESULTS / "README.md") as temporary:
@@ -69,6 +87,61 @@ def short(of: Mapping[str, list[dict[str, Any]]]) -> str:
     return overview(of["scores"]) + conditions(of["conditions"]) + likelihoods(of["likelihood"])
 
 
+def summary(of: Mapping[str, list[dict[str, Any]]]) -> str:
+    """The table of the README: for each family the best score of its shipped kinds on each modality."""
+    best: dict[tuple[str, str], tuple[float, bool]] = {}
+    floors = _floors(of["scores"])
+    for r in of["scores"]:
+        cell = CELLS.get(r["cell"])
+        if cell is None or r["name"] != cell.name or not cell.shipped or cell.data in ASIDE:
+            continue
+        value = r["scores"].get(SUMMARY[cell.modality][1])
+        if value is None or not cell.weights.is_file():
+            continue
+        # Larger is better from here on: a distance enters with its sign turned.
+        gain = 100 * value if not _is_distance(cell.modality) else -value / floors[cell.modality]["frechet"]
+        key = cell.family, cell.modality
+        best[key] = max(best.get(key, (gain, False)), (gain, r["n"] < cell.n))
+    top = {m: max(gain for (_, at), (gain, _) in best.items() if at == m) for m in SUMMARY}
+    lines = [
+        f"| family | paper | strength | {' | '.join(title for title, _ in SUMMARY.values())} |",
+        f"|---|---|---|{'---|' * len(SUMMARY)}",
+    ]
+    for family, (paper, strength) in FAMILIES.items():
+        shown = []
+        for m in SUMMARY:
+            gain, few = best.get((family, m), (None, False))
+            text = "-" if gain is None else f"{abs(gain):.1f}"
+            shown.append((f"**{text}**" if gain == top[m] else text) + ("†" if few else ""))
+        lines.append(f"| {family} | {paper} | {strength} | {' | '.join(shown)} |")
+    shown = [_floor(m, floors[m].get(SUMMARY[m][1])) for m in SUMMARY]
+    return "\n".join([*lines, f"| floor | | training records | {' | '.join(shown)} |"])
+
+
+def _is_distance(modality: str) -> bool:
+    return SUMMARY[modality][1] == "frechet"
+
+
+def _floor(modality: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"1.0 (= {value:.2f})" if _is_distance(modality) else f"{100 * value:.1f}"
+
+
+def _floors(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Floors of each modality by score, of the protocol's number of samples.
+
+    Distances of fewer samples are divided by that floor too: floors grow faster with fewer samples than
+    distances do, so that dividing by their own floor would be too favourable.
+    """
+    floors: dict[str, dict[str, float]] = defaultdict(dict)
+    for r in sorted(results, key=lambda r: r["n"]):
+        if r["cell"] in CELLS and r["data"] not in ASIDE:
+            of = {k.removeprefix("floor/"): v for k, v in r["scores"].items() if k.startswith("floor/")}
+            floors[CELLS[r["cell"]].modality].update(of)
+    return floors
+
+
 def filled(page: Path, shown: str) -> str:
     """The text of a page with the tables between its markers.
 
@@ -84,18 +157,13 @@ def filled(page: Path, shown: str) -> str:
 def overview(results: list[dict[str, Any]]) -> str:
     """Families by kinds of data, the headline figures with the minutes of training behind them."""
     rows: dict[str, dict[str, str]] = {}
-    # Distances of fewer samples stand over the floor of the protocol's number too: floors grow faster with
-    # fewer samples than distances do, so that their own would flatter them.
-    floors = {
-        CELLS[r["cell"]].modality: r["scores"].get("floor/frechet")
-        for r in sorted(results, key=lambda r: r["n"])
-        if r["cell"] in CELLS and r["data"] not in ASIDE
-    }
+    floors = _floors(results)
     for r in results:
         cell = CELLS.get(r["cell"])
         # A result of another name is of other settings than the cell's.
         if cell is not None and r["name"] == cell.name and cell.shipped and cell.data not in ASIDE:
-            rows.setdefault(_row(cell), {})[cell.modality] = _headline(cell, r, floors[cell.modality])
+            floor = floors[cell.modality].get("frechet")
+            rows.setdefault(_row(cell), {})[cell.modality] = _headline(cell, r, floor)
     lines = [
         f"| | {' | '.join(title for title, _ in HEADLINE.values())} |",
         f"|---|{'---|' * len(HEADLINE)}",
@@ -112,14 +180,14 @@ def _row(cell: Cell) -> str:
     return f"{cell.family}, {kind}" if kind else cell.family
 
 
-def _headline(cell: Cell, r: dict[str, Any], floor: float) -> str:
+def _headline(cell: Cell, r: dict[str, Any], floor: float | None) -> str:
     scores, minutes = r["scores"], r["training"]["seconds"] / 60
     parts = []
     for key in HEADLINE[cell.modality][1]:
         value = scores.get(key)
         if value is None:
             parts.append("-")
-        elif key == "frechet":
+        elif key == "frechet" and floor is not None:
             parts.append(f"{value / floor:.1f} x")
         else:
             parts.append(f"{value:.2f}" if key == "fcd" else f"{100 * value:.1f}")
@@ -170,3 +238,7 @@ def conditions(results: list[dict[str, Any]]) -> str:
         drawn = f"n {r['n']}, seed {r['seed']}, guidance {r['guidance']:g}"
         lines.append(f"- `{r['cell']}` asked for {r['condition']}: {figures} ({drawn})")
     return "\n\nConditions (`python -m benchmarks conditions CELL`):\n\n" + "\n".join(lines) if lines else ""
+
+
+PAGES = {ROOT / "README.md": summary, ROOT / "docs" / "pages" / "families.md": short}
+"""The pages that show a table between the two markers, and what makes it."""

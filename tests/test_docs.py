@@ -1,4 +1,4 @@
-"""The guide: its code prints what it shows, its tables are the measured ones, its reference is whole."""
+"""README and guide: code prints what they show, tables are the measured ones, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import pytest
 import docs.execute
 from benchmarks import table
 from docs.execute import PAGES, Checker, blocks, every, execute, pictures
+from molgen.version import __version__
 
 ROOT = PAGES.parent.parent
+README = ROOT / "README.md"
 _NAMES = [str(page.relative_to(PAGES).with_suffix("")) for page in every()]
 
 
@@ -37,10 +39,61 @@ def _alike(shown: Path, made: Path) -> None:
     assert alike, f"{shown.name}: python -m docs.execute draws it anew"
 
 
+def test_the_readme_prints_what_it_shows(tmp_path: Path) -> None:
+    execute(README, tmp_path)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").split()) <= 900
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "CONTRIBUTING.md", PAGES / "start.md"], ids=lambda p: p.name)
+def test_commands_of_set_up_exist(page: Path) -> None:
+    """Commands of molgen itself are run; goals of make and files named to pip must be there."""
+    goals = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    shell = [b for b in blocks(page) if b.language in ("bash", "console")]
+    lines = [line.partition("#")[0].split() for b in shell for line in b.code.splitlines() if line.strip()]
+    for words in lines:
+        if words[0] == "make":
+            assert set(words[1:]) <= set(goals), words
+        elif words[0] == "pip":
+            assert words[1] == "install"
+            assert all((ROOT / word).exists() for word in words[2:] if not word.startswith("-")), words
+        else:
+            assert words[0] == "molgen", words
+
+
+@pytest.mark.parametrize("pattern", ["*.md", "benchmarks/**/*.md", "examples/**/*.md"])
+def test_links_lead_to_files(pattern: str) -> None:
+    for page in ROOT.glob(pattern):
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert "://" in link or (page.parent / link).exists(), (page.name, link)
+
+
+def test_nothing_installs_by_name_from_the_index() -> None:
+    """There the name belongs to another project."""
+    named = re.compile(r"""(pip3? install|uv add|uv pip install)(\s+-\S+)*\s+["'`]?molgen\b(?!-)""")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.is_file() and path.suffix not in (".png", ".npz", ".safetensors", ".gz"):
+            found = named.search(path.read_text(encoding="utf-8"))
+            assert found is None, f"{name}: {found and found[0]!r}; write pip install -e '.[extra]'"
+
+
+def test_citation_and_changelog_name_this_version() -> None:
+    yaml = pytest.importorskip("yaml", reason="comes with mkdocs: make docs")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert (cited["cff-version"], str(cited["version"]), cited["license"]) == ("1.2.0", __version__, "MIT")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{__version__}] - {cited['date-released']}" in changes
+
+
 @pytest.mark.parametrize("page", table.PAGES, ids=lambda page: page.name)
 def test_tables_are_those_of_the_results(page: Path) -> None:
     current = page.read_text(encoding="utf-8")
-    fresh = table.filled(page, table.short(table.measured()))
+    fresh = table.filled(page, table.PAGES[page](table.measured()))
     assert current == fresh, f"{page.name}: python -m benchmarks table --readme writes it anew"
 
 
@@ -118,7 +171,7 @@ def test_the_guide_builds_and_asks_nothing_of_the_network(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "docs/mkdocs.yml", "-d", str(out)]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr[-3000:]
-    for name in ("docs.docstrings", "docs.mathml"):
+    for name in ("docs.cards", "docs.docstrings", "docs.mathml"):
         assert doctest.testmod(import_module(name)).failed == 0
     fetched = re.compile(r'<(?:script|img|iframe|link rel="stylesheet")[^>]*(?:src|href)="(?:https?:)?//')
     for file in out.rglob("*.html"):

@@ -56,7 +56,7 @@ def list_() -> None:
         rows.append(
             [
                 name,
-                f"{header.get('parameters', 0):,} parameters",
+                f"{header['num_parameters']:,} parameters",
                 f"trained on {', '.join(data) or '?'} for {training.get('seconds', 0) / 60:,.0f} min",
                 f"conditions: {', '.join(labels)}" if labels else "",
             ]

@@ -92,21 +92,14 @@ def card(header: Mapping[str, Any], repo: str) -> str:
         >>> print(card(header, "ada/strings").splitlines()[7])
         # vae of smiles
     """
-    family, modality, training = header["family"], header["modality"], header["history"]
+    family, modality, history = header["family"], header["modality"], header["history"]
     conditions = ", ".join(str(c.get("name")) for c in header.get("conditions", ()))
     runs = [
         f"- {run.get('data', '?')}: {run['steps']:,} steps of {run.get('batch_size', '?')} samples, "
-        f"{run['seconds'] / 60:.1f} minutes, seed {run.get('seed', '?')}, {run.get('date', '?')}"
-        for run in training["runs"]
+        f"{run['seconds'] / 60:.1f} minutes, learning rate {run.get('lr', '?')}, "
+        f"seed {run.get('seed', '?')}, {run.get('date', '?')}"
+        for run in history["runs"]
     ]
-    scores = [
-        f"| {_cell(name)} | {value:.4g} |"
-        for name, value in sorted(header["metrics"].items())
-        if value is not None
-    ]
-    options = {
-        name: value for name, value in header.get("options", {}).items() if not isinstance(value, Mapping)
-    }
     lines = [
         "---",
         "library_name: molgen",
@@ -130,15 +123,34 @@ def card(header: Mapping[str, Any], repo: str) -> str:
         "",
         "## Training",
         "",
-        f"{training['steps']:,} steps, {training['samples']:,} samples, "
-        f"{training['seconds'] / 60:.1f} minutes.",
+        f"{history['steps']:,} steps, {history['samples']:,} samples, {history['seconds'] / 60:.1f} minutes.",
         "",
         *runs,
         "",
-        "Options: " + (", ".join(f"`{name}={value}`" for name, value in options.items()) or "none") + ".",
-        *(["", "## Scores", "", "| score | value |", "|---|---|", *scores] if scores else []),
+        f"Options: {_listed(header.get('options', {}))}.",
+        "",
+        f"Options of the network: {_listed(header.get('trunk_options', {}))}.",
+        *_scores({name: value for name, value in header["metrics"].items() if value is not None}),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    flat = {name: value for name, value in options.items() if not isinstance(value, Mapping)}
+    return ", ".join(f"`{name}={value}`" for name, value in flat.items()) or "the defaults"
+
+
+def _scores(metrics: Mapping[str, float]) -> list[str]:
+    """A table of scores, each beside its floor or the value of the data."""
+    rows = []
+    for name in sorted(metrics):
+        if not name.startswith(("floor/", "data/")):
+            floor = metrics.get(f"floor/{name}", metrics.get(f"data/{name}"))
+            rows.append(
+                f"| {_cell(name)} | {metrics[name]:.4g} | {'' if floor is None else f'{floor:.4g}'} |"
+            )
+    head = ["", "## Scores", "", "| score | value | floor, or the data's |", "|---|---|---|"]
+    return [*head, *rows] if rows else []
 
 
 def _cell(text: str) -> str:
@@ -149,7 +161,9 @@ def _api(token: str | None) -> Any:
     try:
         from huggingface_hub import HfApi
     except ImportError:
-        raise ConfigError("the Hub needs the package huggingface_hub: pip install molgen[hub]") from None
+        raise ConfigError(
+            "the Hub needs the package huggingface_hub: pip install -e '.[hub]' in a clone of molgen"
+        ) from None
     return HfApi(token=token, library_name="molgen")
 
 
