@@ -36,9 +36,9 @@ def index(headers: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Model cards",
         "",
-        "Each card is written from the header of the weights: the runs that trained them, the saved options, and",
-        "the scores with their floors. [How the shipped models were trained](../training.md) adds what headers",
-        "do not contain.",
+        "Each card is written from the header of the weights: the runs that trained them, the saved options,",
+        "and the scores with their floors. [How the shipped models were trained](../training.md) adds what",
+        "headers do not contain.",
         "",
         "| model | kind of data | view | parameters | minutes of training |",
         "|---|---|---|---|---|",

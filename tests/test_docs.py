@@ -52,7 +52,12 @@ def test_commands_of_set_up_exist(page: Path) -> None:
     """Commands of molgen itself are run; goals of make and files named to pip must be there."""
     goals = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     shell = [b for b in blocks(page) if b.language in ("bash", "console")]
-    lines = [line.partition("#")[0].split() for b in shell for line in b.code.splitlines() if line.strip()]
+    lines = [
+        line.partition("#")[0].split()
+        for b in shell
+        for line in b.code.replace("\\\n", " ").splitlines()
+        if line.strip()
+    ]
     for words in lines:
         if words[0] == "make":
             assert set(words[1:]) <= set(goals), words
