@@ -1,4 +1,4 @@
-"""An extension of griffe: molgen's docstrings in the words that mkdocstrings knows."""
+"""An extension of griffe: converts molgen's docstrings to the format of mkdocstrings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _LITERAL = re.compile(r"::$", re.MULTILINE)
 _ROLE = re.compile(r":math:`([^`]*)`")
 
 
-def told(text: str) -> str:
-    r"""A docstring of molgen's as Markdown with Google's sections.
+def to_google(text: str) -> str:
+    r"""A docstring of molgen as Markdown with Google sections.
 
     Example:
-        >>> told("Noise :math:`\\sigma`.\n\nErrors: `DataError`.\n\nExample:\n    >>> 1 + 1")
+        >>> to_google("Noise :math:`\\sigma`.\n\nErrors: `DataError`.\n\nExample:\n    >>> 1 + 1")
         'Noise $\\sigma$.\n\n**Errors:** `DataError`.\n\nExamples:\n    >>> 1 + 1'
     """
     text = _MATH.sub(lambda m: f"{m[1]}$$\n{m[1]}{' '.join(m[2].split())}\n{m[1]}$$", text)
@@ -46,4 +46,4 @@ class Docstrings(Extension):  # type: ignore[misc]  # griffe is there only with 
         text = obj.docstring.value
         if "{options}" in text:  # a family, whose options complete its docstring when it is imported
             text = inspect.getdoc(resolve_name(obj.path)) or text
-        obj.docstring.value = told(text)
+        obj.docstring.value = to_google(text)

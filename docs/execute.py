@@ -1,10 +1,10 @@
-"""The code of the guide, run: `python -m docs.execute [PAGE ...]` runs pages and draws their pictures anew.
+"""Runs the code of the guide: `python -m docs.execute [PAGE ...]` runs pages and updates their pictures.
 
-A page is run from top to bottom in an empty folder. Its blocks of `python` share one namespace; those with
-`>>>` are doctests. Of its blocks of `bash` the lines that begin with `molgen` are run; a block of `text`
-below is what they print, or the one line of a mistake, which exits with status 2. Numbers with a point hold
-to five per cent or two units of their last digit, since other machines round otherwise; all else holds to
-the letter. A block of `console` is only shown.
+A page is run from top to bottom in an empty folder. Its `python` blocks share one namespace; those with
+`>>>` are doctests. In `bash` blocks the lines that start with `molgen` are run; a `text` block directly below
+is their output, or the error message of a command that exits with status 2. Numbers with a decimal point may
+differ by five per cent or two units of their last digit, since machines round differently; everything else is
+compared exactly. A `console` block is only shown.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Block:
     """A fenced block.
 
     Arguments:
-        language: what stands behind the fence.
+        language: the word after the fence.
         code: its text.
-        line: where the text begins, counted from 1.
+        line: the first line of the text, counted from 1.
         shown: the text block right after it, or None.
     """
 
@@ -69,7 +69,7 @@ def pictures(page: Path) -> list[str]:
 def execute(page: Path, folder: Path) -> None:
     """Runs a page in a folder.
 
-    Errors: `AssertionError` that tells, by line, where something else is printed than the page shows.
+    Errors: `AssertionError` with the lines whose output differs from the page.
     """
     namespace: dict[str, Any] = {"__name__": "__main__"}
     differences = []
@@ -88,7 +88,7 @@ def execute(page: Path, folder: Path) -> None:
 
 
 class Checker(doctest.OutputChecker):
-    """Compares text to the letter, but for numbers with a point, which may differ by some per cent.
+    """Compares text exactly, except numbers with a decimal point, which may differ by some per cent.
 
     Example:
         >>> Checker().check_output("fcd 2.178, 10 of 10\\n", "fcd 2.19, 10 of 10\\n", 0)
@@ -115,11 +115,11 @@ def _near(want: str, got: str) -> bool:
 def _doctest(block: Block, page: Path, namespace: dict[str, Any]) -> str:
     """Runs a block of examples; what differs, if anything."""
     test = doctest.DocTestParser().get_doctest(block.code, namespace, page.name, str(page), block.line - 1)
-    test.globs = namespace  # not the copy that it was given, so that the next block knows the names
-    said = io.StringIO()
+    test.globs = namespace  # not a copy, so that the next block has the names
+    errors = io.StringIO()
     runner = doctest.DocTestRunner(checker=Checker(), verbose=False)
-    runner.run(test, out=said.write, clear_globs=False)
-    return said.getvalue()
+    runner.run(test, out=errors.write, clear_globs=False)
+    return errors.getvalue()
 
 
 def _commands(block: Block, where: str) -> str:
@@ -129,17 +129,17 @@ def _commands(block: Block, where: str) -> str:
     """
     from molgen import cli
 
-    printed, said = io.StringIO(), io.StringIO()
+    printed, errors = io.StringIO(), io.StringIO()
     wanted = 2 if block.shown is not None and block.shown.startswith("molgen: ") else 0
     for line in block.code.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] != ["molgen"]:
             continue
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
             status = cli.main(words[1:])
         if status != wanted:
-            raise AssertionError(f"{where}: `{line}` exits with {status}: {said.getvalue()}")
-    got = (said if wanted else printed).getvalue()
+            raise AssertionError(f"{where}: `{line}` exits with {status}: {errors.getvalue()}")
+    got = (errors if wanted else printed).getvalue()
     if block.shown is not None and not Checker().check_output(block.shown, got, 0):
         return f"{where}: expected\n{block.shown}\ngot\n{got}"
     return ""
@@ -152,7 +152,7 @@ def _temporary() -> Iterator[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs pages, all by default, and puts the pictures that they made into `pages/images`."""
+    """Runs pages, all by default, and copies their pictures into `pages/images`."""
     parser = argparse.ArgumentParser(prog="python -m docs.execute", description=__doc__)
     parser.add_argument("pages", nargs="*", help="e.g. metrics; all by default")
     names = parser.parse_args(argv).pages or [str(p.relative_to(PAGES).with_suffix("")) for p in every()]
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for picture in pictures(page):
                 if (folder / picture).is_file():
                     shutil.copy(folder / picture, PAGES / "images" / picture)
-        print(f"{name}: as it says")
+        print(f"{name}: output as shown")
     return 0
 
 

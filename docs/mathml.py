@@ -1,4 +1,4 @@
-"""A hook of mkdocs: formulas become MathML, which browsers draw by themselves, while the pages are built."""
+"""A hook of mkdocs: converts formulas to MathML, which browsers render without scripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Formulas that arithmatex has marked, as MathML.
+    """Converts the formulas that arithmatex has marked to MathML.
 
     Example:
         >>> on_page_content('<span class="arithmatex">\\\\(x^2\\\\)</span>')[:5]
