@@ -1,1 +1,1 @@
-"""Commands that make what the package ships and what the README shows: `python -m benchmarks NAME`."""
+"""Commands that train the shipped models and write all tables and figures: `python -m benchmarks NAME`."""

@@ -20,7 +20,7 @@ def commands() -> dict[str, str]:
 
 
 def main(argv: list[str]) -> int:
-    """Runs one subcommand; 2 and one line on a mistake."""
+    """Runs one subcommand; on an error of the user prints one line and returns 2."""
     known = commands()
     if argv and argv[0] in BENCHMARKS:
         argv = ["run", *argv]

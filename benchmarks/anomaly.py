@@ -1,4 +1,4 @@
-"""`python -m benchmarks anomaly`: anomalies told by what models say of them, the trap in it, and remedies."""
+"""`python -m benchmarks anomaly`: anomaly detection by likelihoods, its trap, and remedies."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ RULES: Mapping[str, str] = {
     "background": "low log p less that of independent symbols, per entry",
     "complexity": "low log p less that of a compressor, per entry",
 }
-"""How an anomaly is told: its score is high where the words hold."""
+"""The rules: an anomaly has a high score where the words hold."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Normal records, anomalies, and the models that tell them apart.
+    """Normal records, anomalies, and the models that separate them.
 
     Arguments:
         name: e.g. ``"MNIST"``.
         modality: a registered name.
-        data: the normal data set, whose training split the models know.
+        data: the normal data set, on whose training split the models were trained.
         anomalies: from the first test records and a number, anomalies by name, as many of each at most.
-        cells: names of weights, each with how many records it is asked of at most and its options.
+        cells: names of weights, each with the maximum number of records that it scores and its options.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Task:
 
 
 def _images(other: str) -> Callable[[Sequence[Any], int, int], dict[str, Sequence[Any]]]:
-    """Another data set, and the same images disturbed."""
+    """Another data set, and perturbed versions of the same images."""
 
     def made(records: Sequence[Any], n: int, seed: int) -> dict[str, Sequence[Any]]:
         from molgen.core.registry import get_modality
@@ -114,7 +114,7 @@ TASKS = (
 
 
 def main(argv: list[str]) -> int:
-    """Measures each model on each task; what is there already is kept, what has no weights says so."""
+    """Measures each model on each task; keeps existing rows; a model without weights has a row, too."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks anomaly", description=__doc__)
     parser.add_argument("cells", nargs="*", metavar="CELL", help="names of weights; by default all")
     parser.add_argument("--n", type=int, default=500, help="records of each kind; slow models take fewer")
@@ -143,14 +143,14 @@ def main(argv: list[str]) -> int:
 
 
 def _digest(shelf: Shelf, name: str) -> str | None:
-    """A fingerprint of weights, so that a row is measured anew once they have changed."""
+    """A fingerprint of weights, so that a row is measured again when they change."""
     if not shelf.has(name):
         return None
     return digest(shelf.path(name))[:12]
 
 
 def _measured(task: Task, name: str, shelf: Shelf, n: int, seed: int) -> dict[str, Any]:
-    """A cell's rows, or why there are none."""
+    """The rows of a cell, or the reason why there are none."""
     begun = time.perf_counter()
     try:
         rows = measure(task, shelf.load(name), n, seed, *task.cells[name])
@@ -174,7 +174,7 @@ def _measured(task: Task, name: str, shelf: Shelf, n: int, seed: int) -> dict[st
 def measure(
     task: Task, model: Any, n: int, seed: int, most: int, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a model says of usual, normal and anomalous records, and how well each rule tells them apart."""
+    """Scores of training, normal and anomalous records, and how well each rule separates them."""
     n = min(n, most)
     source = model.modality.datasets[task.data]
     train, test = source.load("train"), source.load("test")
@@ -207,10 +207,10 @@ def measure(
 
 @dataclass(frozen=True)
 class Said:
-    """What a model says of records, `(n,)` each, in nats.
+    """Scores of records under a model, `(n,)` each, in nats.
 
     Arguments:
-        log_p: of the record, its size included; -inf for a size that the data never have.
+        log_p: of the record, its size included; -inf for a size that is not in the data.
         rate: per entry, given the size.
         background: that of independent symbols, per entry.
         coded: that of a compressor, per entry.
@@ -226,7 +226,7 @@ class Said:
 def say(
     model: Any, records: Sequence[Any], background: Background, seed: int, options: Mapping[str, Any]
 ) -> Said:
-    """Asks a model of records: log p given the size, or minus the energy, which lacks log Z of each size."""
+    """Scores records: log p given the size, or minus the energy, which lacks log Z of each size."""
     parts = [symbols(model, r) for r in records]
     entries = np.array([len(x) for x in parts], float)
     if _unnormalised(model):
@@ -245,7 +245,7 @@ def say(
 def _given_size(
     model: Any, records: Sequence[Any], seed: int, options: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """log p of records given their sizes, and log p of the sizes; `log_prob` gives but the sum."""
+    """log p of records given their sizes, and log p of the sizes; `log_prob` returns only the sum."""
     from molgen.core.noise import SampleNoise
 
     model.trained.eval()
@@ -259,18 +259,18 @@ def _given_size(
 
 
 def _untold(model: Any, records: Sequence[Any]) -> Records:
-    """Records with labels withheld: an anomaly has none, and a normal one may not profit from its own."""
+    """Records without labels: an anomaly has none, and a normal record must not have the advantage of one."""
     hidden = {c.name: np.full(len(records), c.missing(), np.float32) for c in model.conditions}
     return Records(list(records), hidden)
 
 
 def _unnormalised(model: Any) -> bool:
-    """Whether a model's energy stands in for log p."""
+    """Whether the energy of a model is used in place of log p."""
     return hasattr(model, "energy")
 
 
 def symbols(model: Any, record: Any) -> np.ndarray:
-    """The bytes that a model reads a record as: grey levels, bits, or characters."""
+    """A record as the bytes that a model reads: grey levels, bits, or characters."""
     if isinstance(record, str):
         return np.frombuffer(record.encode(), np.uint8)
     levels = np.asarray(record, np.uint8).ravel()
@@ -299,7 +299,7 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def table(cells: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as Markdown: the trap is an AUROC under 0.5, where anomalies pass for likelier than data."""
+    """The rows as Markdown; the trap is an AUROC below 0.5, where anomalies are likelier than data."""
     lines = [
         "| normal | weights | anomaly | n | log p: normal, anomaly | " + " | ".join(RULES) + " |",
         "|---|---|---|---|---|" + "---|" * len(RULES),

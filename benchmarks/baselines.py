@@ -1,4 +1,4 @@
-"""Baselines: what every score must be able to tell from a model, or from data."""
+"""Baselines for every score: data, copies of data, independent entries, logistic regression."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from molgen.core.records import Records
 from molgen.core.registry import get_modality
 
 _CHUNK = 1000
-_CLASS = 0xC1A  # what a key of the injected randomness is for
+_CLASS = 0xC1A  # the purpose of a key of the injected randomness
 
 
 class Baseline:
-    """What a baseline shares with a trained model, so that the same measurements are made of both."""
+    """The interface that a baseline shares with a trained model, so that both are measured alike."""
 
     likelihood = "none"
     num_parameters = 0
@@ -37,13 +37,13 @@ class Baseline:
 
     @staticmethod
     def sampling_options() -> tuple[str, ...]:
-        """None: there is nothing to choose."""
+        """No options."""
         return ()
 
 
 @final
 class Data(Baseline):
-    """Records as samples: held-out ones, each once, or training records, drawn again and again.
+    """Records as samples: held-out ones, each once, or training records, drawn with replacement.
 
     Arguments:
         modality: of the records.
@@ -56,23 +56,23 @@ class Data(Baseline):
         self.records, self.again = records, again
 
     def sample(self, n: int, seed: int = 0, progress: bool = False) -> list[Any]:
-        """Records in random order, not more than there are unless they are drawn again."""
+        """Records in random order; without replacement at most as many as there are."""
         rng, count = np.random.default_rng(seed), len(self.records)
         picks = rng.integers(count, size=n) if self.again else rng.permutation(count)[:n]
         return [self.records[int(i)] for i in picks]
 
 
 class Marginals(Baseline):
-    r"""Every entry of every field by itself.
+    r"""Every entry of every field, independently.
 
     .. math:: p(x) = \prod_i p_i(x_i)
 
-    The i-th entry of a sample is that of a training record with such an entry, chosen for each i anew. Sizes
-    are drawn from the data's histogram. Probabilities of classes and levels are counted, with half a count
-    more for each (Krichevsky and Trofimov, 1981).
+    The i-th entry of a sample is that of a training record with such an entry, chosen independently for each
+    i. Sizes are drawn from the histogram of the data. Probabilities of classes and levels are counted, with
+    half a count added to each (Krichevsky and Trofimov, 1981).
 
     Arguments:
-        modality: any; the first view whose values do not change when the object moves is used.
+        modality: any; the first view that is invariant to motions of the object is used.
 
     Example:
         >>> model = Marginals(get_modality("smiles")).learn(Records(["CO", "NC"]))
@@ -157,7 +157,7 @@ class Marginals(Baseline):
 
 @final
 class Bayes(Marginals):
-    r"""Every entry by itself given a label: naive Bayes.
+    r"""Every entry independently given a label: naive Bayes.
 
     .. math:: p(x) = \sum_y p(y) \prod_i p_i(x_i | y), \qquad p(y | x) \propto p(y) \prod_i p_i(x_i | y)
 
@@ -177,7 +177,7 @@ class Bayes(Marginals):
 
 
 class _Entries:
-    """What the entries of one field are in the records, each by itself.
+    """The entries of one field in the records.
 
     Arguments:
         field: the field.
@@ -192,7 +192,7 @@ class _Entries:
         self.flat = batch.values[name].dim() == Entries.of(field).to_entries(batch.values[name]).dim() - 1
         self.values = Entries.of(field).to_entries(batch.values[name])
         have = batch.mask.sum(0)  # records that have a site
-        # A pair is had where the later of its sites is.
+        # A record has a pair if it has the later of its sites.
         self.have = torch.minimum(have[:, None], have[None]) if self.pairs else have
         self.num_parameters = self.values.numel()
         if support is not None:
@@ -210,7 +210,7 @@ class _Entries:
             rows = self.values[start : start + _CHUNK]
             codes = torch.searchsorted(self.support, rows.contiguous())
             counts += torch.bincount((place + codes).flatten(), minlength=len(counts))
-        # Entries that a record has not stand at the code of zero; they do not count.
+        # Entries that a record lacks have the code of zero; they do not count.
         missing = (len(self.values) - self.have)[..., None].expand(shape).flatten().double()
         zero = int(torch.searchsorted(self.support, torch.zeros((), dtype=self.support.dtype)))
         if missing.any():
@@ -219,7 +219,7 @@ class _Entries:
         return (counts / counts.sum(-1, keepdim=True)).log()
 
     def draw(self, mask: Tensor, noise: SampleNoise) -> Tensor:
-        """Values for the sites of `mask`, each entry that of a record chosen for it alone."""
+        """Values for the sites of `mask`, each entry from an independently chosen record."""
         sites = tuple(slice(n) for n in mask.shape[1:]) * (2 if self.pairs else 1)
         have = self.have[sites][..., None]
         u = noise.uniform(mask, own_shape(mask, Entries.of(self.field).count, axes=2 if self.pairs else 1))
@@ -240,12 +240,12 @@ class _Entries:
         valid = self.field.valid(mask)
         valid = valid[..., None] if self.flat else valid
         total = torch.where(valid, log_p, 0.0).flatten(1).sum(1)
-        return total / 2 if self.pairs else total  # each symmetric pair stands twice
+        return total / 2 if self.pairs else total  # each symmetric pair occurs twice
 
 
 @final
 class Logistic(Baseline):
-    """Logistic regression from pixels, which tells digits and draws none."""
+    """Logistic regression on pixels, which classifies digits and generates none."""
 
     def learn(self, records: Records) -> Self:
         """Fits the images and their labels."""

@@ -1,4 +1,4 @@
-"""The cells: which family on which data, with which options; nothing here is tuned by seed."""
+"""The cells: a family on a data set with its options; nothing here is tuned by seed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Cell:
         sample: options of `sample`.
         evaluate: options of `evaluate`.
         likelihood: options of `log_prob`.
-        records: number of test records whose log p is evaluated, where not more than n.
-        variant: what sets a cell apart from the family's first one on this kind of data.
+        records: number of test records whose log p is evaluated, at most n.
+        variant: the difference from the first cell of the family on this kind of data.
         options: of the modality.
         teacher: shipped weights that the model is distilled from.
         shipped: whether the package ships the weights.
@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def baseline(self) -> bool:
-        """Whether there is nothing to train; see `benchmarks.baselines`."""
+        """Whether the cell is a baseline; see `benchmarks.baselines`."""
         return self.family in BASELINES
 
     @property
@@ -67,12 +67,12 @@ RUNS = Path("runs")
 
 BASELINES = {
     "data": "held-out records",
-    "copies": "training records drawn again",
-    "marginals": "every entry of a field drawn by itself",
+    "copies": "training records, drawn with replacement",
+    "marginals": "every entry of a field drawn independently",
     "bayes": "the same, given the digit: naive Bayes",
-    "logistic": "logistic regression, which only tells digits",
+    "logistic": "logistic regression, which only classifies digits",
 }
-"""What stands beside the families so that every score shows whether it can tell."""
+"""The baselines, which show what each score measures."""
 
 BENCHMARKS = {
     "mnist": ("mnist", "binarized_mnist"),
@@ -107,13 +107,16 @@ _DIFFUSION = (
         "diffusion",
         "protein",
         "pdb_chains_128",
-        model={"label_dropout": 0.5, "time_density": [1.4, 1.8]},  # folds are decided at middling noise
+        model={
+            "label_dropout": 0.5,
+            "time_density": [1.4, 1.8],
+        },  # middle noise decides folds
         fit={"condition": ["helix", "strand"]},
         **_PROTEINS,
     ),
 )
 
-_LATENT = Cell(  # its file leaves the VAE's weights to the VAE's
+_LATENT = Cell(  # its file does not contain the weights of the VAE
     "diffusion",
     "image",
     "mnist",
@@ -198,7 +201,7 @@ _CAUSAL = {"decoder_options": {"width": 128, "depth": 3, "heads": 4}}
 
 
 def _others(**where: Any) -> list[Cell]:
-    """The families beside diffusion and consistency; `where` goes to `_cells`."""
+    """The families except diffusion and consistency; `where` is passed to `_cells`."""
     coupling = {**where, "variant": "-".join(["coupling", *filter(None, [where.get("variant")])])}
     return [
         *_cells(
@@ -254,10 +257,10 @@ def _others(**where: Any) -> list[Cell]:
 
 
 def _consistency(cells: Iterable[Cell]) -> list[Cell]:
-    """A consistency model on each kind of data, distilled from the teacher that gave the better student.
+    """A consistency model on each kind of data, distilled from the teacher with the better student.
 
-    Strings, graphs and 3D molecules have classes, which a continuous flow sees as the student does. Chains
-    learn torsions by themselves: no flow of them came so far.
+    Strings, graphs and 3D molecules have classes, which a continuous flow represents as the student does.
+    Backbones are trained without a teacher, since no flow of them was better.
     """
 
     def student(cell: Cell) -> Cell:
@@ -267,7 +270,7 @@ def _consistency(cells: Iterable[Cell]) -> list[Cell]:
             return made
         if cell.modality == "protein":
             return replace(made, model=sure | _INTERNAL, fit={"batch_size": 8}, teacher="")
-        # Where all weights are taken, they are lost again at the rate that they were learned with.
+        # Starting from all weights, the learning rate of their training would destroy them.
         return replace(made, fit={**_SMALL, "lr": 3e-4}, teacher=cell.name.replace("diffusion", "flow"))
 
     return [student(cell) for cell in cells]
@@ -312,8 +315,8 @@ _BINARY = (  # likelihoods of statically binarised digits
     ),
 )
 
-_VARIANTS = (  # each trained as long as the row it stands beside
-    Cell(  # for the trap of likelihoods: digits are likelier than the clothes that it knows
+_VARIANTS = (  # each trained as long as the row that it is compared with
+    Cell(  # for the trap of likelihoods: digits are likelier than the clothes of its training set
         "flow",
         "image",
         "fashion_mnist",
@@ -388,8 +391,8 @@ def chosen(
 
     Arguments:
         benchmark: a key of `BENCHMARKS`.
-        families: names of families and baselines; none stand for all.
-        modalities: names; none stand for all.
+        families: names of families and baselines; by default all.
+        modalities: names; by default all.
         variants: also those that only compare a variant with the cell beside it.
 
     Errors: `ConfigError` for a name that no cell has.
@@ -415,7 +418,7 @@ def chosen(
 
 
 def _baselines(models: Iterable[Cell]) -> list[Cell]:
-    """The baselines of every kind of data that the models are of, scored as these are."""
+    """The baselines of the kinds of data of the models, scored in the same way."""
     first = {(cell.modality, cell.data): cell for cell in reversed(list(models))}
     out = []
     for (modality, data), cell in reversed(first.items()):

@@ -1,4 +1,4 @@
-"""Work in a process of its own, whose peak memory is that of the work, and whose end is not ours."""
+"""Work in a separate process, whose peak memory is that of the work, and whose failure is caught."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Say = Callable[..., None]
 
 
 class ChildError(Exception):
-    """The child's error as one line, or how its process ended."""
+    """The error of the child as one line, or how its process ended."""
 
 
 def isolated(
     work: Callable[..., None], *args: Any, log: Path, heard: Callable[[str, dict[str, Any]], None]
 ) -> None:
-    """Runs `work(*args, say)` in a new process and hears what it says.
+    """Runs `work(*args, say)` in a new process and receives its reports.
 
-    Whatever the child prints goes to `log`. The child ends with the caller, however that ends.
+    The output of the child is written to `log`. The child ends when the caller ends.
 
     Arguments:
-        work: a function of a module, which says what it finds.
+        work: a function of a module, which reports its results.
         args: anything that can be pickled.
-        log: the file that takes the place of the child's output.
-        heard: called with every phase and what was found.
+        log: the file for the output of the child.
+        heard: called with every phase and its results.
 
     Errors: `ChildError` if the work raised, or the process died.
     """
@@ -73,7 +73,7 @@ def _run(work: Callable[..., None], args: tuple[Any, ...], sender: Any, log: Pat
     error = None
     try:
         work(*args, lambda phase, **found: sender.send((phase, found, None)))
-    except Exception as problem:  # whatever it is, it belongs into the row
+    except Exception as problem:  # any error is written into the row
         traceback.print_exc()
         error = f"{type(problem).__name__}: {problem}".splitlines()[0]
     sender.send((None, {}, error))
@@ -89,10 +89,10 @@ def _with_parent() -> None:
 
 
 def memory() -> float:
-    """The most memory that this process has held so far, in MB.
+    """The peak memory of this process so far, in MB.
 
-    Where the system tells it (Linux), that of this program alone; what `getrusage` gives there has been
-    inherited from the process that started it.
+    On Linux it is that of this program alone; the value of `getrusage` is inherited there from the process
+    that started it.
     """
     status = Path("/proc/self/status")
     if status.is_file():

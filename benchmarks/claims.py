@@ -1,4 +1,4 @@
-"""`python -m benchmarks claims`: what is said of the seven families, and whether it holds here."""
+"""`python -m benchmarks claims`: common claims about the seven families, and whether they hold here."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ FIDELITY = {
     "molecule": ("atom_stable", "higher"),
     "protein": ("frechet", "lower"),
 }
-"""The score that stands for a kind of data, and which way is better."""
+"""The main score of a kind of data, and whether lower or higher is better."""
 STEPPED = {**FIDELITY, **dict.fromkeys(("smiles", "graph"), ("valid_x_unique", "higher"))}
-"""The same over numbers of steps: an FCD is of the valid ones alone, and its floor rises as these fall."""
+"""The same over numbers of steps: an FCD uses valid samples alone, and its floor grows with fewer of them."""
 DIVERSITY = {
     "image": ("coverage", "class_min_share"),
     "smiles": ("unique", "int_div"),
@@ -35,13 +35,13 @@ DIVERSITY = {
     "molecule": ("unique",),
     "protein": ("diversity_tm",),
 }
-"""Scores of diversity; the first stands for the kind of data."""
+"""Scores of diversity; the first is the main one of the kind of data."""
 _COVERED = 2000
-"""Images that enter coverage, at most."""
+"""The maximum number of images in coverage."""
 _FEW = 200
-"""Valid samples below which an FCD says little."""
+"""The number of valid samples below which an FCD is mostly bias."""
 _ANEW = " trained"
-"""What the name of a model ends with that the benchmark trained itself."""
+"""The suffix of a model that the benchmark trained itself."""
 Groups = Mapping[str, Sequence[Row]]
 """The rows of each model over seeds, by its cell's name."""
 Shorts = Mapping[str, Mapping[str, Any]]
@@ -51,14 +51,14 @@ Found = tuple[dict[str, bool], str]
 
 
 def main(argv: list[str]) -> int:
-    """Makes the short measurements that are missing, then writes the tables and the claims."""
+    """Runs missing short measurements, then writes the tables and the claims."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks claims", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the benchmarks' results")
     parser.add_argument("--out", type=Path, help="folder of claims.json and claims.md; by default the same")
     parser.add_argument("--n", type=int, default=500, help="samples of each short measurement")
-    parser.add_argument("--budget", default="10m", help="of the Boltzmann machine's training")
-    parser.add_argument("--only", nargs="*", help="only these short measurements; none for no names")
-    parser.add_argument("--retry", action="store_true", help="make failed measurements again")
+    parser.add_argument("--budget", default="10m", help="time of the training of the Boltzmann machine")
+    parser.add_argument("--only", nargs="*", help="only these short measurements; without names none")
+    parser.add_argument("--retry", action="store_true", help="repeat failed measurements")
     args = parser.parse_args(argv)
     out = args.out or args.results
     store = Store(out / "claims.json", "claims", ["name"])
@@ -109,7 +109,7 @@ def measurements(n: int, budget: str) -> dict[str, tuple[Any, ...]]:
 
 
 def requested(work: Callable[..., None], *arguments: Any) -> list[str]:
-    """What a measurement answers: its arguments, and the weights or the options of a model that is asked."""
+    """The settings of a measurement: its arguments, and the weights or the options of its model."""
     asked = [str(part) for part in arguments]
     if work in (shorts.stepping, shorts.reach) and arguments[0] in CELLS:
         asked.append(digest(CELLS[arguments[0]].weights))
@@ -149,15 +149,15 @@ def page(rows: Sequence[Row], measured: Sequence[Mapping[str, Any]]) -> str:
     best = {modality: standing(own) for modality, own in groups.items()}
     lines = []
     for title, find in CLAIMS.items():
-        # How steady a family is, short trainings tell that say nothing of how good it is.
+        # Short trainings measure the stability of a family, but not its quality.
         holds, figures = find(groups if find is unstable else best, known)
         lines.append(f"- **{title}: {verdict(holds)}.** {figures or 'No figures yet.'}")
     tables = [f"## {m}\n\n" + "\n".join(_table(m, groups[m])) for m in FIDELITY if groups[m]]
-    return "\n\n".join(["# What is said of the families", "\n".join(lines), *tables, made(rows)]) + "\n"
+    return "\n\n".join(["# Claims about the families", "\n".join(lines), *tables, made(rows)]) + "\n"
 
 
 def grouped(rows: Sequence[Row], modality: str) -> dict[str, list[Row]]:
-    """The scored and the failed rows of models by cell, the shipped ones first where there are both."""
+    """The scored and the failed rows of models by cell, shipped ones first."""
     out: dict[str, list[Row]] = {}
     own = [r for r in rows if modality_of(r) == modality and r.get("family") not in BASELINES]
     for row in sorted(own, key=lambda r: r.get("weights") == "trained"):
@@ -167,7 +167,7 @@ def grouped(rows: Sequence[Row], modality: str) -> dict[str, list[Row]]:
 
 
 def standing(groups: Groups) -> dict[str, Sequence[Row]]:
-    """The groups that stand for models: where shipped weights were scored, those of these alone."""
+    """The groups that represent models: those of shipped weights where there are any."""
 
     def shipped(name: str) -> bool:
         return any(not row.get("error") for row in groups.get(name.removesuffix(_ANEW), ()))
@@ -204,9 +204,9 @@ def rate(group: Sequence[Row]) -> float | None:
 
 
 def scored(group: Sequence[Row], key: str) -> float | None:
-    """A score, the mean over seeds; a distance less its floor, so that other numbers of samples compare.
+    """A score, the mean over seeds; a distance less its floor, to compare different numbers of samples.
 
-    An FCD of few valid samples is mostly bias and left out.
+    An FCD of few valid samples is mostly bias and is left out.
     """
 
     def get(row: Row) -> Any:
@@ -262,7 +262,7 @@ def _others(figures: Mapping[str, float], *families: str) -> list[float]:
 
 
 def slow_autoregression(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """One entry after the other takes longer than one pass."""
+    """Sampling entry by entry takes longer than one pass."""
 
     def holds(modality: str, figures: dict[str, float]) -> bool | None:
         ours, theirs = (
@@ -295,7 +295,7 @@ def fast_consistency(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def good_diffusion(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """The best of the families but for the one that is distilled from it."""
+    """The best of the families, except the one that is distilled from it."""
 
     def holds(modality: str, figures: dict[str, float]) -> bool | None:
         ours, theirs = _of(figures, "diffusion"), _others(figures, "diffusion", "consistency")
@@ -307,7 +307,7 @@ def good_diffusion(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def many_steps(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """In five steps diffusion has twice the shortfall that it has in its default number."""
+    """In five steps diffusion has at least twice the shortfall of its default number of steps."""
     found, texts = {}, []
     for modality, (key, better) in STEPPED.items():
         row = known.get(f"steps diffusion-{modality}")
@@ -321,7 +321,7 @@ def many_steps(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def collapse(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """The least diverse of the families, at equal n: in few samples all are distinct."""
+    """The least diverse of the families, at equal n, since few samples are all distinct."""
 
     def n(modality: str, group: Sequence[Row]) -> int:
         return min(group[0]["n"], _COVERED) if modality == "image" else int(group[0]["n"])
@@ -339,7 +339,7 @@ def collapse(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def blur(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """The mean absolute Laplacian is under that of the data, and the least of the families."""
+    """The mean absolute Laplacian is below that of the data, and the smallest of the families."""
 
     def holds(modality: str, figures: dict[str, float]) -> bool | None:
         ours, theirs = _of(figures, "vae"), _others(figures, "vae")
@@ -384,7 +384,7 @@ def dear_consistency(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def short_reach(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """Brackets and rings that are far apart are closed less often than near ones, by five points or more."""
+    """Distant brackets and rings are closed less often than near ones, by five points or more."""
     found, texts = {}, []
     for name, row in known.items():
         if not name.startswith("reach "):
@@ -399,7 +399,7 @@ def short_reach(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def pretraining(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """Pretraining without labels helps where labels are few, and does no harm where they are many."""
+    """Pretraining without labels helps with few labels, and does no harm with many."""
     row = known.get("tuning")
     if row is None:
         return {}, ""
@@ -412,7 +412,7 @@ def pretraining(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def unstable(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """Over seeds of training the adversaries' figure varies most, relative to its size, or they fail."""
+    """Over seeds of training the score of adversarial networks varies most, relative to its size."""
     found, texts = {}, []
     for modality, own in groups.items():
         spreads = {}
@@ -431,7 +431,7 @@ def unstable(groups: Mapping[str, Groups], known: Shorts) -> Found:
 
 
 def access(groups: Mapping[str, Groups], known: Shorts) -> Found:
-    """Exact or bounded likelihoods where the theory has them, none of adversaries and consistency models."""
+    """Adversarial and consistency models have no likelihood."""
     found, texts = {}, []
     for modality, own in groups.items():
         told = {name: group[0]["access"] for name, group in own.items() if group[0].get("access")}
@@ -452,15 +452,15 @@ CLAIMS: dict[str, Callable[[Mapping[str, Groups], Shorts], Found]] = {
     "Adversarial networks are the least stable in training": unstable,
     "Variational autoencoders blur": blur,
     "Flows need the most memory": heavy_flow,
-    "Autoregressive models lose what is far": short_reach,
-    "Consistency models are dear to train": dear_consistency,
+    "Autoregressive models lose distant dependencies": short_reach,
+    "Consistency models are expensive to train": dear_consistency,
     "Pretraining a Boltzmann machine helps its classifier": pretraining,
     "Adversarial and consistency models give no likelihood": access,
 }
 
 
 def _short(run: Mapping[str, Any], better: str) -> float | None:
-    """What a run lacks: a distance less its floor, at least a tenth of it; what a share lacks to one.
+    """The shortfall of a run: a distance less its floor, at least a tenth of it, or one less a share.
 
     Example:
         >>> _short({"score": 3.0, "floor": 1.0}, "lower"), _short({"score": 0.75, "floor": None}, "higher")

@@ -24,7 +24,7 @@ from molgen.modalities.image.classifier import ASSET, Classifier, embed
 def train(
     images: np.ndarray, labels: np.ndarray, epochs: int, seed: int, batch_size: int = 128
 ) -> Classifier:
-    """A classifier after `epochs` passes over slightly moved images; deterministic for a seed.
+    """Trains a classifier for `epochs` passes over slightly moved images; deterministic for a seed.
 
     Arguments:
         images: `(n, 28, 28, 1)` uint8.
@@ -57,13 +57,13 @@ def train(
 
 
 def moved(x: Tensor, source: torch.Generator) -> Tensor:
-    """Images `(B, 28, 28, 1)` turned by up to 10 degrees, scaled by up to 10 %, shifted by up to 2 pixels."""
+    """Images `(B, 28, 28, 1)` rotated by up to 10 degrees, scaled by up to 10 %, shifted by up to 2."""
     angle, zoom, down, right = (torch.rand(4, len(x), generator=source) * 2 - 1).unbind()
     angle, zoom = angle * math.radians(10), 1 + zoom * 0.1
     cos, sin, step = zoom * angle.cos(), zoom * angle.sin(), 2 / 28
     rows = [torch.stack([cos, -sin, 2 * step * right], 1), torch.stack([sin, cos, 2 * step * down], 1)]
     places = F.affine_grid(torch.stack(rows, 1), [len(x), 1, 28, 28], align_corners=False)
-    # Zero is the ground outside the picture: shift levels so that it is black.
+    # Padding outside the picture is zero: shift levels so that zero is black.
     turned = F.grid_sample(x.movedim(-1, 1) + 1, places, align_corners=False) - 1
     return turned.movedim(1, -1)
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks conditions CELL`: whether samples follow the condition they were asked for."""
+"""`python -m benchmarks conditions CELL`: whether samples satisfy the requested condition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from molgen.core.conditions import Label
 
 
 def main(argv: list[str]) -> int:
-    """Draws samples for values of the model's first condition and measures how near they come."""
+    """Draws samples for values of the first condition of the model and measures the error."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks conditions", description=__doc__)
     parser.add_argument(
         "cell", choices=sorted(name for name, cell in CELLS.items() if "condition" in cell.fit)
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 
 
 def _label(model: Any, condition: Label, n: int, seed: int, options: dict[str, Any]) -> dict[str, float]:
-    """Share of images that our own classifier takes for the digit that was asked for."""
+    """Share of images that the classifier assigns to the requested digit."""
     from molgen.modalities.image.classifier import classify
 
     right = []
@@ -62,7 +62,7 @@ def _label(model: Any, condition: Label, n: int, seed: int, options: dict[str, A
 
 
 def _scalar(model: Any, name: str, data: str, n: int, seed: int, options: dict[str, Any]) -> dict[str, float]:
-    """Mean distance from the value asked for, beside that of unconditional samples, over valid samples."""
+    """Mean distance from the requested value, and that of unconditional samples, over valid samples."""
     test = model.modality.datasets[data].load("test")
     if name in test.labels:
         known = np.asarray(test.labels[name])

@@ -1,4 +1,4 @@
-"""`python -m benchmarks costs [NAME ...]`: how time and memory grow with what is asked for."""
+"""`python -m benchmarks costs [NAME ...]`: how time and memory grow with the number of samples or records."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 def sampling(cell: str, suffix: str) -> dict[str, Any]:
     """CPU seconds and largest memory of child processes that sample to a file, by number of samples.
 
-    What a child needs before it draws is told by one that draws hardly anything.
+    The cost of starting is measured by a child that draws a single sample.
     """
     start, least = _child(cell, suffix, 1)
     rows = [(n, *_child(cell, suffix, n)) for n in _COUNTS]
@@ -82,12 +82,12 @@ subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
-"""Runs a command and tells what it used. On Linux the largest memory of a process counts from what its parent
-held when it began, so the parent must be one that holds nothing."""
+"""Runs a command and prints its CPU time and memory. On Linux the peak memory of a process
+includes that of its parent at the start, so the parent must be a small process."""
 
 
 def used(command: Sequence[str]) -> tuple[float, float]:
-    """CPU seconds and megabytes at most of a command.
+    """CPU seconds and peak megabytes of a command.
 
     Errors: `CalledProcessError` if it fails.
     """
@@ -97,14 +97,14 @@ def used(command: Sequence[str]) -> tuple[float, float]:
 
 
 def _child(cell: str, suffix: str, n: int) -> tuple[float, float]:
-    """CPU seconds and megabytes at most of one child that samples."""
+    """CPU seconds and peak megabytes of one child that samples."""
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / f"out{suffix}")
         return used([sys.executable, "-m", "molgen", "sample", cell, "-n", str(n), "-o", out])
 
 
 def speed(cell: str, n: int) -> dict[str, Any]:
-    """Samples a second that shipped weights draw on all cores, as the tables draw them, without loading."""
+    """Samples a second of shipped weights on all cores, with the options of the tables, without loading."""
     import molgen
     from benchmarks.cells import CELLS
     from benchmarks.measure import draw
@@ -123,7 +123,7 @@ def speed(cell: str, n: int) -> dict[str, Any]:
 
 
 def training() -> dict[str, Any]:
-    """CPU seconds of a training step by batch size, and what the trainer adds to a bare step."""
+    """CPU seconds of a training step by batch size, and the overhead of the trainer."""
     import torch
 
     from benchmarks.peers.shared import Step
@@ -144,7 +144,7 @@ def training() -> dict[str, Any]:
         return Step(model.trained, lambda: torch.stack(list(terms().values())).sum())
 
     seconds = {n: min(_seconds(step(n), 5)) for n in _BATCHES}
-    # What fit adds, from two runs that differ in their steps alone.
+    # The overhead of fit, from two runs that differ only in their steps.
     size, few, many = 32, 10, 60
     bare = step(size)
     fit = {
@@ -178,7 +178,7 @@ def _seconds(run: Callable[[], object], repeats: int) -> list[float]:
 
 
 def evaluation(modality: str) -> dict[str, Any]:
-    """Seconds that 10,000 molecules take to be scored, without PoseBusters, over all cores."""
+    """Seconds to score 10,000 molecules, without PoseBusters, on all cores."""
     from molgen.core.registry import get_modality
 
     kind = get_modality(modality)
@@ -208,7 +208,7 @@ COSTS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "evaluation-smiles": partial(evaluation, "smiles"),
     "evaluation-molecule": partial(evaluation, "molecule"),
 }
-"""What is measured, by name."""
+"""The measurements by name."""
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
@@ -216,7 +216,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     lines = [_line(r) for result in results for _, r in sorted(result["costs"].items())]
     if not lines:
         return ""
-    head = "\n\n## Costs\n\nTime goes as the number to the power told: 1 is linear "
+    head = "\n\n## Costs\n\nTime grows as a power of the number; the power is given, 1 is linear "
     return head + "(`python -m benchmarks costs`).\n\n" + "\n".join(lines)
 
 
@@ -231,8 +231,8 @@ def _line(r: Mapping[str, Any]) -> str:
         memory = ", ".join(f"{m:.0f}" for m in r["megabytes"])
         return (
             f"- `{r['of']}`: {seconds} CPU seconds for {counts} samples beyond those of starting, power "
-            f"{r['exponent']:.2f}; {memory} MB more at most than for one sample, from the last but one to "
-            f"the last {r['megabytes_per_1000']:.1f} MB for 1,000 samples {where}"
+            f"{r['exponent']:.2f}; {memory} MB more at most than for one sample, "
+            f"{r['megabytes_per_1000']:.1f} MB for 1,000 samples between the last two {where}"
         )
     if "batch" in r:
         sizes = ", ".join(map(str, r["batch"]))

@@ -15,7 +15,7 @@ IMAGES = Path(__file__).parent.parent / "images"
 
 
 def main(argv: list[str]) -> int:
-    """Draws all figures or some; one whose weights or data are not there is skipped by name."""
+    """Draws all figures or some; one whose weights or data are missing is skipped with a message."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FIGURES))
     parser.add_argument("--seed", type=int, default=0)
@@ -39,9 +39,9 @@ def main(argv: list[str]) -> int:
 
 
 def draw(name: str, shelf: Shelf, seed: int, folder: Path) -> Path:
-    """One figure, to a file of its name.
+    """Draws one figure to a file of its name.
 
-    Errors: `MissingWeights` or `DataError` if what it shows is not there.
+    Errors: `MissingWeights` or `DataError` if its weights or data are missing.
     """
     with styled():
         sheet = importlib.import_module(f"benchmarks.drawing.{name}").draw(shelf, seed)

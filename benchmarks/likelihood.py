@@ -1,4 +1,4 @@
-"""`python -m benchmarks likelihood CELL`: what a model says of test records, in nats and bits."""
+"""`python -m benchmarks likelihood CELL`: log p of test records, in nats and bits."""
 
 from __future__ import annotations
 

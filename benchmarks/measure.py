@@ -1,4 +1,4 @@
-"""The measurements of one cell: training, sampling, scores, likelihood, memory, and where they were made."""
+"""The measurements of one cell: training, sampling, scores, likelihood, memory, and their provenance."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Job:
     Arguments:
         cell: what is measured.
         seed: of training, where the cell is trained, and of sampling.
-        n: number of samples; at most so many test records for the likelihood, too.
+        n: number of samples, and the maximum number of test records for the likelihood.
         weights: the checkpoint; None for a baseline.
-        folder: the training state, and weights of its own, if the cell is trained; else None.
+        folder: for the training state and the trained weights, if the cell is trained; else None.
         budget: of training, e.g. ``"10m"``.
         device: of training and sampling.
         teacher: the checkpoint to distill from, if the cell has a teacher.
@@ -47,7 +47,7 @@ class Job:
 
     @property
     def request(self) -> dict[str, Any]:
-        """What a row answers; one with another request is out of date."""
+        """The settings of a row; a row with other settings is out of date."""
         own = self.weights if self.folder is None else None
         return {
             "n": self.n,
@@ -73,7 +73,7 @@ def unfitted(cell: Cell, teacher: Path | None = None, **options: Any) -> Any:
 
 
 def train(job: Job, say: Say) -> None:
-    """Trains a job's model, going on where it was cut off, and writes weights and costs to its folder."""
+    """Trains the model of a job, or resumes its training, and writes weights and costs to its folder."""
     assert job.folder is not None and job.weights is not None
     from molgen.core.errors import MolgenWarning
 
@@ -100,7 +100,7 @@ def train(job: Job, say: Say) -> None:
 
 
 def costs(job: Job) -> Path:
-    """Where a job's training writes what it cost."""
+    """The file with the costs of the training of a job."""
     assert job.folder is not None
     return job.folder / "costs.json"
 
@@ -109,7 +109,7 @@ def costs(job: Job) -> Path:
 
 
 def measure(job: Job, say: Say) -> None:
-    """Samples, scores and evaluates the likelihood of a job's model, telling each as it is found."""
+    """Samples, scores and evaluates the likelihood of the model of a job, and reports each result."""
     cell = job.cell
     say("loading")
     if cell.baseline:
@@ -138,7 +138,7 @@ def measure(job: Job, say: Say) -> None:
 
 
 def draw(model: Any, n: int, seed: int, options: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Samples, and what they cost."""
+    """Samples, and their costs."""
     model.sample(2, seed=seed, **options)  # warm-up, so that imports do not count as sampling
     begun = time.perf_counter()
     samples = model.sample(n, seed=seed, progress=True, **options)
@@ -165,7 +165,7 @@ def score(model: Any, cell: Cell, samples: Sequence[Any]) -> dict[str, float | N
 
 
 def tell(model: Any, cell: Cell) -> dict[str, float | None]:
-    """How well p(y | x) tells the labels of test records."""
+    """How well p(y | x) predicts the labels of test records."""
     import numpy as np
 
     test = model.modality.datasets[cell.data].load("test")
@@ -180,7 +180,7 @@ def tell(model: Any, cell: Cell) -> dict[str, float | None]:
 def log_p(model: Any, cell: Cell, n: int, seed: int) -> dict[str, Any]:
     """log p of n test records in nats, for images in bits as well; log Z where a model bounds it.
 
-    Labels are withheld from the model. Records with a symbol that it has never seen are left out and counted.
+    The model gets no labels. Records with a symbol that is not in its training data are left out and counted.
     """
     import numpy as np
 
@@ -190,14 +190,14 @@ def log_p(model: Any, cell: Cell, n: int, seed: int) -> dict[str, Any]:
     # Test sets may be sorted: of the binarised digits a thousand in a row can be of one kind.
     asked = evenly(resolve(model.modality, cell.data, "test"), n)
     records = [record for record in asked if readable(model, record)]
-    # With the labels told it would be log p(x | y), which is not to be compared with log p(x).
+    # With labels it would be log p(x | y), which is not comparable with log p(x).
     hidden = {c.name: np.full(len(records), c.missing()) for c in getattr(model, "conditions", ())}
     found = log_p_of(model, Records(records, hidden), cell.likelihood, seed)
     return found if len(records) == len(asked) else {**found, "of": len(asked)}
 
 
 def readable(model: Any, record: Any) -> bool:
-    """Whether a model has symbols for all of a record: what it cannot read, it cannot judge."""
+    """Whether a model has symbols for all entries of a record."""
     from molgen.core.errors import DataError
 
     try:
@@ -208,7 +208,7 @@ def readable(model: Any, record: Any) -> bool:
 
 
 def log_p_of(model: Any, records: Sequence[Any], options: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """The mean of log p with its standard error; and log Z from both ends, where a model has bounds of it.
+    """The mean of log p with its standard error; and log Z from both ends, if a model has bounds of it.
 
     Arguments:
         model: whose log p.
@@ -240,12 +240,12 @@ def log_p_of(model: Any, records: Sequence[Any], options: Mapping[str, Any], see
 
 
 def about(model: Any) -> dict[str, Any]:
-    """What a result says of the model behind it."""
+    """The entries of a result that describe its model."""
     return {"parameters": model.num_parameters, "training": model.history, "access": model.likelihood}
 
 
 def processor(described: Path = Path("/proc/cpuinfo")) -> str:
-    """The name of the processor where the system tells it (Linux), else its kind.
+    """The name of the processor on Linux, elsewhere its kind.
 
     Example:
         >>> import tempfile
@@ -260,7 +260,7 @@ def processor(described: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
-    """Where, when and with what a result was measured."""
+    """Machine, date and versions of a measurement."""
     import torch
 
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
@@ -273,7 +273,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
 
 
 def peaks(device: str) -> dict[str, int]:
-    """The most memory held so far, in MB."""
+    """The peak memory so far, in MB."""
     found = {"peak": round(memory())}
     if device != "cpu":
         import torch
@@ -297,14 +297,14 @@ def _reference(data: str) -> Any:
 
 
 def reference(cell: Cell) -> Any:
-    """What samples are compared with: a data set's name, or statistics made once from the user's copy.
+    """The reference of scores: the name of a data set, or statistics computed once from the user's copy.
 
-    Those of ZINC250k may not ship, and take minutes to make.
+    Those of ZINC250k may not ship, and take minutes to compute.
     """
     return _reference(cell.data) if cell.modality in ("smiles", "graph") else cell.data
 
 
 def digest(path: Path) -> str:
-    """What tells a file of weights from another one."""
+    """The hash of a file of weights."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

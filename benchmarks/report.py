@@ -65,7 +65,7 @@ def page(name: str, rows: Sequence[Row]) -> str:
         parts.append(
             "\n".join(
                 [
-                    "Warned of in training:",
+                    "Warnings in training:",
                     "",
                     *(f"- `{r['cell']}`, seed {r['seed']}: {w}" for r, w in warned),
                 ]
@@ -75,17 +75,17 @@ def page(name: str, rows: Sequence[Row]) -> str:
         f"{family}: {what}" for family, what in BASELINES.items() if any(r["family"] == family for r in rows)
     }
     notes = [
-        "In brackets the floor, as many training records scored the same way, or the data's own value. Over "
+        "In brackets: the floor, the score of as many training records, or the value of the data. Over "
         "several seeds: mean +- standard deviation; of training and sampling where cells are trained, of "
         f"sampling alone where weights ship. Baselines: {'; '.join(sorted(known)) or 'none'}.",
-        f"Measured by `python -m benchmarks {name}`; benchmarks/README.md says how each figure is defined.",
+        f"Measured by `python -m benchmarks {name}`; benchmarks/README.md defines each figure.",
         made(rows),
     ]
     return "\n\n".join([*parts, *notes]) + "\n"
 
 
 def made(rows: Sequence[Row]) -> str:
-    """When, where and with what rows were measured, one line."""
+    """Date, machine and versions of the measurements, one line."""
 
     def each(get: Callable[[Row], str]) -> str:
         return "; ".join(sorted({get(row) for row in rows if "machine" in row}))
@@ -95,7 +95,7 @@ def made(rows: Sequence[Row]) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows as Markdown, a table for each kind of data; rows that differ in nothing but the seed are one."""
+    """Rows as Markdown, a table for each kind of data; rows that differ only in the seed are merged."""
     parts = []
     for modality in SHOWN:
         own = [row for row in rows if modality_of(row) == modality]
@@ -112,7 +112,7 @@ def modality_of(row: Row) -> str:
 def _table(modality: str, rows: Sequence[Row]) -> list[str]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        # A seed that failed has no options, but what was asked of it; a lone result tells only what it took.
+        # A failed seed has only its requested options; a single result has only those that were used.
         asked = row.get("request") or (row["n"], row["options"])
         same = (row["cell"], row.get("weights"), str(asked))
         groups.setdefault(same, []).append(row)
@@ -158,13 +158,13 @@ def _cells(group: Sequence[Row], scored: Sequence[tuple[str, str]]) -> list[str]
 
 
 def _steps(options: Mapping[str, Any]) -> str:
-    """Steps, and how often the end of the way was taken again."""
+    """Steps, and the number of restarts."""
     steps, restarts = options.get("steps"), options.get("restarts")
     return f"{steps or '-'}, {restarts} restarts" if restarts else str(steps or "-")
 
 
 def figure(group: Sequence[Row], key: str) -> str:
-    """A score over seeds, with the floor or the data's own value in brackets."""
+    """A score over seeds, with the floor or the value of the data in brackets."""
     shown = _over(group, score(key))
     for prefix, word in _BESIDE:
         beside = values(group, score(prefix + key))
@@ -174,12 +174,12 @@ def figure(group: Sequence[Row], key: str) -> str:
 
 
 def score(key: str) -> Callable[[Row], Any]:
-    """What a row has scored by this name."""
+    """The score of a row by this name."""
     return lambda row: row["scores"].get(key)
 
 
 def values(group: Sequence[Row], get: Callable[[Row], Any]) -> list[float]:
-    """What the rows have, those left out that have it not."""
+    """The values of the rows that have one."""
     found = []
     for row in group:
         try:
@@ -192,12 +192,12 @@ def values(group: Sequence[Row], get: Callable[[Row], Any]) -> list[float]:
 
 
 def _over(group: Sequence[Row], get: Callable[[Row], Any]) -> str:
-    """A figure, over several seeds as mean and standard deviation."""
+    """A score; over several seeds its mean and standard deviation."""
     return spread(values(group, get))
 
 
 def spread(found: Sequence[float]) -> str:
-    """Figures as their mean and standard deviation; as one number if there is but one.
+    """Mean and standard deviation of values; of a single value the value itself.
 
     Example:
         >>> spread([2.0, 4.0]), spread([0.5]), spread([])
@@ -211,7 +211,7 @@ def spread(found: Sequence[float]) -> str:
 
 
 def asked(found: Mapping[str, Any]) -> str:
-    """How many records a likelihood is of, and of how many the model could read no more.
+    """The number of records of a likelihood, and the number of records that the model cannot read.
 
     Example:
         >>> asked({"n": 984, "of": 1000})

@@ -25,7 +25,7 @@ KEY = ("cell", "weights", "seed")
 
 
 def main(argv: list[str]) -> int:
-    """Measures what is missing, row by row, then writes the table."""
+    """Measures missing rows one by one, then writes the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("benchmark", choices=sorted(BENCHMARKS))
     parser.add_argument("--families", nargs="+", default=[], help="also names of baselines; by default all")
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     ships = any(cell.shipped for cell in cells) or all(cell.baseline for cell in cells)
     training = (args.weights or ("shipped" if ships else "train")) == "train"
     runs, seeds = args.runs / args.benchmark, range(FIRST_SEED, FIRST_SEED + args.seeds)
-    # A seed of all cells before the next one, so that a run that is cut off has seen every cell.
+    # All cells with one seed before the next seed, so that an interrupted run has measured every cell.
     jobs = [
         trained_job(cell, cells, seed, args.n, args.budget, args.device, runs)
         if training and not cell.baseline
@@ -80,18 +80,18 @@ def run(
     fitting: Callable[[Job, Say], None] = train,
     measuring: Callable[[Job, Say], None] = measure,
 ) -> int:
-    """Measures the jobs that have no row yet, each in processes of its own, and returns how many failed.
+    """Measures the jobs that have no row yet, each in separate processes, and returns the number of failures.
 
-    What raises, or dies, becomes a row with its error and with all that was found before; it is measured
-    again only on `retry`, or when something else is asked of it.
+    A failed job has a row with its error and its results so far; it is measured again only with `retry`, or
+    if its settings change.
 
     Arguments:
-        jobs: the rows that are wanted.
-        store: the rows that there are.
-        logs: a folder for what the processes print.
+        jobs: the requested rows.
+        store: the existing rows.
+        logs: a folder for the output of the processes.
         retry: whether to measure failed rows again.
         written: called after each row.
-        fitting, measuring: what is done in the processes.
+        fitting, measuring: the work of the processes.
     """
     failed = 0
     with _shown(len(jobs)) as show:
@@ -122,7 +122,7 @@ def _measured(
     fitting: Callable[[Job, Say], None],
     measuring: Callable[[Job, Say], None],
 ) -> dict[str, Any]:
-    """The row of a job: what was found, and the error that ended it, if one did."""
+    """The row of a job: its results, and the error that ended it, if any."""
     row = {**row, "n": job.n, "error": None}
     log = logs / f"{row['weights']}-{job.cell.name}-{job.seed}.log"
 
@@ -141,7 +141,7 @@ def _measured(
 
 
 def named(job: Job) -> dict[str, Any]:
-    """The entries by which a row is known."""
+    """The entries that identify a row."""
     trained = "trained" if job.folder is not None else "shipped"
     cell = job.cell
     return {
@@ -157,7 +157,7 @@ def named(job: Job) -> dict[str, Any]:
 def trained_job(
     cell: Cell, cells: Sequence[Cell], seed: int, n: int | None, budget: str, device: str, runs: Path
 ) -> Job:
-    """The job that trains a cell; its teacher is the one that is trained beside it, or else was before."""
+    """The job that trains a cell; its teacher is trained in the same benchmark, or was before."""
 
     def folder(name: str) -> Path:
         return runs / f"{name}-{budget.replace(':', '.')}-{seed}"

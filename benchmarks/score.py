@@ -11,7 +11,7 @@ from benchmarks.store import RESULTS, write_json
 
 
 def main(argv: list[str]) -> int:
-    """Scores one cell; its figures go to benchmarks/results/CELL.json and into the weights' header."""
+    """Scores one cell and writes the scores to benchmarks/results/CELL.json and the header of the weights."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks score", description=__doc__)
     parser.add_argument("cell", choices=sorted(CELLS))
     parser.add_argument("--n", type=int, help="number of samples; by default the protocol's")

@@ -1,4 +1,4 @@
-"""Short measurements for the claims, each made in a process of its own."""
+"""Short measurements for the claims, each in a separate process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def stepping(name: str, steps: Sequence[int], n: int, key: str, say: Say) -> Non
 
     Arguments:
         name: of the cell.
-        steps: of sampling; 0 stands for the model's default.
+        steps: of sampling; 0 is the default of the model.
         n: samples at each.
-        key: the score, of which `floor/KEY` is taken away if it is a distance.
+        key: the score; `floor/KEY` is subtracted if it is a distance.
     """
     import molgen
 
@@ -43,7 +43,7 @@ def stepping(name: str, steps: Sequence[int], n: int, key: str, say: Say) -> Non
 
 
 def built(cell: Cell) -> dict[str, Any]:
-    """The options of the model that a step is timed of: a consistency model has its teacher's network."""
+    """The options of the timed model: a consistency model has the network of its teacher."""
     if not cell.teacher:
         return dict(cell.model)
     network = ("view", "trunk", "trunk_options")
@@ -68,7 +68,7 @@ def step_cost(name: str, batch: int, steps: int, say: Say) -> None:
     model = family(type(get_modality(cell.modality))(**cell.options), **built(cell))
     records = model.modality.datasets[cell.data].load("train")[: 4 * batch * steps]
     before, spent = memory(), []
-    for count in (2, steps, 3 * steps):  # the first is a warm-up; what does not grow with steps cancels
+    for count in (2, steps, 3 * steps):  # the first is a warm-up; constant costs cancel
         say(f"{count} steps")
         begun = time.perf_counter()
         model.fit(records, validation=records[:batch], max_steps=count, batch_size=batch, seed=1)
@@ -103,7 +103,7 @@ def reach(name: str, n: int, say: Say) -> None:
 def closings(strings: Iterable[str]) -> list[dict[str, Any]]:
     """Openings in strings by the distance at which they are closed, or else to the string's end.
 
-    An opening that is never closed counts at all distances that it had the time for: the share closed at a
+    An opening that is never closed counts at all distances up to the end of the string: the share closed at a
     distance is that of the openings which were closed there among those and the ones left open.
 
     Example:
@@ -139,7 +139,7 @@ def fine_tuning(labels: Sequence[int], budget: str, say: Say) -> None:
     """Accuracy on MNIST of a pretrained Boltzmann machine's classifier and of one from scratch.
 
     Arguments:
-        labels: how many labelled digits, as many of each as of any other; training and validation images.
+        labels: number of labelled digits, equally many of each class; training and validation images.
         budget: of the machine's training, without labels.
     """
     import numpy as np
@@ -171,7 +171,7 @@ def fine_tuning(labels: Sequence[int], budget: str, say: Say) -> None:
 
 
 def timed(work: Any, *args: Any) -> None:
-    """Runs a measurement and says how long it took."""
+    """Runs a measurement and adds its time."""
     begun, say = time.perf_counter(), args[-1]
     work(*args)
     say("timed", seconds=round(time.perf_counter() - begun, 1))

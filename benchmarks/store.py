@@ -16,16 +16,16 @@ RESULTS = Path(__file__).parent / "results"
 
 @final
 class Store:
-    """A JSON file of rows, each told from the others by a few of its entries.
+    """A JSON file of rows, each identified by some of its entries.
 
-    Every row is on disk when `put` returns, so that a run that is cut off loses only the row it was at.
+    Every row is on disk when `put` returns, so that an interrupted run loses only its current row.
 
     Arguments:
         path: the file; need not exist.
-        kind: what the rows are, written beside them.
-        key: the entries that name a row.
+        kind: the kind of rows, stored with them.
+        key: the entries that identify a row.
 
-    Errors: `DataError` for a file that holds something else.
+    Errors: `DataError` for a file with other content.
 
     Example:
         >>> import tempfile
@@ -41,7 +41,7 @@ class Store:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows on disk, in the order in which they came first."""
+        """The rows on disk, in the order of their first writing."""
         if not self.path.is_file():
             return []
         content = read_json(self.path)
@@ -55,7 +55,7 @@ class Store:
         return next((row for row in self.rows if self._has(row, wanted)), None)
 
     def put(self, row: Mapping[str, Any]) -> None:
-        """Writes a row, in the place of the one with the same key if there is one."""
+        """Writes a row, and replaces the one with the same key, if any."""
         rows, own = self.rows, {name: row[name] for name in self.key}
         places = [i for i, other in enumerate(rows) if self._has(other, own)]
         if places:
@@ -81,7 +81,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a result, atomically, as JSON that every reader takes: NaN and infinities become null."""
+    """Writes a result, atomically, as standard JSON: NaN and infinities become null."""
     text = json.dumps(_plain(content), indent=1, allow_nan=False)
     with atomic(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

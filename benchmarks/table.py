@@ -28,7 +28,7 @@ HEADLINE: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "protein": ("chains: Frechet distance / floor", ("frechet",)),
 }
-"""What a family is compared by on each modality."""
+"""The scores of each modality."""
 
 SUMMARY: dict[str, tuple[str, str]] = {
     "image": ("digits: x floor", "frechet"),
@@ -48,7 +48,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "gan": ("[Goodfellow 2014](https://arxiv.org/abs/1406.2661)", "fast: one pass"),
     "vae": ("[Kingma 2014](https://arxiv.org/abs/1312.6114)", "a code of each record"),
 }
-"""The paper that a family is known by, and what it is chosen for."""
+"""The best-known paper of a family, and its strength."""
 
 
 def main(argv: list[str]) -> int:
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
 
 
 def measured() -> dict[str, list[dict[str, Any]]]:
-    """What lies in `results`, by kind."""
+    """The results in `results`, by kind."""
     of: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(RESULTS.glob("*.json")):
         result = read_json(path)
@@ -98,7 +98,7 @@ def summary(of: Mapping[str, list[dict[str, Any]]]) -> str:
         value = r["scores"].get(SUMMARY[cell.modality][1])
         if value is None or not cell.weights.is_file():
             continue
-        # Larger is better from here on: a distance enters with its sign turned.
+        # From here on larger is better: distances have a negative sign.
         gain = 100 * value if not _is_distance(cell.modality) else -value / floors[cell.modality]["frechet"]
         key = cell.family, cell.modality
         best[key] = max(best.get(key, (gain, False)), (gain, r["n"] < cell.n))
@@ -155,12 +155,12 @@ def filled(page: Path, shown: str) -> str:
 
 
 def overview(results: list[dict[str, Any]]) -> str:
-    """Families by kinds of data, the headline figures with the minutes of training behind them."""
+    """Families by kinds of data: the headline scores with the minutes of training."""
     rows: dict[str, dict[str, str]] = {}
     floors = _floors(results)
     for r in results:
         cell = CELLS.get(r["cell"])
-        # A result of another name is of other settings than the cell's.
+        # A result under another name has other settings than the cell.
         if cell is not None and r["name"] == cell.name and cell.shipped and cell.data not in ASIDE:
             floor = floors[cell.modality].get("frechet")
             rows.setdefault(_row(cell), {})[cell.modality] = _headline(cell, r, floor)
@@ -196,7 +196,7 @@ def _headline(cell: Cell, r: dict[str, Any], floor: float | None) -> str:
 
 
 def likelihoods(results: list[dict[str, Any]]) -> str:
-    """What models say of test records, one line each."""
+    """Likelihoods of test records, one line each."""
     lines = [
         f"- `{r['cell']}` on {r['data']}: {_nats(r)}"
         + (f", {r['bits_per_dim']:.3f} bits per dimension" if "bits_per_dim" in r else "")
@@ -231,12 +231,12 @@ def _log_z(end: str, found: dict[str, float | None]) -> str:
 
 
 def conditions(results: list[dict[str, Any]]) -> str:
-    """How well samples follow their conditions, one line each."""
+    """How well samples satisfy their conditions, one line each."""
     lines = []
     for r in results:
         figures = ", ".join(f"{key} {value:.3g}" for key, value in r["scores"].items())
         drawn = f"n {r['n']}, seed {r['seed']}, guidance {r['guidance']:g}"
-        lines.append(f"- `{r['cell']}` asked for {r['condition']}: {figures} ({drawn})")
+        lines.append(f"- `{r['cell']}` with the condition {r['condition']}: {figures} ({drawn})")
     return "\n\nConditions (`python -m benchmarks conditions CELL`):\n\n" + "\n".join(lines) if lines else ""
 
 

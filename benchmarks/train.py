@@ -1,4 +1,4 @@
-"""`python -m benchmarks train CELL --max-time 20m`: trains a cell we ship, or goes on training it."""
+"""`python -m benchmarks train CELL --max-time 20m`: trains a cell, or continues its training."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--out", type=Path, help="the weights; by default where the package ships them")
     begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--from", dest="start", type=Path, help="weights to go on from, budgets summed")
+    begin.add_argument(
+        "--from", dest="start", type=Path, help="weights whose training is continued; times are summed"
+    )
     begin.add_argument(
         "--like",
         type=Path,
-        help="weights of another model to begin with, where names and shapes are the same; budgets summed",
+        help="weights of another model for initialisation, where names and shapes agree; times are summed",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the training state of a cut-off run"
+        "--resume", action="store_true", help="continue an interrupted run from its training state"
     )
     args = parser.parse_args(argv)
 

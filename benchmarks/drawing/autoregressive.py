@@ -1,4 +1,4 @@
-"""Pixels in their context and the density of the next one; completions; where an image surprises."""
+"""Pixels in their context and the density of the next one; completions; the cost of each pixel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NEXT = "#d1242f"
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """Three moments of writing one digit, its log p pixel by pixel, and other ends of its first half."""
+    """Three moments of generating one digit, its log p for each pixel, and completions of its first half."""
     model = _model(shelf)
     name, colour = FAMILIES["autoregressive"]
     sheet = Sheet(
@@ -57,7 +57,7 @@ def _model(shelf: Shelf) -> Any:
 
 @torch.no_grad()
 def densities(model: Any, records: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The grey levels a pixel may have, and the probability of each at every pixel of one image."""
+    """The grey levels of a pixel, and the probability of each at every pixel of one image."""
     batch = model.encode(records)
     ((name, f),) = model.view.fields.items()
     raw = model.trained(batch.values, batch.mask, model.labels(batch))[name][0]
@@ -69,7 +69,7 @@ def densities(model: Any, records: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _chosen(model: Any, records: Any, mass: np.ndarray) -> np.ndarray:
-    """Which of the levels each pixel of one image has."""
+    """The index of the level of each pixel of one image."""
     grey = np.asarray(records[0])[..., 0].ravel().astype(float)
     return np.asarray(np.rint(grey / 255 * (mass.shape[1] - 1)), int)
 
@@ -84,7 +84,7 @@ def _moment(
     x: float,
     colour: str,
 ) -> None:
-    """The image up to a pixel, and under it the density of that pixel."""
+    """The image up to a pixel, and below it the density of that pixel."""
     size, y = 168, 100
     row, column = place
     site = row * 28 + column
@@ -126,7 +126,7 @@ def _completions(sheet: Sheet, model: Any, record: Any, seed: int, colour: str) 
 
 
 def _surprise(sheet: Sheet, model: Any, record: Any, log_p: np.ndarray, colour: str) -> None:
-    """Nats that each pixel costs, beside the image."""
+    """The nats of each pixel, beside the image."""
     y, size, left = 598, 92, 36
     nats = -log_p.reshape(28, 28)
     sheet.picture(left, y, size, np.asarray(record))

@@ -18,7 +18,7 @@ _LEFT, _TILE, _GAP = 140, 82, 12
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """A trajectory, its points' images under f and under the denoiser, and how far both are from its end."""
+    """A trajectory, its points mapped by f and by the denoiser, and the distance of both from its end."""
     model, teacher = shelf.load("consistency-image"), shelf.load("diffusion-image")
     name, colour = FAMILIES["consistency"]
     other = FAMILIES["diffusion"][1]
@@ -29,7 +29,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
         colour,
     )
     path = trajectory(teacher, _STEPS, seed, {"digit": _DIGIT}, "heun")
-    path = [path[0], *path[1:-1:2], path[-1]]  # Heun's method asks twice a step
+    path = [path[0], *path[1:-1:2], path[-1]]  # Heun's method has two evaluations a step
     rows = (112, 266, 392)
     for column, t in enumerate(_TIMES):
         x = _LEFT + column * (_TILE + _GAP)
@@ -81,7 +81,7 @@ def clean(model: Any, x: Tensor, t: float, digit: float) -> Tensor:
 
 
 def _distances(sheet: Sheet, model: Any, teacher: Any, seed: int, colour: str, other: str) -> None:
-    """How far both networks are from the end of trajectories, along them."""
+    """The distance of both predictions from the ends of trajectories, along them."""
     path = trajectory(teacher, _STEPS, seed + 1, {"digit": _DIGIT}, "heun", _MANY)
     path = [path[0], *path[1:-1:2], path[-1]]
     end = path[-1][0]["image"]

@@ -1,4 +1,4 @@
-"""Noise comes step by step and goes step by step: images, and a molecule by the same rule."""
+"""Noising and denoising step by step: images, and a molecule by the same rule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEFT, _TILE, _GAP = 140, 82, 12
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """Columns are times; rows what is noised, what is denoised, and what the network says at each step."""
+    """Columns are times; rows are noised images, denoised images, and the predictions of the network."""
     model, other = shelf.load("diffusion-image"), shelf.load("diffusion-molecule")
     name, colour = FAMILIES["diffusion"]
     sheet = Sheet(
@@ -98,7 +98,7 @@ def trajectory(
 
 
 def _molecule(sheet: Sheet, model: Any, seed: int, top: int, colour: str) -> None:
-    """States of a molecule's sampler: bonds and kinds of atoms come first, then places."""
+    """States of a molecule's sampler: bonds and elements resolve first, then positions."""
     steps = model.options.steps
     path = trajectory(model, steps, seed + 3, {}, "ancestral")
     final = path[-1][0]
@@ -123,7 +123,7 @@ def _turn(xyz: np.ndarray) -> np.ndarray:
 
 
 def balls(axes: Any, model: Any, state: State, turn: np.ndarray) -> None:
-    """Atoms where they are; those that have no kind yet are grey rings."""
+    """Atoms at their positions; masked ones are grey rings."""
     from matplotlib.patches import Circle
 
     from molgen.modalities.molecule.plot import COLOURS
@@ -131,7 +131,7 @@ def balls(axes: Any, model: Any, state: State, turn: np.ndarray) -> None:
     xyz = state["positions"][0].numpy() @ turn
     kinds, bonds = state["atoms"][0].tolist(), state["bonds"][0].numpy()
     half = max(1.2 * float(np.abs(xyz[:, 0]).max()), 0.92 * float(np.abs(xyz[:, 1]).max()), 3.0)
-    unit = half / 3.4  # what is far away is drawn larger, or nothing of it would be seen
+    unit = half / 3.4  # distant atoms are drawn larger to be visible
     axes.set_xlim(-half, half)
     axes.set_ylim(-1.32 * half, 1.32 * half)
     axes.set_aspect("equal")

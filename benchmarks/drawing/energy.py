@@ -1,4 +1,4 @@
-"""A deep Boltzmann machine: its layers, what its units look for, and a Gibbs chain."""
+"""A deep Boltzmann machine: its layers, the weights of its units, and a Gibbs chain."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
 
 @torch.no_grad()
 def chain(model: Any, seed: int) -> dict[int, State]:
-    """States of Gibbs chains that begin at random units, after some numbers of sweeps."""
+    """States of Gibbs chains from random units, after some numbers of sweeps."""
     net = cast(DeepBoltzmann, model.trained)
     mask = model.modality.template(model.modality.draw_sizes(seed, range(_CHAINS)))
     real, noise = net.visible.real(mask), SampleNoise(seed, range(_CHAINS))

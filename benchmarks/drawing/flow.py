@@ -21,7 +21,7 @@ _MANY, _LEFT, _TILE, _GAP = 200, 142, 92, 34
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """Digits at some depths of the flow, how neighbours hang together there, samples, and a coupling."""
+    """Digits at some depths of the flow, correlations of neighbours there, samples, and a coupling."""
     model = shelf.load("flow-image-coupling")
     name, colour = FAMILIES["flow"]
     sheet = Sheet(
@@ -100,14 +100,14 @@ def _sites(model: Any, count: int) -> Sites:
 
 @torch.no_grad()
 def inverse(model: Any, z: Tensor) -> Tensor:
-    """Noise to the reals that stand for images."""
+    """Noise to the reals of images."""
     out: Tensor = model.trained.inverse({"image": z}, _sites(model, len(z)))["image"]
     return out
 
 
 @torch.no_grad()
 def depth(model: Any, reals: Tensor, layers: int) -> Tensor:
-    """Reals after the first layers of the flow only, in the places of the pixels they came from."""
+    """Reals after the first layers of the flow only, at the positions of their pixels."""
     stacks = couplings(model)
     whole = [stack.layers for stack in stacks]
     try:
@@ -142,7 +142,7 @@ def _neighbours(sheet: Sheet, reals: Tensor, x: float, y: float, colour: str) ->
 
 
 def _coupling(sheet: Sheet, model: Any, reals: Tensor, y: float, colour: str, notes: tuple[str, ...]) -> None:
-    """One layer in a drawing, and splines that the network says for some reals of a digit."""
+    """A drawing of one layer, and splines that the network predicts for some reals of a digit."""
     sheet.line([16, WIDTH - 16], [y - 18] * 2)
     sheet.head(16, y, "a layer: half of the values goes through splines that the other half shapes", INK)
     a, b = y + 48, y + 120
@@ -174,7 +174,7 @@ def _coupling(sheet: Sheet, model: Any, reals: Tensor, y: float, colour: str, no
 
 @torch.no_grad()
 def splines(model: Any, reals: Tensor, count: int = 6) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    """The maps of the second layer for some reals, from the one that it bends most to one of the least."""
+    """The maps of the second layer for some reals, from the least linear to the most linear."""
     stack = couplings(model)[0]
     found: dict[str, Tensor] = {}
 

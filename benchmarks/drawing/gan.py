@@ -24,10 +24,10 @@ _DATA = "#3b6fb5"
 
 @dataclass
 class History:
-    """What was seen of a training.
+    """The history of a training.
 
     Arguments:
-        balance: share of pairs of a datum and a sample that the critic tells apart, at every step.
+        balance: share of pairs of a record and a sample that the critic ranks correctly, at every step.
         moments: by step, samples of fixed noise `(n, H, W)`, and the critic's scores of data and samples.
     """
 
@@ -36,7 +36,7 @@ class History:
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """The game, then samples of the same noise, scores, and the critic's successes over training."""
+    """The game, then samples of the same noise, scores, and the accuracy of the critic over training."""
     model, history, real = trained(seed)
     name, colour = FAMILIES["gan"]
     sheet = Sheet(
@@ -68,7 +68,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
 
 
 def trained(seed: int, steps: int = STEPS) -> tuple[Any, History, Tensor]:
-    """A model that was trained on scikit-learn's digits, its history, and digits as reals."""
+    """A model trained on scikit-learn's digits, its history, and digits as reals."""
     from molgen.io.resolve import resolve
     from molgen.models.gan import GANModel
 
@@ -103,7 +103,7 @@ def _watch(model: Any, history: History, data: Any, seed: int, steps: int) -> An
 
 @torch.no_grad()
 def judged(model: Any, module: Any, data: Any, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Samples of fixed noise by the averaged generator; scores as the critic gives them in training."""
+    """Samples of fixed noise by the averaged generator; scores of the critic as in training."""
     batch = model.encode(data)
     noise, mask = SampleNoise(seed, range(len(batch))), batch.mask
     fake = module.average.generate(mask, {}, noise)
@@ -121,14 +121,14 @@ def judged(model: Any, module: Any, data: Any, seed: int) -> tuple[np.ndarray, n
 
 
 def _tiles(images: np.ndarray) -> np.ndarray:
-    apart = np.pad(images, ((0, 0), (1, 1), (1, 1)))  # a margin of paper, or digits would run together
+    apart = np.pad(images, ((0, 0), (1, 1), (1, 1)))  # a white margin, or digits would touch
     _, height, width = apart.shape
     square = apart.reshape(_SIDE, _SIDE, height, width)
     return np.asarray(square.transpose(0, 2, 1, 3).reshape(_SIDE * height, _SIDE * width))
 
 
 def _game(sheet: Sheet, model: Any, real: Tensor, seed: int, colour: str) -> None:
-    """Noise, generator, sample, datum, critic, and what each of the two wants."""
+    """Noise, generator, sample, record, critic, and the objectives of both networks."""
     mask = torch.ones(1, *real.shape[1:3], dtype=torch.bool)
     white = SampleNoise(seed, [2]).normal(mask, tuple(real.shape[1:]))
     sample = np.asarray(model.sample(3, seed=seed)[2])[..., 0]
@@ -171,7 +171,7 @@ def _scores(
 
 
 def _balance(axes: Any, history: History, colour: str) -> None:
-    """The share of pairs that the critic tells apart, step by step and smoothed."""
+    """The share of pairs that the critic ranks correctly, at each step and smoothed."""
     share = np.array(history.balance)
     steps = np.arange(1, len(share) + 1)
     width = max(len(share) // 40, 1)

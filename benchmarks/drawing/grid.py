@@ -1,4 +1,4 @@
-"""Families by kinds of data: the first samples of every trained model, as they come."""
+"""Families by kinds of data: the first samples of every trained model, without selection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEFT, _WIDE, _HIGH, _TOP = 142, 150, 92, 104
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """A row for each family; a cell without weights says so, and one that has those of a variant names it."""
+    """A row for each family; a cell without weights is marked, and a variant is named."""
     sheet = Sheet(
         _TOP + len(FAMILIES) * _HIGH + 10,
         "Seven families, five kinds of data",
@@ -49,7 +49,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
 
 
 def there(shelf: Shelf, family: str, kind: str) -> str | None:
-    """The family's model of a kind of data that has weights, its variants last; None if none has."""
+    """The model of a family on a kind of data that has weights, variants last; None if there is none."""
     variants = [c.name for c in CELLS.values() if c.shipped and (c.family, c.modality) == (family, kind)]
     return next(filter(shelf.has, [f"{family}-{kind}", *variants]), None)
 

@@ -1,4 +1,4 @@
-"""Where figures take trained models and data from."""
+"""Trained models and data for figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from molgen.core.records import Records
 
 @final
 class MissingWeights(MolgenError):
-    """Weights that a figure or a benchmark needs and that are not there."""
+    """Weights that a figure or a benchmark needs are missing."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there are no weights {name!r}; train them: python -m benchmarks train {name}")
@@ -25,10 +25,10 @@ class MissingWeights(MolgenError):
 
 @final
 class Shelf:
-    """Trained models by name, from a folder first, else from where training writes them.
+    """Trained models by name, from a folder if they are there, else from the output of training.
 
     Arguments:
-        folder: of `NAME.safetensors`; None for no other place.
+        folder: of `NAME.safetensors`; None for the output of training alone.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -36,7 +36,7 @@ class Shelf:
         self._loaded: dict[str, Any] = {}
 
     def path(self, name: str) -> Path:
-        """The file of a model; `MissingWeights` where there is none."""
+        """The file of a model; `MissingWeights` if there is none."""
         own = [] if self.folder is None else [self.folder / f"{name}.safetensors"]
         for path in (*own, *([CELLS[name].weights] if name in CELLS else [])):
             if path.is_file():
@@ -44,7 +44,7 @@ class Shelf:
         raise MissingWeights(name)
 
     def has(self, name: str) -> bool:
-        """Whether a model is there."""
+        """Whether a model exists."""
         try:
             self.path(name)
         except MissingWeights:
@@ -52,7 +52,7 @@ class Shelf:
         return True
 
     def load(self, name: str) -> Any:
-        """A model; `MissingWeights` where there is none."""
+        """A model; `MissingWeights` if there is none."""
         if name not in self._loaded:
             from molgen.api import load
 
@@ -61,9 +61,9 @@ class Shelf:
 
 
 def examples(model: Any, data: str, count: int, split: str = "test") -> Records:
-    """The first records of a data set with their labels, each class in turn, so that few show them all.
+    """The first records of a data set with their labels, alternating classes.
 
-    Errors: `DataError` if the data set is not here.
+    Errors: `DataError` if the data set is missing.
     """
     records: Records = model.modality.datasets[data].load(split)
     order = np.arange(len(records))
@@ -79,5 +79,5 @@ def examples(model: Any, data: str, count: int, split: str = "test") -> Records:
 
 
 def grey(values: Tensor) -> np.ndarray:
-    """The reals of an image, -1 to 1, as grey levels, 0 to 255, with what lies beyond kept."""
+    """The reals of an image, -1 to 1, as grey levels, 0 to 255, values outside are kept."""
     return (values.detach().to(torch.float64).numpy()[..., 0] + 1) * 127.5

@@ -1,4 +1,4 @@
-"""Quality against the time that a sample takes, for all families, from the measured results."""
+"""Quality against the time for a sample, for all families, from the measured results."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         cell = CELLS.get(result.get("cell", "")) if isinstance(result, dict) else None
         if cell is None or not cell.shipped or cell.data in ASIDE or result.get("kind", "scores") != "scores":
             continue
-        if path.stem != cell.name:  # of other settings than the cell's
+        if path.stem != cell.name:  # has other settings than the cell
             continue
         if not isinstance(result.get("scores"), dict) or not result.get("samples_per_second"):
             continue

@@ -82,7 +82,7 @@ _RC = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Within, matplotlib draws in this style and no other."""
+    """A context in which matplotlib draws in this style only."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -93,7 +93,7 @@ def styled() -> Iterator[None]:
 
 
 def tint(colour: str, share: float = 0.14) -> tuple[float, float, float]:
-    """A colour thinned with white.
+    """A colour mixed with white.
 
     Example:
         >>> tint("#000000", 0.25)
@@ -106,13 +106,13 @@ def tint(colour: str, share: float = 0.14) -> tuple[float, float, float]:
 
 @final
 class Sheet:
-    """A figure on which things are placed in pixels of a README, from the top left corner.
+    """A figure whose items are placed in pixels of a README, from the top left corner.
 
     Arguments:
         height: in pixels; the width is `WIDTH`.
         title: set in bold at the top.
         about: one sentence under it.
-        colour: of the title's bar and of what is drawn without a colour of its own.
+        colour: of the bar of the title, and the default colour.
     """
 
     def __init__(self, height: int, title: str, about: str, colour: str = INK) -> None:
@@ -144,7 +144,7 @@ class Sheet:
         turned: bool = False,
         **options: Any,
     ) -> None:
-        """Words, their middle line at y."""
+        """Text, centred vertically at y."""
         self.page.text(
             x,
             y,
@@ -159,7 +159,7 @@ class Sheet:
         )
 
     def head(self, x: float, y: float, words: str, colour: str = INK, **options: Any) -> None:
-        """A heading: bold words that begin at x."""
+        """A heading: bold text that starts at x."""
         self.text(x, y, words, 13, colour, "left", "bold", **options)
 
     def rectangle(
@@ -259,7 +259,7 @@ class Sheet:
     ) -> float:
         """A tensor as a tile of square cells, `(H, W)`, or an RGB image `(H, W, 3)`; returns its height.
 
-        What is finer than the sheet is averaged if `smooth`, else its cells stay sharp.
+        A picture finer than the sheet is averaged if `smooth`; else its cells stay sharp.
         """
         tensor = np.asarray(values)
         tensor = tensor[..., 0] if tensor.ndim == 3 and tensor.shape[2] == 1 else tensor

@@ -1,4 +1,4 @@
-"""Encoder, latent plane and decoder: what a code is, and what lies between two of them."""
+"""Encoder, latent plane and decoder: codes, and paths between two of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = (2, 4, 7, 8)
 
 
 def draw(shelf: Shelf, seed: int) -> Sheet:
-    """Digits to clouds on the plane of codes and back, a path between two, and codes from the prior."""
+    """Digits encoded as distributions on the plane of codes and decoded, a path, and codes from the prior."""
     model = shelf.load("vae-image")
     name, colour = FAMILIES["vae"]
     latent = model.options.latent
@@ -98,7 +98,7 @@ def _cloud(axes: Any, plane: Plane, mean: np.ndarray, sd: np.ndarray, ink: str) 
 
 
 def _journey(sheet: Sheet, model: Any, axes: Any, plane: Plane, ends: list[Any], seed: int) -> None:
-    """What the decoder reads on the way from one code to another."""
+    """Decoded images on a path from one code to another."""
     between = model.interpolate(ends[0], ends[1], n=_PATH, seed=seed)
     codes = model.encode_latent(ends)[0]
     a, b = codes
@@ -115,7 +115,7 @@ def _journey(sheet: Sheet, model: Any, axes: Any, plane: Plane, ends: list[Any],
 
 
 def _prior(sheet: Sheet, model: Any, seed: int) -> None:
-    """Digits from codes of the prior, as they come."""
+    """Digits from codes of the prior, without selection."""
     size, gap, y = 56, 8, 546
     left = (WIDTH - _PATH * size - (_PATH - 1) * gap) / 2
     sheet.head(left, y - 9, r"new codes $z \sim p(z)$: new digits, as they come", INK)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks peers [NAME ...]`: times molgen and its peers in turn, at the same work."""
+"""`python -m benchmarks peers [NAME ...]`: times molgen and its peers alternately, on the same tasks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PEERS: Mapping[str, str] = {
 
 
 def main(argv: list[str]) -> int:
-    """Times the named peers, or all that lack a result; writes benchmarks/results/peers.json."""
+    """Times the named peers, or all without a result; writes benchmarks/results/peers.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks peers", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"anew: {', '.join(PEERS)}")
     parser.add_argument("--repeats", type=int, default=7, help="runs of each, in turn")
@@ -68,7 +68,7 @@ def _write(found: Mapping[str, Any]) -> None:
 
 
 def _measured(name: str, repeats: int, clock: str, threads: int) -> dict[str, Any] | None:
-    """One peer's figures; None, and one line, if it is not here."""
+    """The results of one peer; None, and a message, if it is not installed."""
     try:
         module = importlib.import_module(f"benchmarks.peers.{name}")
         release = version(name)
@@ -85,7 +85,7 @@ def _measured(name: str, repeats: int, clock: str, threads: int) -> dict[str, An
 
 
 def run(contests: Iterable[Contest], repeats: int, clock: str) -> list[dict[str, Any]]:
-    """The results of contests; one that fails, or cannot be set up, is a row with its error."""
+    """The results of contests; a failed one is a row with its error."""
     rows = []
     try:
         for contest in contests:
@@ -130,8 +130,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         "",
         "## Peers",
         "",
-        "molgen and a peer at the same work, run in turn; above 1 molgen is faster. The ratio is the median",
-        "of the repeats, between the least and the largest of them.",
+        "molgen and a peer on the same task, timed alternately; above 1 molgen is faster. The ratio is the",
+        "median of the repeats, with the smallest and the largest in brackets.",
         "",
         "| peer | task | inputs | parameters, molgen and peer | a second, molgen | a second, peer | ratio |",
         "|---|---|---|---|---|---|---|",

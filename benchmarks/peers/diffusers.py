@@ -20,7 +20,7 @@ _BATCH, _DRAWN, _STEPS, _WIDTH = 16, 4, 50, 48
 
 
 def contests() -> Iterator[Contest]:
-    """A training step, and sampling in 50 steps: cell by cell as the peer does, and as molgen does it."""
+    """A training step, and sampling in 50 steps: on single pixels and on patches."""
     images = digits(_BATCH)
     for patch, how in ((1, "molgen on single pixels"), (2, "molgen on 2 x 2 pixels, its default")):
         model = DiffusionModel("image", trunk_options={"width": _WIDTH, "patch": patch}, label_dropout=0.0)
@@ -51,7 +51,7 @@ def contests() -> Iterator[Contest]:
 
 
 def _unet(width: int) -> Any:
-    """The peer's network with blocks where ours has them: one a resolution, attention at the coarser one."""
+    """The network of the peer with our blocks: one for each resolution, attention at the coarser one."""
     return UNet2DModel(
         sample_size=28,
         in_channels=1,

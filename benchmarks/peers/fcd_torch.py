@@ -1,4 +1,4 @@
-"""fcd_torch: the Frechet ChemNet distance, whose network molgen takes from the package."""
+"""fcd_torch: the Frechet ChemNet distance, whose network molgen uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""posebusters: the checks of molecules in 3D, which molgen makes with the package itself."""
+"""posebusters: the checks of molecules in 3D, which molgen runs with the package itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COUNT = 8
 
 
 def contests() -> Iterator[Contest]:
-    """All checks of a few molecules; molgen's time holds its other scores as well."""
+    """All checks of a few molecules; molgen's time includes its other scores."""
     modality = get_modality("molecule")
     molecules = list(modality.datasets["qm9"].load("test")[:_COUNT])
 

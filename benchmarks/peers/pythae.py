@@ -61,7 +61,7 @@ def contests() -> Iterator[Contest]:
 
 
 class Encoder(BaseEncoder):  # type: ignore[misc]
-    """molgen's encoder as the peer takes it."""
+    """molgen's encoder with the interface of the peer."""
 
     def __init__(self, inner: nn.Module, name: str) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Encoder(BaseEncoder):  # type: ignore[misc]
 
 
 class Decoder(BaseDecoder):  # type: ignore[misc]
-    """molgen's decoder as the peer takes it."""
+    """molgen's decoder with the interface of the peer."""
 
     def __init__(self, inner: nn.Module, name: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What several comparisons use: a step of training, networks of like size, images."""
+"""Parts of several comparisons: a step of training, networks of similar size, images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from molgen.core.registry import get_modality
 
 @final
 class Step:
-    """One step of training, the same around every loss: AdamW, clipping, and an average of weights.
+    """One step of training, the same for every loss: AdamW, clipping, and an average of weights.
 
     Arguments:
         network: what is trained.
-        loss: draws what it needs and gives the loss of one batch.
+        loss: draws its noise and returns the loss of one batch.
     """
 
     def __init__(self, network: nn.Module, loss: Callable[[], Tensor]) -> None:
@@ -39,12 +39,12 @@ class Step:
 
 
 def size(network: nn.Module) -> int:
-    """Number of trained numbers."""
+    """The number of trained parameters."""
     return sum(p.numel() for p in network.parameters())
 
 
 def nearest(target: int, make: Callable[[int], nn.Module], widths: Sequence[int]) -> nn.Module:
-    """The network whose size is nearest to `target`, over rising widths.
+    """The network whose size is nearest to `target`, over increasing widths.
 
     Example:
         >>> nearest(100, lambda width: nn.Linear(width, width, bias=False), range(1, 20)).weight.shape

@@ -21,7 +21,7 @@ _COUNT = 2048
 
 @final
 class Dense(nn.Module):
-    """A perceptron per layer, from the reals that are seen to the parameters of all."""
+    """A perceptron per layer, from the unchanged reals to the parameters of all."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Dense(nn.Module):
 
 @final
 class Splines(nn.Module):
-    """Numbers as a chain of spline couplings of standard normal ones."""
+    """A chain of spline couplings of standard normal variables."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def contests(name: str, theirs: nn.Module, log_prob: Any, sample: Any) -> Iterat
     """log p, its gradient, and sampling, against a peer's flow.
 
     Arguments:
-        name: what the peer's flow is.
+        name: the description of the peer's flow.
         theirs: the peer's network.
         log_prob, sample: the peer's functions of rows, and of a number of them.
     """

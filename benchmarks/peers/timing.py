@@ -1,4 +1,4 @@
-"""Two ways of doing one thing, timed in turn."""
+"""Two implementations of one task, timed alternately."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CLOCKS: Mapping[str, Clock] = {"cpu": time.process_time, "wall": time.perf_count
 @final
 @dataclass(frozen=True)
 class Contest:
-    """One piece of work, done by molgen and by a peer.
+    """One task for molgen and for a peer.
 
     Arguments:
-        task: what is done.
-        inputs: on what, the same for both.
-        ours, theirs: do it once.
-        parameters: trained numbers of the two networks; None where there are none.
-        amount, unit: what one run gets done, e.g. 256 strings.
+        task: the task in words.
+        inputs: its inputs, the same for both.
+        ours, theirs: run it once.
+        parameters: numbers of trained parameters of the two networks; None if there are none.
+        amount, unit: the output of one run, e.g. 256 strings.
     """
 
     task: str
@@ -36,7 +36,7 @@ class Contest:
     unit: str
 
     def result(self, repeats: int, clock: Clock) -> dict[str, Any]:
-        """What `compared` says of both, with all that a reader must know of it."""
+        """The result of `compared`, with the description of the task."""
         times = alternated(self.ours, self.theirs, repeats, clock)
         return {
             "task": self.task,
@@ -51,9 +51,9 @@ class Contest:
 def alternated(
     ours: Callable[[], object], theirs: Callable[[], object], repeats: int, clock: Clock
 ) -> tuple[list[float], list[float]]:
-    """Seconds of every run of both, in turn, so that what slows the machine for a while slows both.
+    """Seconds of alternating runs of both, so that a temporary slowdown of the machine affects both.
 
-    Each runs once before, uncounted, so that neither pays for imports and first allocations.
+    Each has a warm-up run, which excludes imports and first allocations.
 
     Example:
         >>> ticks = iter([0.0, 1.0, 1.0, 3.0])
@@ -71,9 +71,9 @@ def alternated(
 
 
 def compared(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
-    """Medians of both, and how often our time fits into theirs: above 1, molgen is faster.
+    """Medians of both, and the ratio of their time to ours: above 1, molgen is faster.
 
-    The ratio is the median of the repeats' own, between the least and the largest of them.
+    The ratio is the median of the ratios of the repeats, with the smallest and the largest of them.
 
     Example:
         >>> compared([1.0, 1.0, 2.0], [2.0, 3.0, 2.0])["ratio"]

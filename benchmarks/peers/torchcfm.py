@@ -19,7 +19,7 @@ _BATCH = 64
 
 
 def contests() -> Iterator[Contest]:
-    """A training step on images: pairing, path, loss, and what goes around them."""
+    """A training step on images: pairing, path, loss, and optimiser."""
     images = digits(_BATCH)
     model = ContinuousFlow("image", trunk_options={"width": 16}, label_dropout=0.0)
     model.fit(images, validation=images[:1], max_steps=1, batch_size=_BATCH)

@@ -1,4 +1,4 @@
-"""transformers: strings drawn character by character, with what was computed before cached."""
+"""transformers: strings drawn character by character, with a cache."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def contests() -> Iterator[Contest]:
         )
 
     def write_all(lengths: Sequence[int], batch: int) -> list[str]:
-        # A batch goes on until its longest string ends.
+        # A batch continues until its longest string ends.
         out = []
         for start in range(0, len(lengths), batch):
             own = lengths[start : start + batch]
