@@ -22,7 +22,7 @@ def _score(name: str) -> Callable[[Measured, Sequence[Measured]], float | None]:
 
 def _over_floor(name: str) -> Callable[[Measured, Sequence[Measured]], float | None]:
     """A distance to test records over that of training records, the least that was measured: fewer samples
-    have a larger distance and a larger floor, and the ratio of the two would flatter them.
+    have a larger distance and a larger floor, and the ratio of the two would be too favourable.
     """
 
     def ratio(scores: Measured, others: Sequence[Measured]) -> float | None:

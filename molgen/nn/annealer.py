@@ -24,8 +24,7 @@ class Annealer:
               a_l(x) = b_l + W_{l-1}^T x_{l-1} + W_l x_{l+1}
 
     with the units x of the odd layers; those s of the even layers l are summed out. The logits r of base
-    rates are zero but for visible units, and the constant c and the biases are those of units that weights
-    count from zero.
+    rates are zero but for visible units, and the constant c and the biases belong to units without centring.
 
     Arguments:
         net: the machine.
@@ -81,7 +80,7 @@ class Annealer:
         for now, then in pairwise(betas):
             slope = self.offset + sum(state[i] @ self.biases[i] for i in range(1, depth, 2))
             log_w += (then - now) * slope
-            # Even layers do not see each other, so that the new one of the first leaves the next alone.
+            # Even layers are independent given the odd ones, so a new first layer does not change the next.
             for i in range(0, depth, 2):
                 felt = self._felt(state, i)
                 field = self._field(i, felt, then)

@@ -22,10 +22,10 @@ State = list[Tensor]
 
 @final
 class Visible:
-    """The values of a view as units: a group for each entry, in it a unit for each class but the first.
+    """The values of a view as units: a group for each entry, with a unit for each class but the first.
 
-    A machine has units for the largest sample; those of sites that a sample lacks stay off, and of a
-    symmetric pair there is one group.
+    A machine has units for the largest sample; those of missing sites stay off. A symmetric pair is one
+    group.
 
     Arguments:
         fields: fields of classes.
@@ -40,7 +40,7 @@ class Visible:
         self.units = Units([(len(self.places[k]), c.num_classes) for k, c in self.classes.items()])
 
     def real(self, mask: Tensor) -> Tensor:
-        """Which entries the samples of `mask` have, `(B, entries)`."""
+        """The mask of the entries of samples, `(B, entries)`."""
         wide = self._padded(mask, 1)
         own = [c.unique_mask(wide).flatten(1)[:, self.places[k]] for k, c in self.classes.items()]
         return torch.cat(own, 1)
@@ -78,14 +78,14 @@ class Visible:
 
 @final
 class DeepBoltzmann(nn.Module):
-    r"""Layers of units, each bound to its neighbours by how far both are from where they began.
+    r"""Layers of units, coupled to their neighbours by their deviations from fixed means (centring).
 
     .. math:: E(s) = -\sum_l (b_l + r_l)^T s_l - \sum_l (s_l - m_l)^T W_l (s_{l+1} - m_{l+1})
 
-    The visible :math:`r_0` are the logits of the rates :math:`m_0` at which the data's units are on, those of
-    hidden units are 0 and their :math:`m_l` a half. Without weights the machine is the base-rate model, from
-    which annealing starts as well; and a weight speaks of how two units move together, not of how often each
-    is on, without which gradients of the upper layers drown in those of the means.
+    The visible :math:`r_0` are the logits of the rates :math:`m_0` at which units are on in the data; those
+    of hidden units are 0, and their :math:`m_l` is 0.5. Without weights the machine is the base-rate model, from
+    which annealing starts, too. A weight describes the correlation of two units and not their rates; without
+    centring, the gradients of the rates dominate those of the upper layers.
 
     Arguments:
         visible: the visible layer.
@@ -118,13 +118,13 @@ class DeepBoltzmann(nn.Module):
     """The persistent chains, all layers in a row."""
 
     def count(self, v: Tensor, real: Tensor) -> None:
-        """Counts visible units of data, whose rates the machine knows."""
+        """Adds visible units of data to the counts of the base rates."""
         self.counts += v.sum(0).long()
         self.seen += real.sum(0).long()
 
     @property
     def draws(self) -> int:
-        """Uniform numbers that a sweep takes for each sample."""
+        """The number of uniform variables of a sweep for each sample."""
         return sum(layer.entries for layer in self.layers)
 
     @property
@@ -135,31 +135,31 @@ class DeepBoltzmann(nn.Module):
         return self.counts.to(self.biases[0]).log1p() - units.spread(first.to(self.biases[0]).log1p())
 
     def means(self, layer: int) -> Tensor:
-        """m: where the units of a layer began, `(units,)`."""
+        """m: the fixed means of the units of a layer, `(units,)`."""
         units = self.layers[layer]
         return units.mean(self.rates if layer == 0 else torch.zeros_like(self.biases[layer]))
 
     def moved(self, s: Tensor, layer: int, real: Tensor) -> Tensor:
-        """How far the units of a layer are from where they began; no way at entries that are not there."""
+        """The deviations of the units of a layer from their means; zero at missing entries."""
         m = self.means(layer)
         return s - (m * self.layers[0].spread(real) if layer == 0 else m)
 
     # ------------------------------------------------------------------ conditionals
 
     def field(self, state: State, layer: int, real: Tensor, felt: Tensor | None = None) -> Tensor:
-        """What units feel, `(B, units)`; `felt` is the part that comes from below, where it is known."""
+        """The input of units, `(B, units)`; `felt` is the part from below, if it is known."""
         if felt is None:
             below = state[layer - 1]
             felt = self.felt(below, layer, real) if layer else self.biases[0] + self.rates
         return felt if layer + 1 == len(state) else felt + self.pressed(state[layer + 1], layer, real)
 
     def felt(self, below: Tensor, layer: int, real: Tensor, weight: int = 1) -> Tensor:
-        """What units feel of their bias and of the layer below, of this one with a weight."""
+        """The input of units from their bias and, with a weight, from the layer below."""
         moved = weight * self.moved(below, layer - 1, real)
         return linear(moved, self.weights[layer - 1].t(), self.biases[layer])
 
     def pressed(self, above: Tensor, layer: int, real: Tensor, weight: int = 1) -> Tensor:
-        """What units feel of the layer above, with a weight."""
+        """The input of units from the layer above, with a weight."""
         return linear(weight * self.moved(above, layer + 1, real), self.weights[layer])
 
     def mean(self, layer: int, field: Tensor, real: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class DeepBoltzmann(nn.Module):
         return p if layer else p * self.layers[0].spread(real)
 
     def draw(self, layer: int, field: Tensor, real: Tensor, u: Tensor) -> Tensor:
-        """Units drawn at uniforms `(B, draws)`, of which each layer has its own."""
+        """Samples of units from uniforms `(B, draws)`; each layer uses its own."""
         s = self.layers[layer].draw(field, torch.split(u, [own.entries for own in self.layers], 1)[layer])
         return s if layer else s * self.layers[0].spread(real)
 
@@ -185,7 +185,7 @@ class DeepBoltzmann(nn.Module):
         return -total
 
     def random(self, real: Tensor, u: Tensor) -> State:
-        """Units that know nothing of each other."""
+        """Independent units."""
         zeros = [u.new_zeros(len(u), n) for n in self.sizes]
         return [self.draw(layer, field, real, u) for layer, field in enumerate(zeros)]
 
@@ -199,12 +199,12 @@ class DeepBoltzmann(nn.Module):
 
     @torch.no_grad()
     def advance(self, noise: Noise, sweeps: int) -> State:
-        """The persistent chains after some sweeps more, which are kept; odd layers at their means."""
+        """The persistent chains after some more sweeps, which are stored; odd layers at their means."""
         state = list(torch.split(self.chains.to(self.biases[0]), self.sizes, 1))
         for _ in range(sweeps):
             state = self.sweep(state, self.real, noise.uniform(self.real, (self.draws,)))
         self.chains.copy_(torch.cat(state, 1).bool())
-        # The mean given the even layers says the same with less noise.
+        # The mean given the even layers has the same expectation and less noise.
         return [
             self.mean(i, self.field(state, i, self.real), self.real) if i % 2 else layer
             for i, layer in enumerate(state)
@@ -215,12 +215,12 @@ class DeepBoltzmann(nn.Module):
     def scales(self, layer: int) -> tuple[int, int]:
         """Factors on the input of layers `layer + 1` and `layer` in a stack of pairs.
 
-        A unit that has two neighbouring layers in the machine and one in the pair feels that one twice.
+        A unit with two neighbouring layers in the machine and one in the pair counts that one twice.
         """
         return (1 if layer + 2 == len(self.sizes) else 2), (1 if layer == 0 else 2)
 
     def rise(self, v: Tensor, real: Tensor, layer: int) -> State:
-        """The visible units and the means of the layers up to one, each from the one below it alone."""
+        """The visible units and the means of the layers up to one, each from the layer below alone."""
         state = [v]
         for i in range(1, layer + 1):
             state.append(self.mean(i, self.felt(state[-1], i, real, self.scales(i - 1)[0]), real))

@@ -1,4 +1,4 @@
-"""Public checks of symmetry, for tests of trunks and of anything else that should rotate with its input."""
+"""Public checks of symmetry, for tests of trunks and of other equivariant functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def random_rotation(generator: torch.Generator | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
-    """A uniformly distributed rotation, `(3, 3)`; row vectors turn by `x @ rotation`.
+    """A uniformly distributed rotation, `(3, 3)`; row vectors rotate by `x @ rotation`.
 
     Example:
         >>> bool((torch.linalg.det(random_rotation()) - 1).abs() < 1e-12)
@@ -51,7 +51,7 @@ def assert_equivariant(
     generator: torch.Generator | None = None,
     bound: float | None = None,
 ) -> None:
-    r"""Raises `AssertionError` unless vectors turn with the input and scalars stay, under x -> x R + t.
+    r"""Raises `AssertionError` unless vectors rotate with the input and scalars stay, under x -> x R + t.
 
     Arguments:
         function: coordinates `(..., 3)` to `(vectors (..., 3) or None, scalars or None)`.
@@ -77,7 +77,7 @@ def assert_chiral(function: Callable[[Tensor], Tensor | None], x: Tensor, *, lea
 
     Arguments:
         function: coordinates `(..., 3)` to scalars.
-        x: coordinates of something that has no mirror symmetry.
+        x: coordinates without mirror symmetry.
         least: smallest difference that counts.
     """
     scalars, mirrored = function(x), function(-x)

@@ -34,8 +34,8 @@ class _Block(nn.Module):
 class ConvNet(Trunk):
     """Residual blocks of convolutions on a grid of any size, modulated by the context.
 
-    No block has a normalisation, and all work at the grid's own resolution, so that one run is cheap; a
-    flow runs it once for each of its layers. Two input channels hold the coordinates of each cell.
+    No block has a normalisation, and all work at the grid's own resolution, so that an evaluation is
+    cheap; a flow evaluates one for each of its layers. Two input channels hold the coordinates of each cell.
 
     Arguments:
         spec: streams in and out; sites only, on a grid `(B, H, W, C)`.

@@ -1,4 +1,4 @@
-"""Sparse edges out of dense, padded samples, for trunks that pass messages."""
+"""Sparse edges from dense, padded samples, for message passing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Edges:
     """Directed edges between different real sites of the same sample.
 
     Arguments:
-        index: rows of the flattened sites `(B N, ...)` that each edge reaches and starts from, `(2, E)`.
+        index: rows of the flattened sites `(B N, ...)`, target and source of each edge, `(2, E)`.
         place: rows of the flattened pairs `(B N N, ...)`, `(E,)`.
         scale: one over the root of the number of edges that reach each site, `(B N, 1)`.
     """

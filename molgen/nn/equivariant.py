@@ -127,7 +127,7 @@ class _Block(nn.Module):
         gates = sum(m.mul for m in higher)
         self.modulation = Modulation(context, width, 6)
         self.norm = _Norm(irreps)
-        # Half of the scalars travel along the edges, where most of the time goes.
+        # Half of the scalars are sent along the edges, which takes most of the time.
         sent = o3.Irreps(f"{max(width // 2, 1)}x0e") + higher
         self.mix = o3.Linear(irreps, sent)
         self.convolution = _Convolution(sent, coupling, pair_width, o3.Irreps(f"{width + gates}x0e") + higher)
@@ -171,7 +171,7 @@ class _Block(nn.Module):
 class EquivariantTrunk(Trunk):
     """Gated tensor-product interactions of SO(3) over edges between sites, on e3nn.
 
-    Every feature has even parity, so only rotations act as symmetries, and mirror images are told apart
+    Every feature has even parity, so only rotations act as symmetries, and mirror images are distinguished
     (by displacements from two blocks on, by scalars from three: a volume is a product of three vectors).
     Edges join all real sites, or those nearer than `cutoff` in the first point set; their spherical
     harmonics are a learned average over point sets. Displacements are the vectors of the last block.

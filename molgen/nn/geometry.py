@@ -1,4 +1,4 @@
-"""What trunks make of coordinates: features of pairs, and invariants and displacements of vectors."""
+"""Features of coordinates: of pairs, and invariants and displacements of vectors."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def distances(x: Tensor) -> Tensor:
 def along(x: Tensor, real: Tensor, reach: int) -> Tensor:
     """Vectors from the `reach` sites before and after each site, `(B, N, 3 S)` to `(B, N, 3, 2 reach S)`.
 
-    Zero where the sequence ends. With them a chain's bonds, angles and handedness are at hand from the
-    start, instead of after attention has learned to look at neighbours.
+    Zero beyond the ends of the sequence. They give the network bonds, angles and handedness of a chain from
+    the start; otherwise attention must first learn to select neighbours.
     """
     n, vectors = x.shape[1], []
     i = torch.arange(n, device=x.device)[:, None]
@@ -82,7 +82,7 @@ class Invariants(nn.Module):
     r"""Invariants of vectors at a site: lengths, dot products, signed volumes :math:`p \cdot (q \times r)`.
 
     The vectors p, q, r are learned mixtures of the given ones, with lengths squeezed below one. Volumes
-    change sign in a mirror, so left and right are told apart.
+    change sign under reflection, which distinguishes mirror images.
 
     Arguments:
         inputs: vectors given per site.

@@ -1,4 +1,4 @@
-"""Small layers that the trunks share."""
+"""Small layers that trunks share."""
 
 from __future__ import annotations
 
@@ -103,15 +103,15 @@ class ContextEmbedding(nn.Module):
 
 @final
 class SiteInput(nn.Module):
-    """Site features of the input: a learned start, channels, and the place in the sequence.
+    """Site features of the input: a learned vector, channels, and the position in the sequence.
 
-    The place counts from both ends. Attention to equal content gives equal output wherever it stands, so
-    relative positions alone would not tell a sequence that is all noise where it begins and ends.
+    The position counts from both ends. Attention to equal content gives equal output at every position, so
+    relative positions alone do not determine the ends of a sequence of noise.
 
     Arguments:
         channels: of the site stream, 0 if there is none.
         width: channels out.
-        ordered: whether sites are told their place.
+        ordered: whether sites have positions.
     """
 
     def __init__(self, channels: int, width: int, ordered: bool) -> None:
@@ -121,7 +121,7 @@ class SiteInput(nn.Module):
         self.mix = Linear(channels, width) if channels else None
         self.place = Linear(2 * width, width, bias=False) if ordered else None
         if self.place is not None:
-            # At the start of training, the waves of the place themselves.
+            # At the start of training the sinusoids of the position.
             with torch.no_grad():
                 self.place.weight.copy_(torch.eye(width, 2 * width))
 
@@ -140,7 +140,7 @@ class SiteInput(nn.Module):
 
 
 def require_points(points: int, wanted: bool) -> None:
-    """Raises `ConfigError` if displacements are wanted where there are no coordinates."""
+    """Raises `ConfigError` if displacements are requested without coordinates."""
     if wanted and not points:
         raise ConfigError("point_out needs coordinates; give the spec at least one point set")
 
@@ -180,7 +180,7 @@ class GatedMLP(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding: channel pairs `(c, c + C / 2)` turned by the angles of `rotary`.
+    """Rotary embedding: channel pairs `(c, c + C / 2)` rotated by the angles of `rotary`.
 
     Source: Su et al., RoFormer (2021).
     """

@@ -103,7 +103,7 @@ class MessageTrunk(Trunk):
 
     Edges join all real sites, or those nearer than `cutoff` in the first point set. Each carries the
     pair stream, distances and sequence separation, and is updated by its messages. Displacements rotate
-    with the input; mirror images are told apart.
+    with the input; mirror images are distinguished.
 
     Arguments:
         spec: streams in and out.
@@ -117,7 +117,7 @@ class MessageTrunk(Trunk):
         basis: Gaussians per distance.
 
     Raises:
-        ConfigError: if displacements are asked for without points.
+        ConfigError: if displacements are requested without points.
 
     Source: after Gilmer et al. (2017); Schutt et al., PaiNN (2021). Built on PyTorch Geometric.
 

@@ -35,17 +35,17 @@ class _Block(nn.Module):
 class MLP(Trunk):
     r"""A multilayer perceptron over a grid of one size, modulated by the context.
 
-    Each cell tells a few numbers, all of which one vector sees; the vector goes through residual layers,
-    and each cell reads its features from it. On small images a training step takes a fraction of what
-    convolutions take; which cells are neighbours is not known beforehand. Where the features are to
-    be pooled, the vector itself is the one cell of the coarsest grid.
+    Each cell is projected to a few numbers, which are concatenated and projected to one vector. The vector
+    passes through residual layers, and the features of each cell are read from it. On small images a training
+    step takes a fraction of the time of convolutions, but the network has no prior on neighbouring cells. If
+    the features are to be pooled, the vector is the only cell of the coarsest grid.
 
     Arguments:
         spec: streams in and out; sites only.
         extent: the grid, `(H, W)`.
         width: channels of the vector.
         depth: number of residual blocks of two layers.
-        told: numbers that each cell tells.
+        told: numbers of each cell in the vector.
         out: channels of the output on each cell.
 
     Raises:

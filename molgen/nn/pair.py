@@ -33,7 +33,7 @@ class _Attention(nn.Module):
         self.heads, self.farthest = heads, farthest
         self.inputs = Linear(width, 3 * width)
         self.bias = Linear(pair_width, heads, bias=False)
-        # The only place that sees the sign of j - i, so that pairs stay symmetric.
+        # The only use of the sign of j - i, so that pairs stay symmetric.
         self.order = nn.Parameter(torch.zeros(heads, 2 * farthest + 1)) if farthest is not None else None
         self.output = zeroed(Linear(width, width))
 
@@ -63,7 +63,7 @@ class _Attention(nn.Module):
 
 @final
 class _Block(nn.Module):
-    """Attention and geometry, gated MLP, then the pairs learn from their sites."""
+    """Attention and geometry, gated MLP, then an update of pairs from their sites."""
 
     def __init__(
         self,
@@ -155,10 +155,10 @@ class PairTransformer(Trunk):
     r"""A transformer over sites with a stream of symmetric pairs and SO(3)-equivariant geometry.
 
     Sites attend to each other with a bias from pairs, :math:`a_{ij} = \mathrm{softmax}_j (q_i \cdot k_j
-    + b(z_{ij}))`; pairs learn from the product of their sites; coordinates enter as distances, and as
+    + b(z_{ij}))`; pairs are updated with the product of their sites; coordinates enter as distances, and as
     vectors :math:`x_i - \sum_j a_{ij} x_j` whose lengths, dot products and signed volumes return to
-    the sites. Displacements rotate with the input and do not see its translation; mirror images are
-    told apart. Pairs are stored once (`molgen.nn.pairs`), so their symmetry is exact.
+    the sites. Displacements rotate with the input and are invariant to translation; mirror images
+    are distinguished. Pairs are stored once (`molgen.nn.pairs`), so their symmetry is exact.
 
     Arguments:
         spec: streams in and out.
@@ -175,7 +175,7 @@ class PairTransformer(Trunk):
             (used with points and `ordered` only).
 
     Raises:
-        ConfigError: if `heads` does not divide `width`, or displacements are asked for without points.
+        ConfigError: if `heads` does not divide `width`, or displacements are requested without points.
 
     Source: after Jumper et al. (2021), Vignac et al., MiDi (2023), Geffner et al., Proteina (2025).
 

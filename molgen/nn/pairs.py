@@ -19,7 +19,7 @@ Places = tuple[Tensor, Tensor, Tensor, Tensor]
 def _places(n: int, device: torch.device) -> Places:
     """Flat indices: of each (i, j) in the packing, of (i, i + k) and (i + k, i) in the matrix.
 
-    The last entry says where the packing stands for (i + k, i) as well.
+    The last entry marks the places of the packing that also represent (i + k, i).
     """
     # While a network is exported n may be a symbol, which is computed with and not remembered.
     return _find(n, device) if isinstance(n, torch.SymInt) else _known(n, device)
@@ -45,7 +45,7 @@ def _find(n: int, device: torch.device) -> Places:
 
 
 def _take(x: Tensor, index: Tensor, axis: int) -> Tensor:
-    """`index_select`, by the faster of two ways."""
+    """`index_select`, by the faster of two implementations."""
     if axis == x.dim() - 1:
         return x.gather(axis, index.expand(*x.shape[:-1], -1))
     return x.index_select(axis, index)
@@ -116,7 +116,7 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 def unpack_first(packed: Tensor) -> Tensor:
-    """Channels first: `(B, N, K, C)` to `(B, C, N, N)`, as attention wants its bias."""
+    """Channels first: `(B, N, K, C)` to `(B, C, N, N)`, the layout of an attention bias."""
     n = packed.shape[1]
     out = _expand(packed.flatten(1, 2).transpose(1, 2), n, 2)
     return out.reshape(*out.shape[:2], n, n)

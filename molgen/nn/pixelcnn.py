@@ -1,4 +1,4 @@
-"""The gated PixelCNN: masked convolutions over a grid that is written pixel by pixel."""
+"""The gated PixelCNN: masked convolutions over a grid that is generated pixel by pixel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from molgen.core.linear import Linear
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.nn.layers import ContextEmbedding, zeroed
 
-_REACH = 2  # columns to the left that a horizontal convolution sees besides its own
+_REACH = 2  # columns to the left in a horizontal convolution, besides its own
 
 
 def _gate(x: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class _Layer(nn.Module):
         self.told = Linear(context, 4 * width) if context else None
 
     def context(self, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the context adds to both stacks, `(B, 2 width, 1, 1)` each."""
+        """The contribution of the context to both stacks, `(B, 2 width, 1, 1)` each."""
         if self.told is None or c is None:
             zero = self.output.weight.new_zeros(1, 1, 1, 1)
             return zero, zero
@@ -49,7 +49,7 @@ class _Layer(nn.Module):
         return out
 
     def columns(self, h: Tensor, above: Tensor, told: Tensor) -> Tensor:
-        """The horizontal stack from columns and `_REACH` to their left, and what the rows above say."""
+        """The horizontal stack from columns and `_REACH` to their left, with the rows above."""
         gated = _gate(self.horizontal(h) + above + told)
         out: Tensor = h[..., _REACH:] + self.output(gated)
         return out
@@ -58,14 +58,14 @@ class _Layer(nn.Module):
 @final
 @dataclass
 class Memory:
-    """What is remembered of an image that is being written.
+    """The state of an image that is being generated.
 
     Arguments:
         vertical: the input of every layer's vertical stack over the whole grid, a row of zeros on top.
-        horizontal: the input of every layer's horizontal stack over the row that is written, zeros first.
-        above: what the rows above say to every layer in this row.
-        told: what the context adds in every layer.
-        site: the channels of the row that is written.
+        horizontal: the input of every layer's horizontal stack over the current row, zeros first.
+        above: the contribution of the rows above to every layer in this row.
+        told: the contribution of the context to every layer.
+        site: the channels of the current row.
         now: the next pixel.
     """
 
@@ -79,19 +79,19 @@ class Memory:
 
 @final
 class PixelCNN(CausalTrunk):
-    r"""A stack of masked convolutions: the vertical one sees all rows above, the horizontal one the left.
+    r"""A stack of masked convolutions: the vertical one covers all rows above, the horizontal one the left.
 
     .. math:: v \leftarrow \tanh(W v)_1 \odot \sigma(W v)_2, \qquad
               h \leftarrow h + U [\tanh(W h + D v_{above})_1 \odot \sigma(W h + D v_{above})_2]
 
-    Pixels come as a sequence in raster order, each with the channels that tell the one before it, so that
-    a pixel may see its own place.
+    Pixels are a sequence in raster order; the channels of each encode the previous pixel, so that a pixel may
+    use its own position.
 
     Arguments:
         spec: a causal site stream.
         extent: rows and columns of the grid; the sequence has one site per pixel.
         width: channels.
-        depth: number of layers; each sees a row further up and columns further left and right.
+        depth: number of layers; each extends the receptive field by a row and some columns.
 
     Raises:
         ConfigError: if the spec has pairs or points or is not causal.

@@ -1,4 +1,4 @@
-"""A transformer over the rows of a grid, and gated convolutions within the row that is written."""
+"""A transformer over the rows of a grid, and gated convolutions within the current row."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.nn.layers import zeroed
 from molgen.nn.transformer import Transformer
 
-_REACH = 2  # columns to the left that a layer sees besides its own
-_WINDOW = (4, 7)  # rows above, and columns of them, that a pixel sees as they are
-_CODE = 8  # numbers by which a pixel is known to the rows below
+_REACH = 2  # columns to the left in a layer, besides its own
+_WINDOW = (4, 7)  # rows above, and columns of them, in the window of a pixel
+_CODE = 8  # size of the code of a pixel for the rows below
 
 
 @final
@@ -39,12 +39,12 @@ class _Layer(nn.Module):
 @final
 @dataclass
 class Memory:
-    """What is remembered of a grid that is being written.
+    """The state of a grid that is being generated.
 
     Arguments:
         rows: the memory of the transformer over rows.
         window: the codes of the rows above, `(B, code, rows above, columns)`, padded with zeros.
-        told: what the rows above say to each pixel of the row that is written, `(B, width, 1, columns)`.
+        told: the contribution of the rows above to each pixel of the current row, `(B, width, 1, columns)`.
         row: the input of every layer over that row, zeros first.
         site: the channels of that row so far.
         now: the next pixel.
@@ -60,14 +60,14 @@ class Memory:
 
 @final
 class RowTransformer(CausalTrunk):
-    r"""A causal transformer reads whole rows, and tells the pixels of the next one, which come in order.
+    r"""A causal transformer over rows, with causal convolutions over the pixels of each row.
 
     .. math:: h = W x + U \, \mathrm{T}(r_{<i})_j + V * x_{above}, \qquad
               h \leftarrow h + O [(A * h) \odot \sigma(B * h)]
 
-    A row is one token, so what is far away costs little: 28 tokens for a digit instead of 784. What is near
-    is seen by a window over the rows above, and by convolutions along the row. Pixels come as a sequence in
-    raster order, each with the channels that tell the one before it, so that a pixel may see its own place.
+    A row is one token, so that distant context is cheap: 28 tokens for a digit instead of 784. Near context
+    comes from a window over the rows above and from convolutions along the row. Pixels are a sequence in
+    raster order; the channels of each encode the previous pixel, so that a pixel may use its own position.
 
     Arguments:
         spec: a causal site stream.
@@ -124,7 +124,7 @@ class RowTransformer(CausalTrunk):
         return out
 
     def _told(self, row: Tensor, window: Tensor) -> Tensor:
-        """What the rows above say to the pixels of rows, `(B, width, rows, columns)`.
+        """The contribution of the rows above to the pixels of rows, `(B, width, rows, columns)`.
 
         Arguments:
             row: the transformer's features of rows, `(B, rows, row_width)`.
@@ -179,7 +179,7 @@ class RowTransformer(CausalTrunk):
         return F.silu(self.read(h))[:, :, 0, 0]
 
     def _open(self, memory: Memory, b: int) -> None:
-        """Lets the row that is complete speak to the one that begins."""
+        """Adds the complete row to the context of the next one."""
         columns = self.extent[1]
         if memory.site:
             codes = self._codes(torch.stack(memory.site, 1))

@@ -15,7 +15,7 @@ _UNIT = math.log(math.expm1(1 - _LEAST))
 
 
 def spline_outputs(bins: int) -> int:
-    """Outputs of a network that the spline of one number is made from."""
+    """The number of network outputs for the spline of one number."""
     return 3 * bins - 1
 
 
@@ -33,9 +33,9 @@ def spline(x: Tensor, raw: Tensor, bound: float, inverse: bool = False) -> tuple
         x: numbers, `(...)`.
         raw: any reals `(..., 3 K - 1)`: widths and heights of K bins, slopes at the knots between them.
         bound: half the length of the interval.
-        inverse: whether to go from y to x.
+        inverse: whether to map y to x.
 
-    Returns: the image `(...)` and the logarithm of the slope there, `(...)`, of the direction asked for.
+    Returns: the image `(...)` and the logarithm of the slope there, `(...)`, in the requested direction.
 
     Source: Durkan et al., Neural Spline Flows (2019).
 
@@ -52,7 +52,7 @@ def spline(x: Tensor, raw: Tensor, bound: float, inverse: bool = False) -> tuple
     slopes = F.pad(_LEAST + F.softplus(raw[2 * bins :] + _UNIT), (0, 0) * x.dim() + (1, 1), value=1.0)
     knots = torch.stack([*_knots(raw[: 2 * bins].reshape(2, bins, *x.shape), bound), slopes])
     given, inside = x, x.abs() < bound
-    # Outside, a number of the interval stands in, so that no gradient there is infinite.
+    # Outside the interval a number inside replaces x, so that no gradient is infinite.
     x = torch.where(inside, x, torch.zeros_like(x))
     found = (x >= knots[int(inverse), 1:-1]).sum(0)
     ends = torch.stack([found, found + 1]).expand(3, 2, *x.shape)
@@ -78,7 +78,7 @@ def spline(x: Tensor, raw: Tensor, bound: float, inverse: bool = False) -> tuple
 
 
 def _knots(raw: Tensor, bound: float) -> Tensor:
-    """K + 1 rising knots from `-bound` to `bound`, `(2, K + 1, ...)` from `(2, K, ...)`."""
+    """K + 1 increasing knots from `-bound` to `bound`, `(2, K + 1, ...)` from `(2, K, ...)`."""
     bins = raw.shape[1]
     shares = _LEAST + (1 - _LEAST * bins) * raw.softmax(1)
     inner = 2 * bound * shares[:, :-1].cumsum(1) - bound

@@ -1,4 +1,4 @@
-"""The stock networks by name, and which of them suits a set of streams: a trunk in one line."""
+"""The stock networks by name, and the default for a set of streams."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def stock(
 ) -> Trunk:
     """A stock network: on grids a U-Net, with pairs or points a pair transformer, else a transformer.
 
-    On grids that a role runs over again and again, plain convolutions; on those of fewer than 16 cells a side
-    the U-Net works on single cells instead of patches. All but those on grids know the order of sites.
+    On grids that a wrapper evaluates many times, plain convolutions; on grids of fewer than 16 cells a side
+    the U-Net works on single cells instead of patches. All except those on grids use the order of sites.
 
     Arguments:
         spec: the streams.
         name: one of `SEQUENCES`, or on a grid one of `GRIDS`; None chooses.
         extent: the grid `(H, W)`, or None.
-        what: what the error speaks of.
+        what: the subject of the error message.
         options: of the network, in place of its own.
 
-    Errors: `ConfigError` for an unknown name, or a network that has not the streams.
+    Errors: `ConfigError` for an unknown name, or a network without support for the streams.
 
     Example:
         >>> type(stock(TrunkSpec(site=3, context=2), depth=1)).__name__
@@ -55,7 +55,7 @@ def stock(
             return MLP(spec, extent=extent, **options)
         if name == "convnet" or (name is None and spec.calls > 1):
             return ConvNet(spec, **options)
-        # Of small images, patches would leave nothing.
+        # Patches are too coarse for small images.
         small = {"patch": 1} if extent is not None and min(extent) < 16 else {}
         return UNet(spec, **{**small, **options})
     related = spec.pair or spec.point or spec.pair_out or spec.point_out

@@ -82,7 +82,7 @@ def _look_back(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
 @final
 @dataclass
 class Memory:
-    """What a causal transformer remembers of the sites written so far.
+    """The state of a causal transformer over the sites generated so far.
 
     Arguments:
         mask: real sites of the whole sequence, `(B, N)`.
@@ -110,7 +110,7 @@ class Transformer(CausalTrunk):
         width: channels on sites.
         depth: number of blocks.
         heads: attention heads; `width` must be an even multiple of them.
-        rotary: rotary relative positions in the attention, besides the place that the input tells.
+        rotary: rotary relative positions in the attention, besides the positions in the input.
         hidden: channels inside the gated MLP, 2 `width` if None.
 
     Raises:
@@ -160,7 +160,7 @@ class Transformer(CausalTrunk):
         return Streams(modulate(h, *last) * mask[..., None])
 
     def _modulations(self, context: Tensor | None) -> list[tuple[Tensor, ...]]:
-        """What the context says to every block, and to the output."""
+        """The modulations of every block and of the output by the context."""
         c = self.context_in(context)
         return [cast(_Block, block).modulation(c) for block in self.blocks] + [self.site_out(c)]
 
@@ -182,7 +182,7 @@ class Transformer(CausalTrunk):
         keep = None
         if holes:
             keep = memory.mask[:, : now + 1].clone()
-            keep[:, now] = True  # padding sees itself, or its softmax would be empty
+            keep[:, now] = True  # padding attends to itself, or its softmax would be empty
             keep = keep[:, None, None]
         *modulations, last = memory.modulations
         for block, modulation, past in zip(self.blocks, modulations, memory.past, strict=True):
@@ -197,7 +197,7 @@ class Transformer(CausalTrunk):
             return out
 
         def picked(x: Tensor) -> Tensor:
-            return x if len(x) == 1 else x[index]  # one for all stays one
+            return x if len(x) == 1 else x[index]  # a single one is broadcast
 
         turn = memory.turn
         if turn is not None and turn[0].dim() > 2:
@@ -207,7 +207,7 @@ class Transformer(CausalTrunk):
         return Memory(memory.mask[index], modulations, past, turn, memory.holes, memory.now)
 
     def _turn(self, mask: Tensor, like: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Rotary angles; padding before a real site does not count as a place."""
+        """Rotary angles; padding before a real site does not count as a position."""
         if not self.rotary:
             return None
         cos, sin = rotary(mask.shape[1], self.width // self.heads, like)
@@ -217,19 +217,19 @@ class Transformer(CausalTrunk):
         return cos[place][:, None], sin[place][:, None]
 
     def _keep(self, mask: Tensor) -> Tensor | None:
-        """Which keys each query sees, or None where a plain (causal) attention will do."""
+        """The keys of each query, or None if a plain (causal) attention is enough."""
         if self.causal and not _holes(mask):
-            # Padding stands after the real sites, so the causal order hides it already.
+            # Padding follows the real sites, so the causal order excludes it.
             return None
         if self.causal:
             n = mask.shape[1]
             order = torch.ones(n, n, dtype=torch.bool, device=mask.device)
             itself = torch.eye(n, dtype=torch.bool, device=mask.device)
             return ((order.tril() & mask[:, None]) | itself)[:, None]
-        # A sample without sites sees its own padding, or its softmax would be empty.
+        # A sample without sites attends to its own padding, or its softmax would be empty.
         return (mask | ~mask.any(1, keepdim=True))[:, None, None]
 
 
 def _holes(mask: Tensor) -> bool:
-    """Whether padding stands before a real site in any sample; an exported program reckons with it."""
+    """Whether padding stands before a real site in any sample; an exported program assumes so."""
     return torch.compiler.is_exporting() or bool((mask[:, 1:] & ~mask[:, :-1]).any())

@@ -59,7 +59,7 @@ class _Attention(nn.Module):
 
 @final
 class _Level(nn.Module):
-    """A residual block, with attention where asked."""
+    """A residual block, optionally with attention."""
 
     def __init__(self, inputs: int, width: int, context: int, groups: int, attention: bool) -> None:
         super().__init__()
@@ -77,8 +77,8 @@ class UNet(Trunk):
 
     Grids are padded to a multiple of the coarsest stride with zeros and cropped at the end. Two more
     input channels hold the coordinates of each cell, since images are not translation-invariant. The
-    finest resolution works on patches of cells, which saves most of the time and costs little. Where the
-    features are to be pooled the way up is left out.
+    finest resolution works on patches of cells, which saves most of the time and costs little. If the
+    features are to be pooled, the upward path is left out.
 
     Arguments:
         spec: streams in and out; sites only, on a grid `(B, H, W, C)`.

@@ -1,4 +1,4 @@
-"""A layer of a Boltzmann machine: units in groups, of each of which at most one is on."""
+"""A layer of a Boltzmann machine: groups of units, with at most one unit of each group on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from molgen.core.densities import pick
 
 @final
 class Units:
-    """Groups of units; of a group's classes the first is that no unit is on, each other has a unit.
+    """Groups of units; the first class of a group is that no unit is on, each other class has a unit.
 
-    So what a unit feels is compared with the first class, and a group of two classes is one unit.
+    So the input of a unit is relative to the first class, and a group of two classes is one unit.
 
     Arguments:
-        groups: in a row, numbers of groups with their numbers of classes.
+        groups: numbers of groups with their numbers of classes, in order.
 
     Example:
         >>> units = Units([(2, 2), (1, 3)])
@@ -33,17 +33,17 @@ class Units:
         self.count = sum(n * (k - 1) for n, k in groups)
 
     def blocks(self, x: Tensor) -> Iterator[Tensor]:
-        """Of each kind of group the units, `(..., groups, classes - 1)`."""
+        """The units of each kind of group, `(..., groups, classes - 1)`."""
         parts = torch.split(x, [n * (k - 1) for n, k in self.groups], -1)
         for part, (n, k) in zip(parts, self.groups, strict=True):
             yield part.reshape(*x.shape[:-1], n, k - 1)
 
     def mean(self, field: Tensor) -> Tensor:
-        """The probability that a unit is on, given what units feel `(..., units)`."""
+        """The probability that a unit is on, given the input of units `(..., units)`."""
         return self._joined(field, torch.sigmoid, lambda block: F.pad(block, (1, 0)).softmax(-1)[..., 1:])
 
     def draw(self, field: Tensor, u: Tensor) -> Tensor:
-        """Units drawn at uniforms, `(..., entries)`, one for each group."""
+        """Samples of units from uniforms `(..., entries)`, one for each group."""
         shares = iter(torch.split(u, [n for n, _ in self.groups], -1))
 
         def several(block: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Units:
         return self._joined(s, lambda block: block, lambda block: block.sum(-1, keepdim=True))
 
     def spread(self, x: Tensor) -> Tensor:
-        """What is said of groups `(..., entries)`, said of their units `(..., units)`."""
+        """Values of groups `(..., entries)`, repeated for their units `(..., units)`."""
         parts = torch.split(x, [n for n, _ in self.groups], -1)
         each = [part.repeat_interleave(k - 1, -1) for part, (_, k) in zip(parts, self.groups, strict=True)]
         return torch.cat(each, -1)
@@ -71,6 +71,6 @@ class Units:
     def _joined(
         self, x: Tensor, one: Callable[[Tensor], Tensor], several: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Blocks of one unit a group and of several, each by its function, in a row again."""
+        """Blocks of groups of one unit and of several, each mapped by its function, concatenated again."""
         done = [(one if b.shape[-1] == 1 else several)(b).flatten(-2) for b in self.blocks(x)]
         return done[0] if len(done) == 1 else torch.cat(done, -1)
