@@ -153,7 +153,7 @@ class Bowl(nn.Module):
 def play(monkeypatch: pytest.MonkeyPatch, blur: float) -> tuple[dict[str, Tensor], Bowl, Tensor]:
     """A round with all samples at (1, 1) and data near the origin."""
     data = list(0.5 * np.random.default_rng(0).normal(size=(4096, 2)).astype(np.float32))
-    model = GANModel(Half(), penalty=0.6, blur=blur)
+    model = GANModel(Half(), r1_gamma=0.6, instance_noise=blur)
     model.fit(data[:16], data[:16], max_steps=1, batch_size=16, seed=0)
     gan, batch, bowl = cast(Adversaries, model.trained), model.encode(data), Bowl()
     gan.critic = bowl  # type: ignore[assignment]
@@ -172,7 +172,7 @@ def test_the_terms_of_the_game_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["r2"].item() == pytest.approx(0.3 * 0.25 * 2.0, rel=1e-4)
 
 
-@pytest.mark.parametrize("blur", [0.4, 2.0])
+@pytest.mark.parametrize("instance_noise", [0.4, 2.0])
 def test_noise_of_the_game_has_the_square_of_a_uniform_as_its_strength(
     monkeypatch: pytest.MonkeyPatch, blur: float
 ) -> None:

@@ -205,7 +205,7 @@ class Linear(KnownEnergy):
 def test_the_contrast_is_the_energy_of_data_less_that_of_chains(weight: float) -> None:
     """Weighted by the noise relative to data, at the times of the chains after their step."""
     field = Continuous(1, sd=0.7)
-    model = EnergyModel(Toy(field, SITES), contrast=weight, warmup=0.5, chains=COUNT, steps=10)
+    model = EnergyModel(Toy(field, SITES), cd_weight=weight, warmup=0.5, chains=COUNT, steps=10)
     net = Linear(field, COUNT).train()
     batch = Batch({"x": torch.full((COUNT, SITES, 1), -9.0)}, MASK, {})
     assert "contrast" not in model.losses(net, batch, BatchNoise(generator(1)), TrainingStep(0.4))
@@ -250,7 +250,9 @@ def test_annealed_chains_follow_the_energy_over_the_squared_temperature(heat: fl
     n = 4000
     model, net, mask = independent(Continuous(1, mean=0.4, sd=0.7), n)
     assert isinstance(net, Energy)
-    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrections=2, temperature=heat)["x"]
+    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrector_steps=2, temperature=heat)[
+        "x"
+    ]
     assert x.mean().item() == pytest.approx(0.4, abs=0.05)
     assert x.std().item() == pytest.approx(0.7 * heat, rel=0.05)
 
@@ -260,6 +262,6 @@ def test_annealed_chains_forget_where_they_began() -> None:
     n = 4000
     model, net, mask = independent(Continuous(1, mean=0.4, sd=0.7), n)
     start = net.fields["x"].prior(mask, BatchNoise(generator(0))).flatten()
-    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrections=0)["x"].flatten()
+    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrector_steps=0)["x"].flatten()
     assert abs(torch.corrcoef(torch.stack([start, x]))[0, 1].item()) < 0.07
     assert x.std().item() == pytest.approx(0.7, rel=0.05)
