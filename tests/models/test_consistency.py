@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from molgen import ConsistencyModel, DiffusionModel, FlowModel, GANModel
 from molgen.core.batch import Batch
-from molgen.core.capabilities import Consistency, Denoising, Embedding
+from molgen.core.capabilities import Consistency, Denoising, Embedding, PathLikelihood
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, GaussianField, Positions
 from molgen.core.noise import BatchNoise, generator, stratified
@@ -142,7 +142,10 @@ def test_distilling_a_flow_takes_all_of_its_weights_and_answers() -> None:
     ours, theirs = student._fields, teacher.fields
     x = teacher.relaxed(batch)
     for level in (0.3, 1.0, 5.0):
-        there, here = ({k: f.time(level) for k, f in fields.items()} for fields in (theirs, ours))
+        there, here = (
+            {k: path.time(level) for k, path in PathLikelihood.each(fields).items()}
+            for fields in (theirs, ours)
+        )
         for k in x:
             said = [
                 model.trained(x, torch.full((2,), time[k]), batch.mask, {})[k]

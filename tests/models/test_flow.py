@@ -192,7 +192,8 @@ def test_the_density_of_noise_is_normalised(field: Field) -> None:
     assert PathLikelihood.of(relaxed).log_normal(white, 1.0, mask).mean().item() == pytest.approx(
         -entropy, abs=0.1
     )
-    assert relaxed.time(math.exp(relaxed.log_level(0.5))) == pytest.approx(0.5, abs=1e-6)
+    path = PathLikelihood.of(relaxed)
+    assert path.time(math.exp(path.log_sigma(0.5))) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_the_density_does_not_turn_with_the_object() -> None:
