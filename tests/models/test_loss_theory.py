@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from molgen import ConsistencyModel, DiffusionModel, EnergyModel, FlowModel
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Embedding
 from molgen.core.fields import Categorical, Continuous, Field, GaussianField
 from molgen.core.noise import BatchNoise, generator
 from molgen.core.step import TrainingStep
@@ -85,7 +86,7 @@ def test_a_denoising_loss_is_the_mean_of_weighted_errors(family: str) -> None:
     got = model.losses(network, batch, BatchNoise(generator(1)))["x"].item()
     (x, t) = network.calls[-1]
     assert isinstance(field, GaussianField)
-    schedule = (field.relaxed(straight=True) if family == "flow" else field).schedule
+    schedule = (Embedding.of(field).continuous("linear") if family == "flow" else field).schedule
     sigma = schedule.sigma(t).clamp_min(schedule.low)
     error = (0.7 * x - batch.values["x"]).square().mean((1, 2))
     exact = (error * (1 / sigma**2 + 1 / 0.8**2)).mean().item()
@@ -239,7 +240,7 @@ def test_an_unadjusted_langevin_step_at_a_temperature(heat: float, time: float) 
     h, variance = heat * step * sigma, sigma**2 + 0.7**2
     x = {"x": torch.full((n, 1, 1), 0.4 + 20 * h)}
     noise = BatchNoise(generator(1))
-    y = langevin(net, net.fields, x, t, mask, {}, noise, step=step, heat=heat, adjusted=False)["x"]
+    y = langevin(net, net.langevin, x, t, mask, {}, noise, step=step, heat=heat, adjusted=False)["x"]
     exact = 0.4 + 20 * h * (1 - h**2 / (2 * heat**2 * variance))
     assert y.mean().item() == pytest.approx(exact, abs=5 * h / math.sqrt(n))
     assert y.std().item() == pytest.approx(h, rel=0.03)
