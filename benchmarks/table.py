@@ -16,7 +16,7 @@ from molgen.core.errors import DataError
 from molgen.io.files import atomic
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "families.md")
+PAGES = (ROOT / "docs" / "pages" / "families.md",)
 """The pages that show the short tables between the two markers."""
 BEGIN, END = "<!-- table: python -m benchmarks table --readme -->", "<!-- end of table -->"
 
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     """Prints the tables, or writes them into the pages between their markers and beside the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks table", description=__doc__)
     parser.add_argument(
-        "--readme", action="store_true", help="write README.md, the guide and benchmarks/results/README.md"
+        "--readme", action="store_true", help="write the guide and benchmarks/results/README.md"
     )
     args = parser.parse_args(argv)
     of = measured()

@@ -37,6 +37,31 @@ def _alike(shown: Path, made: Path) -> None:
     assert alike, f"{shown.name}: python -m docs.execute draws it anew"
 
 
+def test_the_readme_does_what_it_says(tmp_path: Path) -> None:
+    """Its Python prints what it shows, its commands run, and its figures are the measured ones."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    assert len(text.split()) <= 900
+    execute(readme, tmp_path)
+    measured = table.short(table.measured())
+    for family in ("autoregressive", "consistency", "diffusion", "energy", "flow", "gan", "vae"):
+        (row,) = re.findall(rf"^\| `{family}` \|.*$", text, re.MULTILINE)
+        known = " ".join(re.findall(rf"^\| {family}\b.*$", measured, re.MULTILINE))
+        for figure in re.findall(r"\| \**(\d+\.\d)\b", row):
+            assert figure in known, f"{family}: {figure} is not among the measured figures"
+
+
+def test_nothing_is_installed_from_the_public_index_under_this_name() -> None:
+    """The name belongs to another project there."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    files = listed or [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.md")]
+    wrong = re.compile(r"pip install (?:-U |--upgrade )?['\"]?" + "molgen" + r"(?![\w/-])")
+    for name in files:
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".toml", ".yml", ".cff") and path.is_file():
+            assert not wrong.search(path.read_text(encoding="utf-8")), name
+
+
 @pytest.mark.parametrize("page", table.PAGES, ids=lambda page: page.name)
 def test_tables_are_those_of_the_results(page: Path) -> None:
     current = page.read_text(encoding="utf-8")

@@ -98,7 +98,7 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     constants = pytest.importorskip(
-        "huggingface_hub.constants", reason="needs huggingface_hub: pip install molgen[hub]"
+        "huggingface_hub.constants", reason="needs huggingface_hub: pip install -e '.[hub]'"
     )
     made = Hub(("127.0.0.1", 0), Answer)
     made.files, made.asked, made.tokens, made.private = {}, [], [], {}
@@ -167,7 +167,7 @@ def test_what_is_not_there_is_told_in_a_line(server: Hub) -> None:
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for use in (lambda: molgen.load(REPO), lambda: fitted("smiles").push_to_hub(REPO)):
-        with pytest.raises(molgen.ConfigError, match=r"pip install molgen\[hub\]"):
+        with pytest.raises(molgen.ConfigError, match=r"pip install -e '.\[hub\]'"):
             use()
 
 

@@ -149,7 +149,7 @@ def _api(token: str | None) -> Any:
     try:
         from huggingface_hub import HfApi
     except ImportError:
-        raise ConfigError("the Hub needs the package huggingface_hub: pip install molgen[hub]") from None
+        raise ConfigError("the Hub needs the package huggingface_hub: pip install -e '.[hub]'") from None
     return HfApi(token=token, library_name="molgen")
 
 

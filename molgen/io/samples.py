@@ -41,7 +41,7 @@ class Solid:
 class Samples(list[Any]):
     r"""Domain objects: a list in every respect, which notebooks show as a picture.
 
-    Objects in space turn with the mouse where py3Dmol is installed (``pip install molgen[notebook]``); all
+    Objects in space turn with the mouse where py3Dmol is installed (``pip install -e '.[notebook]'``); all
     others, and all without it, are drawn as `Modality.plot` draws them. The viewer's script is fetched once,
     checked, kept in the data folder and written into the notebook, which so needs no network later.
 

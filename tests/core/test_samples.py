@@ -95,7 +95,7 @@ def test_what_cannot_be_drawn_is_shown_as_a_list() -> None:
 @pytest.fixture
 def viewer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
     """A viewer's script in the data folder."""
-    pytest.importorskip("py3Dmol", reason="needs py3Dmol: pip install molgen[notebook]")
+    pytest.importorskip("py3Dmol", reason="needs py3Dmol: pip install -e '.[notebook]'")
     script = b"var viewer = '3Dmol';"
     monkeypatch.setenv("MOLGEN_DATA", str(tmp_path))
     monkeypatch.setattr(module, "_MD5", hashlib.md5(script).hexdigest())

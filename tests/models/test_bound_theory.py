@@ -173,7 +173,7 @@ def test_the_terms_of_the_game_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["r2"].item() == pytest.approx(0.3 * 0.25 * 2.0, rel=1e-4)
 
 
-@pytest.mark.parametrize("instance_noise", [0.4, 2.0])
+@pytest.mark.parametrize("blur", [0.4, 2.0])
 def test_noise_of_the_game_has_the_square_of_a_uniform_as_its_strength(
     monkeypatch: pytest.MonkeyPatch, blur: float
 ) -> None:

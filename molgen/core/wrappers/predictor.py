@@ -33,10 +33,11 @@ class Predictor(TrunkWrapper):
 
     A slot sees what the slot before it holds and where that stood, and what is to be written now: field,
     entry, site, and the other site of a pair. The number of sites n is known from the start. With
-    `site_state` it also sees at once what has been written at its own sites, summed over fields: the kinds of
-    two atoms and the bonds they have already, which attention would have to learn to look up. With `graph_hops`, slots
-    that come after all pairs see the same of the sites that are one tie away, summed, of those that are two
-    away, and so on: where the atoms were placed from which, and beside which, an atom is placed.
+    `site_state` it also sees at once what has been written at its own sites, summed over fields: the
+    kinds of two atoms and the bonds they have already, which attention would have to learn to look up.
+    With `graph_hops`, slots that come after all pairs see the same of the sites that are one tie away,
+    summed, of those that are two away, and so on: where the atoms were placed from which, and beside
+    which, an atom is placed.
 
     Arguments:
         fields, make_trunk, conditions, width: as for `TrunkWrapper`; the trunk must be a `CausalTrunk`.
