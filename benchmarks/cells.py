@@ -132,7 +132,7 @@ _LATENT_GAN = tuple(
         "gan",
         modality,
         "qm9",
-        model={"latent": f"vae-{modality}", "code": 0, "penalty": 3.0, "blur": 0.0}
+        model={"latent": f"vae-{modality}", "code": 0, "r1_gamma": 3.0, "instance_noise": 0.0}
         | {"trunk_options": {"width": width, "depth": 2, "heads": 4}},
         fit={"batch_size": 256, "lr": 3e-4},
         variant="latent",
@@ -214,7 +214,7 @@ def _others(**where: Any) -> list[Cell]:
         *_cells(
             "vae",
             **where,
-            image={"trunk": "mlp", "components": 50, "spread": 1} | _trunk(width=256),
+            image={"trunk": "mlp", "components": 50, "code_channels": 1} | _trunk(width=256),
             smiles=_trunk(width=128, depth=3, heads=4) | _CAUSAL,
             graph=_trunk(width=64, pair_width=24, depth=3, heads=4) | _CAUSAL,
             molecule=_trunk(width=96, depth=3, heads=4) | _CAUSAL,
@@ -290,7 +290,7 @@ _BINARY = (  # likelihoods of statically binarised digits
         "binarized_mnist",
         model={"kind": "dbm", "hidden": [500, 250, 100], "pretraining": 0.02},
         fit={"batch_size": 100},
-        sample={"sweeps": 1000},
+        sample={"gibbs_steps": 1000},
         likelihood={"chains": 1000, "temperatures": 10_000},
         variant="dbm",
     ),

@@ -27,7 +27,7 @@ def main() -> None:
 
     source = get_modality("image").datasets["digits"]
     train, test = source.load("train"), source.load("test")
-    machine = BoltzmannMachine("image", view="binary", hidden=options.hidden, sweeps=3, iterations=5)
+    machine = BoltzmannMachine("image", view="binary", hidden=options.hidden, gibbs_steps=3, iterations=5)
     machine.fit("digits", max_time=options.max_time, lr=1e-2, seed=0)
 
     known = np.asarray(train.labels["digit"])

@@ -107,7 +107,7 @@ def judged(model: Any, module: Any, data: Any, seed: int) -> tuple[np.ndarray, n
     batch = model.encode(data)
     noise, mask = SampleNoise(seed, range(len(batch))), batch.mask
     fake = module.average.generate(mask, {}, noise)
-    level = model.options.blur * noise.uniform(mask, ()) ** 2
+    level = model.options.instance_noise * noise.uniform(mask, ()) ** 2
     images = grey(fake["image"][: _SIDE**2])
     ours, theirs = (
         module.network.judge(model._blurred(module.network, x, level, mask, noise), mask, {}).numpy()

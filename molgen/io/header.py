@@ -52,12 +52,29 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header
 
 
+_RENAMED = {
+    "penalty": "r1_gamma",
+    "blur": "instance_noise",
+    "corrections": "corrector_steps",
+    "contrast": "cd_weight",
+    "sweeps": "gibbs_steps",
+    "recall": "site_state",
+    "hops": "graph_hops",
+    "spread": "code_channels",
+}
+
+
 def migrated(header: dict[str, Any]) -> dict[str, Any]:
     """A header of format 1 as one of format 2, whose options are yet to be resolved."""
     if header.get("kind") != "model":
         return header
     old = dict(header)
     hyper = {name: value for name, value in old.pop("hyper").items() if value is not None}
+    for name, new in _RENAMED.items():
+        if name in hyper:
+            hyper[new] = hyper.pop(name)
+    if hyper.pop("nearest", False):
+        hyper["pair_order"] = "nearest"
     stage = hyper.pop("latent") if isinstance(hyper.get("latent"), dict) else None
     old |= {"format": 2, "content": old.pop("kind"), "kind": hyper.pop("kind", None), "resolved": False}
     old |= {"history": old.pop("training"), "num_parameters": old.pop("parameters"), "options": hyper}

@@ -18,6 +18,7 @@ from molgen.core.modality import Modality
 from molgen.core.noise import Noise, SampleNoise
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.wrappers import Predictor
+from molgen.core.wrappers.order import PairOrder
 from molgen.io.samples import Samples
 from molgen.models.base import GenerativeModel
 from molgen.models.options import Options, option
@@ -39,13 +40,15 @@ class AutoregressiveOptions(Options):
         None, "temperature of numbers", gt=0, lt=math.inf, derived="that of classes"
     )
     width: int = option(128, "channels of the context vector", ge=1)
-    recall: bool = option(
+    site_state: bool = option(
         False, "whether an entry sees at once all that is written at its own sites", from_view=True
     )
-    hops: int = option(0, "up to how many bonds away an entry sees what is written", ge=0, from_view=True)
-    nearest: bool = option(
-        False,
-        "whether pairs of a site begin with the site written before it, not with the first",
+    graph_hops: int = option(
+        0, "up to how many bonds away an entry sees what is written", ge=0, from_view=True
+    )
+    pair_order: PairOrder = option(
+        "first",
+        "whether pairs of a site start with the first site, or with the one written before it",
         from_view=True,
     )
 
@@ -109,9 +112,9 @@ class AutoregressiveModel(GenerativeModel):
             extent=self.modality.extent,
             order=self.options.order,
             width=self.options.width,
-            recall=self.options.recall,
-            hops=self.options.hops,
-            nearest=self.options.nearest,
+            site_state=self.options.site_state,
+            graph_hops=self.options.graph_hops,
+            pair_order=self.options.pair_order,
         )
 
     # ------------------------------------------------------------------ training

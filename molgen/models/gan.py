@@ -78,13 +78,13 @@ class GANOptions(Options):
         None, "keyword arguments for the critic's trunk", derived="those of the generator"
     )
     code: int = option(32, "dimensions of the noise for the whole sample, besides that on the sites", ge=0)
-    penalty: float = option(
+    r1_gamma: float = option(
         0.3,
         "weight of the gradient penalties, per standard deviation of the data; with a small one samples "
         "swing from one mode to another",
         ge=0,
     )
-    blur: float = option(
+    instance_noise: float = option(
         1.0, "largest noise on what the critic sees, in standard deviations of the data", ge=0
     )
     temperature: float = option(1.0, "factor on the standard deviation of sampling noise", ge=0)
@@ -163,8 +163,8 @@ class GANModel(LatentFamily):
         real = self.relaxed(batch)
         fake = gan.generate(mask, labels, noise)
         if len(mask) > 1:
-            step.log("spread", self._diversity(gan, real, fake, mask))
-        level = self.options.blur * noise.uniform(mask, ()) ** 2
+            step.log("diversity", self._diversity(gan, real, fake, mask))
+        level = self.options.instance_noise * noise.uniform(mask, ()) ** 2
         real, fake = (self._blurred(gan, x, level, mask, noise) for x in (real, fake))
         still = {k: v.detach() for k, v in fake.items()}
         truth = gan.judge(real, mask, labels)
@@ -172,7 +172,7 @@ class GANModel(LatentFamily):
         with _frozen(gan.critic):
             chase = gan.judge(fake, mask, labels) - truth.detach()
         step.log("balance", (lead > 0).float().mean())
-        half = self.options.penalty / 2
+        half = self.options.r1_gamma / 2
         return {
             "critic": F.softplus(-lead).mean(),
             "generator": F.softplus(-chase).mean(),
@@ -216,10 +216,10 @@ class GANModel(LatentFamily):
 
     def on_fit_end(self, logged: Mapping[str, Tensor]) -> None:
         """Warns if samples are far more alike than data are."""
-        if (diversity := float(logged.get("spread", torch.ones(())))) < _NARROW:
+        if (diversity := float(logged.get("diversity", torch.ones(())))) < _NARROW:
             warnings.warn(
                 f"mode collapse: samples differ only {diversity:.2f} times as much as data do at the end of "
-                "training; raise penalty or blur, or lower lr",
+                "training; raise r1_gamma or instance_noise, or lower lr",
                 MolgenWarning,
                 stacklevel=2,
             )

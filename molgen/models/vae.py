@@ -22,6 +22,7 @@ from molgen.core.noise import Noise, SampleNoise
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.wrappers import Decoder, Encoder, MakeTrunk, Predictor
 from molgen.core.wrappers.decoder import log_likelihood
+from molgen.core.wrappers.order import PairOrder
 from molgen.io.samples import Samples
 from molgen.models.base import GenerativeModel
 from molgen.models.options import Options, option
@@ -84,10 +85,10 @@ class Autoencoder(nn.Module):
         sequential: bool,
         components: int,
         extent: tuple[int, ...] | None,
-        spread: int,
+        code_channels: int,
         width: int,
-        recall: bool,
-        nearest: bool,
+        site_state: bool,
+        pair_order: PairOrder,
     ) -> None:
         super().__init__()
         reals = {k: e.continuous() for k, e in Embedding.each(fields).items()}
@@ -101,11 +102,11 @@ class Autoencoder(nn.Module):
                 extent,
                 code=latent,
                 width=width,
-                recall=recall,
-                nearest=nearest,
+                site_state=site_state,
+                pair_order=pair_order,
             )
         else:
-            self.decoder = Decoder(fields, make_decoder, conditions, latent, extent, spread, width)
+            self.decoder = Decoder(fields, make_decoder, conditions, latent, extent, code_channels, width)
         self.prior = Prior(latent, components)
         self.fields = fields
 
@@ -172,15 +173,17 @@ class VAEOptions(Options):
         derive=lambda o: 1.0 if o.decoder == "autoregressive" else 0.0,
         derived="1 for an autoregressive decoder, else 0, since independent draws are noise",
     )
-    spread: int = option(16, "numbers on each site from which an independent decoder reads the code", ge=1)
+    code_channels: int = option(
+        16, "numbers on each site from which an independent decoder reads the code", ge=1
+    )
     label_dropout: float = option(0.1, "share of training samples without their label", ge=0, le=1)
     width: int = option(128, "channels of the context vector", ge=1)
-    recall: bool = option(
+    site_state: bool = option(
         False, "whether an entry sees at once all that is written at its own sites", from_view=True
     )
-    nearest: bool = option(
-        False,
-        "whether pairs of a site begin with the site written before it, not with the first",
+    pair_order: PairOrder = option(
+        "first",
+        "whether pairs of a site start with the first site, or with the one written before it",
         from_view=True,
     )
 
@@ -255,10 +258,10 @@ class VAEModel(GenerativeModel):
             self._sequential,
             o.components,
             self.modality.extent,
-            o.spread,
+            o.code_channels,
             o.width,
-            o.recall,
-            o.nearest,
+            o.site_state,
+            o.pair_order,
         )
 
     def parts(self) -> dict[str, nn.Module]:

@@ -83,9 +83,9 @@ class DeepBoltzmann(nn.Module):
     .. math:: E(s) = -\sum_l (b_l + r_l)^T s_l - \sum_l (s_l - m_l)^T W_l (s_{l+1} - m_{l+1})
 
     The visible :math:`r_0` are the logits of the rates :math:`m_0` at which units are on in the data; those
-    of hidden units are 0, and their :math:`m_l` is 0.5. Without weights the machine is the base-rate model, from
-    which annealing starts, too. A weight describes the correlation of two units and not their rates; without
-    centring, the gradients of the rates dominate those of the upper layers.
+    of hidden units are 0, and their :math:`m_l` is 0.5. Without weights the machine is the base-rate model,
+    from which annealing starts, too. A weight describes the correlation of two units and not their rates;
+    without centring, the gradients of the rates dominate those of the upper layers.
 
     Arguments:
         visible: the visible layer.

@@ -37,7 +37,7 @@ SMALL: Sequence[Mapping[str, Any]] = (
 )
 """Sizes of networks, of which the first that a trunk takes is used."""
 
-QUICK = {"steps": 3, "sweeps": 5}
+QUICK = {"steps": 3, "gibbs_steps": 5}
 """Options of sampling that make it quick, of which a family gets those that it has."""
 
 

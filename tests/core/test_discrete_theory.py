@@ -13,6 +13,7 @@ from torch.distributions import Categorical as Classes
 from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
+from molgen.core.capabilities import Consistency, Denoising, Embedding
 from molgen.core.conditions import Label, Scalar
 from molgen.core.densities import Gaussians
 from molgen.core.fields import Angles, Categorical, Continuous, Positions, Simplex
@@ -37,7 +38,7 @@ def symmetric(x: Tensor) -> Tensor:
 
 def example(field: Categorical) -> tuple[Tensor, Tensor]:
     """Classes and logits of two samples."""
-    pairs = field.rank == "pair"
+    pairs = field.axes == 2
     shape = (2, 3, 3) if pairs else (2, 3)
     x0 = torch.randint(field.classes, shape, generator=generator(1))
     logits = torch.randn(*shape, field.classes, generator=generator(2))
@@ -47,7 +48,7 @@ def example(field: Categorical) -> tuple[Tensor, Tensor]:
 def own(field: Categorical, i: int) -> list[tuple[int, ...]]:
     """The places of the free entries of a sample."""
     n = int(MASK[i].sum())
-    if field.rank == "site":
+    if field.axes == 1:
         return [(i, a) for a in range(n)]
     return [(i, a, b) for a in range(n) for b in range(a + 1, n)]
 
@@ -63,7 +64,7 @@ def test_the_divergence_of_a_jump_is_summed_over_states_and_entries(pairs: bool,
     x0, logits = example(field)
     t, s = torch.full((2,), 0.7), torch.full((2,), 0.4)
     x = field.diffuse(x0, 0 * t, t, MASK, noise(3))
-    got = field.step_kl(logits, x0, x, t, s, MASK)
+    got = Denoising.of(field).vlb_term(logits, x0, x, t, s, MASK)
     eye, at_t, at_s = torch.eye(field.states), 0.3, 0.6
     back = at_t / at_s * eye + (1 - at_t / at_s) * field.redraw  # q(x_t | x_s) by rows x_s
     to_s, to_t = (a * eye + (1 - a) * field.redraw for a in (at_s, at_t))
@@ -89,7 +90,7 @@ def test_the_loss_of_classes_is_the_mean_entropy_of_what_is_hidden(pairs: bool, 
     x = field.diffuse(x0, 0 * t, t, MASK, noise(5))
     x[own(field, 0)[0]] = field.states - 1  # at least one is hidden
     x = symmetric(x) if pairs else x
-    got = field.loss(logits, x0, x, t, MASK)
+    got = Denoising.of(field).loss(logits, x0, x, t, MASK)
     for i in range(2):
         places = [p for p in own(field, i) if kind == "marginal" or x[p] == 3]
         each = [float(F.cross_entropy(logits[p], x0[p])) for p in places]
@@ -102,7 +103,7 @@ def test_a_temperature_sharpens_drawn_classes(scale: float) -> None:
     mask, t = torch.ones(DRAWS, 1, dtype=torch.bool), torch.ones(DRAWS)
     x = torch.full((DRAWS, 1), 3)
     logits = p.log().expand(DRAWS, 1, 3)
-    drawn = field.step(x, logits, t, 0 * t, mask, noise(1), scale=scale)
+    drawn = Denoising.of(field).step(x, logits, t, 0 * t, mask, noise(1), scale=scale)
     shares = torch.bincount(drawn.flatten(), minlength=3) / DRAWS
     exact = p ** (1 / scale) / (p ** (1 / scale)).sum()
     assert (shares - exact).abs().max() < 4 * math.sqrt(0.25 / DRAWS)
@@ -119,7 +120,7 @@ def test_tokens_are_hidden_again_as_many_as_the_time_says(time: float) -> None:
 def test_a_shown_token_is_known_whatever_the_network_says() -> None:
     field, t = Categorical(3), torch.full((1,), 0.5)
     x, raw = torch.tensor([[0, 3, 2]]), 5 * torch.randn(1, 3, 3, generator=generator(0))
-    p = field.predict(raw, x, t, MASK[:1]).softmax(-1)
+    p = Denoising.of(field).precondition(raw, x, t, MASK[:1]).softmax(-1)
     assert p[0, 0, 0] > 1 - 1e-6 and p[0, 2, 2] > 1 - 1e-6
     assert torch.allclose(p[0, 1], raw[0, 1].softmax(-1))
 
@@ -131,13 +132,13 @@ def test_distances_are_means_over_entries(pairs: bool) -> None:
     b = a.roll(1, -1)
     each = (a.softmax(-1) - b.softmax(-1)).square().sum(-1)
     exact = torch.stack([torch.stack([each[p] for p in own(hard, i)]).mean() for i in range(2)])
-    for field in (hard, soft):
-        assert torch.allclose(field.distance(a, b, MASK), exact, atol=1e-6)
+    for field in (soft, Embedding.of(hard).continuous()):
+        assert torch.allclose(Consistency.of(field).distance(a, b, MASK), exact, atol=1e-6)
     angles = Angles(2)
     a, b = torch.randn(2, 2, 3, 4, generator=generator(3)).unbind(0)
     gap = (a - b).square() * MASK[..., None]
     exact = gap.sum((1, 2)) / (2 * MASK.sum(1))
-    assert torch.allclose(angles.distance(a, b, MASK), exact)
+    assert torch.allclose(Consistency.of(angles).distance(a, b, MASK), exact)
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -147,8 +148,9 @@ def test_relaxed_and_decoded_classes_are_counted_once(pairs: bool) -> None:
     x0, logits = example(hard)
     each = F.cross_entropy(logits.movedim(-1, 1), x0, reduction="none")
     exact = torch.stack([torch.stack([each[p] for p in own(hard, i)]).sum() for i in range(2)])
-    one_hot, t = hard.relax(x0, MASK), torch.full((2,), 0.3)
-    assert torch.allclose(soft.step_kl(logits, one_hot, one_hot, t, 0 * t, MASK), exact, atol=1e-5)
+    one_hot, t = Embedding.of(hard).embed(x0, MASK), torch.full((2,), 0.3)
+    last = Denoising.of(soft).vlb_term(logits, one_hot, one_hot, t, 0 * t, MASK)
+    assert torch.allclose(last, exact, atol=1e-5)
     raw = {"x": logits[..., None, :]}  # one entry on every site or pair
     assert torch.allclose(log_likelihood({"x": hard}, raw, {"x": x0}, MASK)["x"], -exact, atol=1e-5)
 
@@ -170,7 +172,7 @@ def test_churn_goes_back_by_half_a_step_before_each() -> None:
         return {"x": torch.zeros_like(x["x"])}
 
     times = torch.tensor([0.6, 0.5, 0.0])
-    start = {"x": field.schedule.sigma(times[0]) * field.white(mask, noise(1))}
+    start = {"x": field.schedule.sigma(times[0]) * field.standard_noise(mask, noise(1))}
     SOLVERS["churn"](ReverseProcess(denoise, {"x": field}, mask, noise(2)), start, times)
     assert [t for t, _ in asked] == pytest.approx([0.65, 0.5, 0.75])
     for t, std in asked:  # data are zero: what is there is noise, as much as belongs to the time

@@ -20,6 +20,7 @@ from molgen.core.fields import Categorical, Field, GaussianField
 from molgen.core.modality import Modality
 from molgen.core.noise import Noise
 from molgen.core.schedules import GaussianSchedule, Window
+from molgen.core.step import TRAINED, TrainingStep
 from molgen.models.base import GenerativeModel
 from molgen.testing.toys import Words
 
@@ -140,13 +141,12 @@ class TypicalModel(GenerativeModel):
     family: ClassVar[str] = "typical"
     capabilities = (Blur,)
 
-    def __init__(self, modality: Modality) -> None:
-        super().__init__(modality, None, None, None)
-
     def build(self) -> nn.Module:
         return nn.Linear(1, 1)
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def losses(
+        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+    ) -> dict[str, Tensor]:
         return {"none": network(torch.ones(1, 1)).square().mean()}
 
     def generate(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from molgen.core.capabilities import Denoising, Entries
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.records import Records
 from molgen.core.trunk import Streams, TrunkSpec
@@ -48,7 +49,8 @@ def test_fitting_learns_vocabulary_lengths_and_scales() -> None:
     records = Records(["CS", "ClC", "C"], {"gap": np.array([1.0, 2.0, math.nan])})
     fitted = SmilesModality().fitted(records)
     assert fitted.vocabulary == "CSl"
-    assert fitted.views[VIEW].fields["tokens"].outputs == 3
+    tokens = fitted.views[VIEW].fields["tokens"]
+    assert Denoising.of(tokens).outputs == Entries.of(tokens).outputs == 3
     assert fitted.sizes.counts == {1: 1, 2: 1, 3: 1}
     assert fitted.marginal == pytest.approx([4 / 6, 1 / 6, 1 / 6], abs=1e-4)
     assert fitted.conditions["gap"].config()["mean"] == 1.5

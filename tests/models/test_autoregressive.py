@@ -64,14 +64,14 @@ def test_probabilities_of_all_short_strings_sum_to_one() -> None:
         assert total.item() == pytest.approx(1, abs=1e-6)
 
 
-FULL = {"recall": True, "nearest": True}
-orders = pytest.mark.parametrize("own", [{}, {"recall": True}, FULL, {**FULL, "hops": 2}])
+FULL = {"site_state": True, "pair_order": "nearest"}
+orders = pytest.mark.parametrize("own", [{}, {"site_state": True}, FULL, {**FULL, "graph_hops": 2}])
 
 
 @orders
 def test_probabilities_of_all_small_graphs_sum_to_one(own: dict[str, Any]) -> None:
     fields: dict[str, Field] = {"a": Categorical(2), "b": Categorical(3, pairs=True)}
-    network = predictor(fields, **own | {"hops": 0})
+    network = predictor(fields, **own | {"graph_hops": 0})
     sites = torch.tensor(list(itertools.product(range(2), repeat=3)))
     bonds = torch.tensor(list(itertools.product(range(3), repeat=3)))
     a = sites.repeat_interleave(len(bonds), 0)
@@ -138,7 +138,7 @@ def test_nothing_depends_on_what_is_written_later(own: dict[str, Any]) -> None:
 def test_a_slot_recalls_what_its_sites_hold() -> None:
     """At the slot of a pair: the kinds of both its sites, and the bonds of each that stand already."""
     fields: dict[str, Field] = {"kind": Categorical(3), "bond": Categorical(2, pairs=True)}
-    network, mask = predictor(fields, recall=True), torch.ones(1, 4, dtype=torch.bool)
+    network, mask = predictor(fields, site_state=True), torch.ones(1, 4, dtype=torch.bool)
     bonds = torch.zeros(1, 4, 4, dtype=torch.long)
     bonds[0, [0, 1, 2, 1], [1, 0, 1, 2]] = 1  # 0-1-2, and 3 alone
     layout, _ = network.layout(4)
@@ -154,7 +154,7 @@ def test_a_slot_recalls_what_its_sites_hold() -> None:
 def test_a_slot_after_all_pairs_sees_what_sites_near_its_own_hold() -> None:
     """On the path 0-1-2-3, where the turn of site 2 is told of sites 1 and 3, and two ties away of 0."""
     fields: dict[str, Field] = {name: MIXED[name] for name in ("kind", "bond", "turn")}
-    network, mask = predictor(fields, hops=2), torch.ones(1, 4, dtype=torch.bool)
+    network, mask = predictor(fields, graph_hops=2), torch.ones(1, 4, dtype=torch.bool)
     x = {k: v for k, v in values(mask).items() if k in fields}
     x["bond"] = torch.diag(torch.ones(3, dtype=torch.long), 1)[None]
     x["bond"] = x["bond"] + x["bond"].transpose(1, 2)
@@ -174,27 +174,29 @@ def test_a_slot_after_all_pairs_sees_what_sites_near_its_own_hold() -> None:
 
 
 def test_hops_need_pairs_that_are_written_first() -> None:
-    with pytest.raises(ConfigError, match="hops=1"):
-        predictor({"a": Categorical(2), "b": Categorical(3, pairs=True)}, hops=1)
+    with pytest.raises(ConfigError, match="graph_hops=1"):
+        predictor({"a": Categorical(2), "b": Categorical(3, pairs=True)}, graph_hops=1)
     with pytest.raises(ConfigError, match="use 0"):
-        predictor({"a": Categorical(2)}, hops=1)
+        predictor({"a": Categorical(2)}, graph_hops=1)
 
 
-@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("pair_order", ["first", "nearest"])
 @pytest.mark.parametrize("order", ["forward", "backward", "columns"])
-def test_a_layout_writes_what_it_reads_in_any_order(order: str, nearest: bool) -> None:
+def test_a_layout_writes_what_it_reads_in_any_order(order: str, pair_order: Any) -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
     x = values(mask)
-    layout = GenerationOrder.of(MIXED, (4,), order, nearest)
+    layout = GenerationOrder.of(MIXED, (4,), order, pair_order)
     assert len(layout) == 4 + 6 + 8 + 4
     for name, f in MIXED.items():
         again = layout.write(name, f, layout.read(name, f, x[name]), mask)
         assert torch.allclose(again.double(), x[name].double(), atol=1e-12)
 
 
-@pytest.mark.parametrize("nearest, others", [(False, [0, 0, 1, 0, 1, 2]), (True, [0, 1, 0, 2, 1, 0])])
-def test_pairs_come_from_the_first_site_or_from_the_nearest(nearest: bool, others: list[int]) -> None:
-    layout = GenerationOrder.of(MIXED, (4,), nearest=nearest)
+@pytest.mark.parametrize(
+    "pair_order, others", [("first", [0, 0, 1, 0, 1, 2]), ("nearest", [0, 1, 0, 2, 1, 0])]
+)
+def test_pairs_come_from_the_first_site_or_from_the_nearest(pair_order: Any, others: list[int]) -> None:
+    layout = GenerationOrder.of(MIXED, (4,), pair_order=pair_order)
     own = layout.slots("bond")
     assert layout.site[own].tolist() == [1, 2, 2, 3, 3, 3]
     assert layout.other[own].tolist() == others

@@ -9,8 +9,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from molgen.core.fields.cells import probabilities
-from molgen.models.energy.dbm import BoltzmannMachine
 from scipy import stats
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
@@ -20,10 +18,14 @@ from torch.nn import functional as F
 
 from molgen import FlowModel, GANModel, VAEModel
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Embedding
 from molgen.core.fields import Categorical, Continuous, Positions
+from molgen.core.fields.frequencies import probabilities
 from molgen.core.modality import View
 from molgen.core.noise import BatchNoise, generator
+from molgen.core.step import TrainingStep
 from molgen.core.trunk import Trunk, TrunkSpec
+from molgen.models.energy.boltzmann import BoltzmannMachine
 from molgen.models.flow.bijections import Scaling, Sites
 from molgen.models.flow.continuous import paired
 from molgen.models.gan import Adversaries
@@ -79,10 +81,9 @@ class Watched(LinearGaussian):
 
 def terms(network: Watched, progress: float = 1.0, **options: Any) -> dict[str, Tensor]:
     model = VAEModel("smiles", latent=1, **{"warmup": 0.0, "free_bits": 0.0, **options})
-    model.progress = progress
     mask = torch.ones(MANY, 2, dtype=torch.bool)  # two sites a sample
     batch = Batch({"x": torch.full((MANY, 1), 0.9)}, mask, {})
-    return dict(model.losses(network, batch, BatchNoise(generator(1))))
+    return dict(model.losses(network, batch, BatchNoise(generator(1)), TrainingStep(progress)))
 
 
 def inferred(network: Watched) -> Normal:
@@ -153,7 +154,7 @@ class Bowl(nn.Module):
 def play(monkeypatch: pytest.MonkeyPatch, blur: float) -> tuple[dict[str, Tensor], Bowl, Tensor]:
     """A round with all samples at (1, 1) and data near the origin."""
     data = list(0.5 * np.random.default_rng(0).normal(size=(4096, 2)).astype(np.float32))
-    model = GANModel(Half(), penalty=0.6, blur=blur)
+    model = GANModel(Half(), r1_gamma=0.6, instance_noise=blur)
     model.fit(data[:16], data[:16], max_steps=1, batch_size=16, seed=0)
     gan, batch, bowl = cast(Adversaries, model.trained), model.encode(data), Bowl()
     gan.critic = bowl  # type: ignore[assignment]
@@ -212,7 +213,7 @@ def test_held_out_strings_are_scored_by_their_classes_given_the_units_above() ->
     state = net.mean_field(v, real, 10)
     above = (state[1] - 0.5) @ net.weights[0].T
     ((name, field),) = net.visible.fields.items()
-    logits = F.pad((above + net.biases[0] + net.rates).reshape(5, -1, field.choices - 1), (1, 0))
+    logits = F.pad((above + net.biases[0] + net.rates).reshape(5, -1, field.num_classes - 1), (1, 0))
     log_p = logits.log_softmax(-1)[:, : batch.mask.shape[1]]
     each = log_p.gather(-1, batch.values[name][..., None].long()).squeeze(-1)
     assert got == pytest.approx(-each[batch.mask].mean().item(), rel=1e-4)
@@ -277,9 +278,9 @@ def test_a_flow_that_is_still_the_identity_samples_its_prior(kind: str, law: Any
 
 
 def test_positions_of_noise_are_turned_onto_the_data_that_they_are_dealt_to() -> None:
-    fields = {"p": Positions().relaxed(straight=True)}
+    fields = {"p": Embedding.of(Positions()).continuous("linear")}
     mask = torch.ones(1, 5, dtype=torch.bool)
-    x0, white = (fields["p"].white(mask, BatchNoise(generator(i))) for i in (0, 1))
+    x0, white = (fields["p"].standard_noise(mask, BatchNoise(generator(i))) for i in (0, 1))
     got = paired(fields, {"p": x0}, {"p": white}, mask)["p"]
     best, _ = Rotation.align_vectors(x0[0].numpy(), white[0].numpy())
     assert np.allclose(got[0].numpy(), best.apply(white[0].numpy()), atol=1e-4)

@@ -143,7 +143,8 @@ def test_distilling_a_flow_takes_all_of_its_weights_and_answers() -> None:
     x = teacher.relaxed(batch)
     for level in (0.3, 1.0, 5.0):
         there, here = (
-            {k: p.time(level) for k, p in PathLikelihood.each(fields).items()} for fields in (theirs, ours)
+            {k: path.time(level) for k, path in PathLikelihood.each(fields).items()}
+            for fields in (theirs, ours)
         )
         for k in x:
             said = [

@@ -100,7 +100,7 @@ def test_gibbs_sampling_has_the_exact_marginals() -> None:
     model, x, log_p, log_z = truth()
     p = (log_p - log_z).exp()
     mask = PLAIN.template([6] * 3000)
-    values = model.generate(mask, {}, BatchNoise(generator(3)), sweeps=60)["image"].flatten(1).double()
+    values = model.generate(mask, {}, BatchNoise(generator(3)), gibbs_steps=60)["image"].flatten(1).double()
     exact = (p[:, None] * x).sum(0).double()
     assert (values.mean(0) - exact).abs().max() < 4 * 0.5 / math.sqrt(3000)
     pairs = torch.einsum("n,ni,nj->ij", p, x, x).double()
@@ -163,7 +163,7 @@ def test_energies_at_exact_expectations_have_the_gradient_of_log_p() -> None:
 
 def test_the_loss_has_the_gradient_of_log_p_where_chains_are_exact() -> None:
     """One hidden layer, so that mean field is exact, and chains drawn from the enumerated model."""
-    model = machine((3,), pretraining=0.0, chains=20_000, sweeps=1)
+    model = machine((3,), pretraining=0.0, chains=20_000, gibbs_steps=1)
     net = cast(DeepBoltzmann, model.trained.train())
     counts, seen = net.counts.clone(), net.seen.clone()
     _, log_v, log_p = enumerated(model)
@@ -231,14 +231,14 @@ def test_sizes_have_densities_of_their_own() -> None:
 @lru_cache
 def taught() -> tuple[BoltzmannMachine, list[np.ndarray]]:
     two = images(torch.tensor([[1.0, 0, 1, 0, 1, 0], [0, 1, 1, 1, 0, 0]]))
-    model = BoltzmannMachine(PLAIN, hidden=(8, 4), chains=40, sweeps=3)
+    model = BoltzmannMachine(PLAIN, hidden=(8, 4), chains=40, gibbs_steps=3)
     model.fit(two * 16, two, max_steps=900, batch_size=32, lr=5e-2, seed=0)
     return model, two
 
 
 def test_training_learns_two_patterns() -> None:
     model, two = taught()
-    samples = model.sample(100, seed=0, sweeps=100)
+    samples = model.sample(100, seed=0, gibbs_steps=100)
     hits = [[(s == pattern).all() for s in samples] for pattern in two]
     assert min(map(sum, hits)) > 20
     assert sum(map(sum, hits)) > 80
@@ -251,7 +251,7 @@ def test_training_learns_two_patterns() -> None:
     known = [int((x == torch.from_numpy(p).flatten() / 255).all(1).nonzero()) for p in two]
     found = float((log_p - log_p.logsumexp(0))[known].mean())
     assert -1.0 < found < -math.log(2)  # the entropy of the data, which no model can exceed
-    near = model.sample_from(two, sweeps=1, seed=0)
+    near = model.sample_from(two, gibbs_steps=1, seed=0)
     assert all((a == b).all() for a, b in zip(near, two, strict=True))
 
 
@@ -268,16 +268,16 @@ def test_features_tell_the_patterns_apart_and_a_classifier_learns_from_them() ->
 
 def test_seeds_and_files_fix_samples(tmp_path: Path) -> None:
     model, _ = taught()
-    first, again, other = (np.stack(model.sample(8, seed=s, sweeps=5)) for s in (0, 0, 1))
+    first, again, other = (np.stack(model.sample(8, seed=s, gibbs_steps=5)) for s in (0, 0, 1))
     assert (first == again).all() and (first != other).any()
-    assert (np.stack(model.sample(8, seed=0, sweeps=5, batch_size=3)) == first).all()
+    assert (np.stack(model.sample(8, seed=0, gibbs_steps=5, batch_size=3)) == first).all()
     few = {"chains": 20, "temperatures": 20}
     model.save(tmp_path / "model.safetensors")
     tensors, header = checkpoint.read(tmp_path / "model.safetensors")
     loaded = BoltzmannMachine.from_header(header)
     loaded.load_weights(tensors)
     assert loaded.header() == model.header() and header["kind"] == "dbm"
-    assert (np.stack(loaded.sample(8, seed=0, sweeps=5)) == first).all()
+    assert (np.stack(loaded.sample(8, seed=0, gibbs_steps=5)) == first).all()
     assert loaded.log_partition(**few) == model.log_partition(**few)
 
 

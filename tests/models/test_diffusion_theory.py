@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from molgen import DiffusionModel
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Denoising
 from molgen.core.conditions import Scalar
 from molgen.core.fields import Continuous
 from molgen.core.noise import BatchNoise, generator
@@ -225,7 +226,7 @@ class Exact(nn.Module):
 
     def forward(self, x: Mapping[str, Tensor], t: Tensor, mask: Tensor, *rest: Any) -> dict[str, Tensor]:
         self.times.append(t)
-        return {"x": self.field.predict(torch.zeros_like(x["x"]), x["x"], t, mask)}
+        return {"x": Denoising.of(self.field).precondition(torch.zeros_like(x["x"]), x["x"], t, mask)}
 
 
 @pytest.mark.parametrize("draws", [1, 4])

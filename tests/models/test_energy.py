@@ -332,8 +332,8 @@ def test_what_has_no_joint_energy_is_refused() -> None:
 def test_chains_from_a_record_with_little_noise_stay_near_it() -> None:
     model = cast(EnergyModel, fitted("image", "energy"))
     image = records("image")[0]
-    near = model.sample_from([image], level=0.05, steps=2, corrections=0)[0]
-    far = model.sample_from([image], level=1.0, steps=2, corrections=0)[0]
+    near = model.sample_from([image], level=0.05, steps=2, corrector_steps=0)[0]
+    far = model.sample_from([image], level=1.0, steps=2, corrector_steps=0)[0]
     gap = [abs(x.astype(float) - image.astype(float)).mean() for x in (near, far)]
     assert gap[0] < 0.2 * gap[1]
 
@@ -345,7 +345,7 @@ def test_the_kind_decides_the_class_and_is_kept_by_checkpoints(tmp_path: Any) ->
     machine.save(tmp_path / "dbm.safetensors")
     loaded = molgen.load(tmp_path / "dbm.safetensors")
     assert type(loaded) is BoltzmannMachine and loaded.header() == machine.header()
-    assert loaded.sample(3, seed=0, sweeps=3) == machine.sample(3, seed=0, sweeps=3)
+    assert loaded.sample(3, seed=0, gibbs_steps=3) == machine.sample(3, seed=0, gibbs_steps=3)
     assert type(copy.deepcopy(loaded)) is BoltzmannMachine
     assert type(EnergyModel("smiles")) is type(NeuralEnergy("smiles", kind="neural")) is NeuralEnergy
 
@@ -353,7 +353,7 @@ def test_the_kind_decides_the_class_and_is_kept_by_checkpoints(tmp_path: Any) ->
 def test_options_are_those_of_the_kind() -> None:
     assert {"warmup", "kind"} <= set(inspect.signature(NeuralEnergy).parameters)
     assert "warmup" not in inspect.signature(BoltzmannMachine).parameters
-    assert set(EnergyModel.sampling_options()) == {"steps", "corrections", "temperature", "sweeps"}
+    assert set(EnergyModel.sampling_options()) == {"steps", "corrector_steps", "temperature", "gibbs_steps"}
     assert parse_options(["warmup=0.5"], EnergyModel) == {"warmup": 0.5}
     with pytest.raises(ConfigError, match="energy of kind 'dbm' 'warmup'"):
         EnergyModel("smiles", kind="dbm", warmup=0.5)

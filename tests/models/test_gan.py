@@ -85,7 +85,7 @@ def ring(n: int) -> tuple[list[np.ndarray], np.ndarray]:
 
 def test_it_covers_all_eight_gaussians() -> None:
     points, centres = ring(4000)
-    model = GANModel(Plane(), blur=0.1, penalty=0.02)
+    model = GANModel(Plane(), instance_noise=0.1, r1_gamma=0.02)
     model.fit(points, max_steps=600, batch_size=128, lr=3e-3, seed=0)
     drawn = np.stack(model.sample(800, seed=0))
     gap = np.linalg.norm(drawn[:, None] - centres[None], axis=-1)
@@ -96,12 +96,12 @@ def test_it_covers_all_eight_gaussians() -> None:
     logged: dict[str, torch.Tensor] = {}
     noise = BatchNoise(generator(0))
     model.losses(model.trained, model.encode(points[:256]), noise, TrainingStep(1.0, logged.__setitem__))
-    assert float(logged["spread"]) > 0.8
+    assert float(logged["diversity"]) > 0.8
 
 
 def game() -> tuple[GANModel, Adversaries, Batch]:
     points, _ = ring(16)
-    model = GANModel(Plane(), penalty=2.0, blur=0.0)
+    model = GANModel(Plane(), r1_gamma=2.0, instance_noise=0.0)
     model.fit(points, points, max_steps=1, batch_size=16, seed=0)
     return model, cast(Adversaries, model.trained), model.encode(points)
 
@@ -157,9 +157,9 @@ def test_collapse_is_warned_about() -> None:
     points, _ = ring(16)
     model = GANModel(Plane())
     with pytest.warns(MolgenWarning, match="mode collapse"):
-        model.on_fit_end({"spread": torch.tensor(0.01)})
-    with pytest.raises(ConfigError, match="penalty"):
-        GANModel(Plane(), penalty=-1.0)
+        model.on_fit_end({"diversity": torch.tensor(0.01)})
+    with pytest.raises(ConfigError, match="r1_gamma"):
+        GANModel(Plane(), r1_gamma=-1.0)
 
 
 def test_a_generator_that_says_all_at_once_works_where_motions_change_nothing() -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from molgen import ConsistencyModel, DiffusionModel, EnergyModel, FlowModel
 from molgen.core.batch import Batch
+from molgen.core.capabilities import Embedding
 from molgen.core.fields import Categorical, Continuous, Field, GaussianField
 from molgen.core.noise import BatchNoise, generator
 from molgen.core.step import TrainingStep
@@ -85,7 +86,7 @@ def test_a_denoising_loss_is_the_mean_of_weighted_errors(family: str) -> None:
     got = model.losses(network, batch, BatchNoise(generator(1)))["x"].item()
     (x, t) = network.calls[-1]
     assert isinstance(field, GaussianField)
-    schedule = (field.relaxed(straight=True) if family == "flow" else field).schedule
+    schedule = (Embedding.of(field).continuous("linear") if family == "flow" else field).schedule
     sigma = schedule.sigma(t).clamp_min(schedule.low)
     error = (0.7 * x - batch.values["x"]).square().mean((1, 2))
     exact = (error * (1 / sigma**2 + 1 / 0.8**2)).mean().item()
@@ -205,7 +206,7 @@ class Linear(KnownEnergy):
 def test_the_contrast_is_the_energy_of_data_less_that_of_chains(weight: float) -> None:
     """Weighted by the noise relative to data, at the times of the chains after their step."""
     field = Continuous(1, sd=0.7)
-    model = EnergyModel(Toy(field, SITES), contrast=weight, warmup=0.5, chains=COUNT, steps=10)
+    model = EnergyModel(Toy(field, SITES), cd_weight=weight, warmup=0.5, chains=COUNT, steps=10)
     net = Linear(field, COUNT).train()
     batch = Batch({"x": torch.full((COUNT, SITES, 1), -9.0)}, MASK, {})
     assert "contrast" not in model.losses(net, batch, BatchNoise(generator(1)), TrainingStep(0.4))
@@ -239,7 +240,7 @@ def test_an_unadjusted_langevin_step_at_a_temperature(heat: float, time: float) 
     h, variance = heat * step * sigma, sigma**2 + 0.7**2
     x = {"x": torch.full((n, 1, 1), 0.4 + 20 * h)}
     noise = BatchNoise(generator(1))
-    y = langevin(net, net.fields, x, t, mask, {}, noise, step=step, heat=heat, adjusted=False)["x"]
+    y = langevin(net, net.langevin, x, t, mask, {}, noise, step=step, heat=heat, adjusted=False)["x"]
     exact = 0.4 + 20 * h * (1 - h**2 / (2 * heat**2 * variance))
     assert y.mean().item() == pytest.approx(exact, abs=5 * h / math.sqrt(n))
     assert y.std().item() == pytest.approx(h, rel=0.03)
@@ -250,7 +251,9 @@ def test_annealed_chains_follow_the_energy_over_the_squared_temperature(heat: fl
     n = 4000
     model, net, mask = independent(Continuous(1, mean=0.4, sd=0.7), n)
     assert isinstance(net, Energy)
-    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrections=2, temperature=heat)["x"]
+    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrector_steps=2, temperature=heat)[
+        "x"
+    ]
     assert x.mean().item() == pytest.approx(0.4, abs=0.05)
     assert x.std().item() == pytest.approx(0.7 * heat, rel=0.05)
 
@@ -260,6 +263,6 @@ def test_annealed_chains_forget_where_they_began() -> None:
     n = 4000
     model, net, mask = independent(Continuous(1, mean=0.4, sd=0.7), n)
     start = net.fields["x"].prior(mask, BatchNoise(generator(0))).flatten()
-    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrections=0)["x"].flatten()
+    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrector_steps=0)["x"].flatten()
     assert abs(torch.corrcoef(torch.stack([start, x]))[0, 1].item()) < 0.07
     assert x.std().item() == pytest.approx(0.7, rel=0.05)

@@ -34,9 +34,9 @@ FLIPPED = {
     "time_density": (3.0, 2.0),
     "self_condition": True,
     "decoder": "independent",
-    "recall": False,
-    "nearest": False,
-    "hops": 0,
+    "site_state": False,
+    "pair_order": "first",
+    "graph_hops": 0,
 }
 """Another default of each option that a view may set."""
 

@@ -239,5 +239,6 @@ def test_log_probabilities_sum_over_fields_and_have_that_of_the_size() -> None:
 def test_a_twentieth_of_the_data_is_held_out(count: int, held: int) -> None:
     model = DiffusionModel(Words(), trunk_options=TRUNK, width=16)
     data = molgen.DataModule(model, ["abc", "ba"] * (count // 2) + ["ac"] * (count % 2), seed=0)
+    data.setup()
     assert len(data.data) == count - held
     assert (0 if data.held is None else len(data.held)) == held

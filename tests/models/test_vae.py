@@ -147,7 +147,7 @@ def test_strings_are_decoded_from_codes_at_given_sizes() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="decoder"):
         VAEModel("smiles", decoder="both")  # type: ignore[arg-type]
-    for name in ("latent", "components", "spread"):
+    for name in ("latent", "components", "code_channels"):
         with pytest.raises(ConfigError, match=f"{name} is 0"):
             VAEModel("smiles", **{name: 0})
     with pytest.raises(ConfigError, match="temperature"):

@@ -28,6 +28,7 @@ class Positions(GaussianField):
     Source: Hoogeboom et al., Equivariant Diffusion for Molecule Generation in 3D (2022).
 
     Example:
+        >>> import torch
         >>> mask = torch.tensor([[True, True, False]])
         >>> x = torch.tensor([[[1.0, 0, 0], [3.0, 0, 0], [9.0, 9, 9]]])
         >>> Positions().project(x, mask)[0, :, 0].tolist()

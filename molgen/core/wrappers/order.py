@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
 
 Order = str | Sequence[int]
+PairOrder = Literal["first", "nearest"]
 
 
 def _raster(extent: tuple[int, ...]) -> Tensor:
@@ -84,7 +85,7 @@ class GenerationOrder:
         fields: Mapping[str, Field],
         extent: tuple[int, ...],
         order: Order = "forward",
-        nearest: bool = False,
+        pair_order: PairOrder = "first",
     ) -> GenerationOrder:
         """The layout of samples on an extent `(N,)` or `(H, W)`."""
         path = permutation(order, extent).tolist()
@@ -100,7 +101,9 @@ class GenerationOrder:
                 for k, f, count in stage:
                     if f.axes == 2:
                         others = path[:rank]
-                        rows += [(k, 0, i, j) for j in (reversed(others) if nearest else others)]
+                        rows += [
+                            (k, 0, i, j) for j in (reversed(others) if pair_order == "nearest" else others)
+                        ]
                     else:
                         rows += [(k, e, i, i) for e in range(count)]
         field, entry, site, other = torch.tensor(rows, dtype=torch.long).reshape(-1, 4).unbind(1)

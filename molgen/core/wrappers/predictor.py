@@ -18,7 +18,7 @@ from molgen.core.fields import Field
 from molgen.core.noise import Noise
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.core.waves import waves
-from molgen.core.wrappers.order import GenerationOrder, Order
+from molgen.core.wrappers.order import GenerationOrder, Order, PairOrder
 from molgen.core.wrappers.sharing import PrefixSharing
 from molgen.core.wrappers.wrapper import MakeTrunk, TrunkWrapper, preserving
 
@@ -32,22 +32,24 @@ class Predictor(TrunkWrapper):
     .. math:: \log p(x) = \sum_t \log p(x_t | x_{<t}, n)
 
     A slot sees what the slot before it holds and where that stood, and what is to be written now: field,
-    entry, site, and the other site of a pair. The number of sites n is known from the start. With `recall` it
-    also sees at once what has been written at its own sites, summed over fields: the kinds of two atoms and
-    the bonds they have already, which attention would have to learn to look up. With `hops`, slots that come
-    after all pairs see the same of the sites that are one tie away, summed, of those that are two away, and
-    so on: where the atoms were placed from which, and beside which, an atom is placed.
+    entry, site, and the other site of a pair. The number of sites n is known from the start. With
+    `site_state` it also sees at once what has been written at its own sites, summed over fields: the
+    kinds of two atoms and the bonds they have already, which attention would have to learn to look up.
+    With `graph_hops`, slots that come after all pairs see the same of the sites that are one tie away,
+    summed, of those that are two away, and so on: where the atoms were placed from which, and beside
+    which, an atom is placed.
 
     Arguments:
         fields, make_trunk, conditions, width: as for `TrunkWrapper`; the trunk must be a `CausalTrunk`.
         extent: the grid of all samples; None where samples have sizes of their own.
         order: of the sites; a name in `ORDERS` or, on a grid, a permutation.
         code: channels of a vector that all slots see.
-        recall: whether slots see what their sites hold.
-        hops: ties up to which they see it of other sites.
-        nearest: whether the pairs of a site begin with the site before it, see `GenerationOrder`.
+        site_state: whether slots see what their sites hold.
+        graph_hops: ties up to which they see it of other sites.
+        pair_order: whether the pairs of a site start with the ``"first"`` site, or with the ``"nearest"`` in
+            the order, the one before it.
 
-    Errors: `ConfigError` for hops where no pairs are written before other fields.
+    Errors: `ConfigError` for graph_hops where no pairs are written before other fields.
     """
 
     def __init__(
@@ -59,12 +61,12 @@ class Predictor(TrunkWrapper):
         order: Order = "forward",
         code: int = 0,
         width: int = 128,
-        recall: bool = False,
-        hops: int = 0,
-        nearest: bool = False,
+        site_state: bool = False,
+        graph_hops: int = 0,
+        pair_order: PairOrder = "first",
     ) -> None:
-        self.extent, self.order, self.recall, self.hops = extent, order, recall, hops
-        self.nearest = nearest
+        self.extent, self.order, self.site_state, self.graph_hops = extent, order, site_state, graph_hops
+        self.pair_order = pair_order
         if extent is None and not isinstance(order, str):
             raise ConfigError("order: a permutation needs samples of one size; give a name instead")
         entries = Entries.each(fields)
@@ -74,14 +76,16 @@ class Predictor(TrunkWrapper):
         }
         pairs = any(f.axes == 2 for f in fields.values())
         ends = {axes: [f.window.end for f in fields.values() if f.axes == axes] for axes in (1, 2)}
-        if hops and not (pairs and min(ends[1], default=1.0) < min(ends[2])):
-            raise ConfigError(f"hops={hops}: no field is written after pairs that could tie its sites; use 0")
+        if graph_hops and not (pairs and min(ends[1], default=1.0) < min(ends[2])):
+            raise ConfigError(
+                f"graph_hops={graph_hops}: no field is written after pairs that could tie its sites; use 0"
+            )
         places = len(extent or (0,)) * (1 + pairs)
         self._told = len(self._kinds) + 32 * places
         self._held = sum(e.inputs for e in entries.values())
         seen = self._told + self._held + 1
         spec = TrunkSpec(
-            site=self._told + seen + self._held * (2 * recall + hops), context=width, causal=True
+            site=self._told + seen + self._held * (2 * site_state + graph_hops), context=width, causal=True
         )
         super().__init__(fields, make_trunk, spec, conditions, width, levels=1, code=code)
         if not isinstance(self.trunk, CausalTrunk):
@@ -102,7 +106,7 @@ class Predictor(TrunkWrapper):
 
     def _layout(self, sites: int) -> tuple[GenerationOrder, Tensor]:
         """The slots of samples with this many sites, and what each tells of itself, `(T, told)`."""
-        layout = GenerationOrder.of(self.fields, self.extent or (sites,), self.order, self.nearest)
+        layout = GenerationOrder.of(self.fields, self.extent or (sites,), self.order, self.pair_order)
         kinds = [
             self._kinds[layout.names[k], e]
             for k, e in zip(layout.field.tolist(), layout.entry.tolist(), strict=True)
@@ -133,17 +137,17 @@ class Predictor(TrunkWrapper):
 
     def _recalled(self, held: Tensor, valid: Tensor, sites: int) -> list[Tensor]:
         """What the sites of each slot hold before it is written, `(B, T, held)` per site."""
-        if not self.recall:
+        if not self.site_state:
             return []
         here = held * valid[..., None]
         return [_damped(earlier @ here) for earlier in self.touching(sites).to(held)]
 
     def _near(self, values: Mapping[str, Tensor]) -> list[Tensor]:
-        """Which sites are 1, 2, ... `hops` ties apart, `(B, N, N)` each; pairs of class 0 are no ties."""
+        """Which sites are 1, 2, ... `graph_hops` ties apart, `(B, N, N)`; pairs of class 0 are no ties."""
         pairs = [values[name] != 0 for name, f in self.fields.items() if f.axes == 2]
         tied = torch.stack(pairs).any(0)
         out, last, seen = [tied], tied, tied | torch.eye(tied.shape[1], dtype=torch.bool, device=tied.device)
-        for _ in range(1, self.hops):
+        for _ in range(1, self.graph_hops):
             last = ((last.to(self.dtype) @ tied.to(self.dtype)) > 0) & ~seen
             out, seen = [*out, last], seen | last
         return [hop.to(self.dtype) for hop in out]
@@ -156,8 +160,8 @@ class Predictor(TrunkWrapper):
         self, held: Tensor, valid: Tensor, layout: GenerationOrder, values: Mapping[str, Tensor]
     ) -> list[Tensor]:
         """What the sites near each slot's own hold before it is written, `(B, T, held)` per hop."""
-        if not self.hops or layout.sites < 2:
-            return [torch.zeros_like(held)] * self.hops
+        if not self.graph_hops or layout.sites < 2:
+            return [torch.zeros_like(held)] * self.graph_hops
         first = self._tied(layout)
         here, late = held * valid[..., None], slice(first, None)
         earlier = torch.ones(len(layout), len(layout), device=held.device).tril(-1)[late]
@@ -276,18 +280,18 @@ class Predictor(TrunkWrapper):
         told_once = {k: v[one] for k, v in labels.items()}, None if code is None else code[one]
         memory = trunk.begin(here, self._context(mask[one], *told_once))
         near: list[Tensor] = []
-        tied = self._tied(layout) if self.hops and layout.sites > 1 else len(layout)
+        tied = self._tied(layout) if self.graph_hops and layout.sites > 1 else len(layout)
         for slot, k in enumerate(layout.field.tolist()):
             name, own = fields[k][0], self.entries[fields[k][0]]
             ends = [int(layout.site[slot]), int(layout.other[slot])]
-            recalled = [_damped(holding[:, end]) for end in ends if self.recall]
+            recalled = [_damped(holding[:, end]) for end in ends if self.site_state]
             if slot == tied:
                 ties = {
                     n: layout.write(n, f, torch.stack(drawn[n], 1), mask) for n, f in fields if f.axes == 2
                 }
                 near = [hop[rows.first] for hop in self._near(ties)]
             beside = [_damped((hop[:, ends[0], None] @ holding)[:, 0]) for hop in near]
-            beside = beside or [holding.new_zeros(len(rows), self._held)] * self.hops
+            beside = beside or [holding.new_zeros(len(rows), self._held)] * self.graph_hops
             h = trunk.extend(
                 torch.cat([told[slot].expand(len(rows), -1), before, *recalled, *beside], 1), memory
             )

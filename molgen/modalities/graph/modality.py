@@ -29,8 +29,8 @@ RECIPE = {
     "restarts": 4,
     "sample_batch": 256,
     "decoder": "autoregressive",
-    "recall": True,  # most slots are pairs of atoms, and how their valences stand decides nearly all of them
-    "nearest": True,  # a ring that closed may have filled the atom before; then others are still to be asked
+    "site_state": True,  # most slots are pairs of atoms, which the valences left decide
+    "pair_order": "nearest",  # a ring that closed may have filled the atom before
 }
 """Steps enough that few bonds are drawn at once: a jump of one cannot see the others of its step."""
 

@@ -44,8 +44,8 @@ INTERNAL = {
     "lr": 2e-3,
     "sample_batch": 128,
     "decoder": "autoregressive",
-    "recall": True,  # most slots are pairs of atoms: what is bonded already decides nearly all of them
-    "hops": 2,  # an atom is placed from its neighbours, and beside theirs
+    "site_state": True,  # most slots are pairs of atoms: what is bonded already decides nearly all of them
+    "graph_hops": 2,  # an atom is placed from its neighbours, and beside theirs
 }
 
 

@@ -70,7 +70,7 @@ class BoltzmannOptions(Options):
         0.3, "share of the budget of a first fit for training layer by layer", ge=0, lt=1
     )
     chains: int = option(100, "number of persistent chains", ge=1)
-    sweeps: int = option(5, "sweeps of Gibbs sampling between two steps of training", ge=1)
+    gibbs_steps: int = option(5, "sweeps of Gibbs sampling between two steps of training", ge=1)
     iterations: int = option(10, "iterations of mean field", ge=1)
 
     def __post_init__(self) -> None:
@@ -109,7 +109,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         >>> from molgen.models.energy.boltzmann import BoltzmannMachine
         >>> model = BoltzmannMachine("smiles", hidden=(8, 4), chains=4)
         >>> _ = model.fit(["CCO", "CCN", "CCC", "CO"], max_steps=4, batch_size=4, seed=0)
-        >>> len(model.sample(3, seed=0, sweeps=5)), model.features(["CCO"]).shape
+        >>> len(model.sample(3, seed=0, gibbs_steps=5)), model.features(["CCO"]).shape
         (3, torch.Size([1, 12]))
     """
 
@@ -127,7 +127,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
 
     @classmethod
     def tiny_config(cls) -> dict[str, Any]:
-        return {"hidden": (12, 8), "chains": 8, "sweeps": 2}
+        return {"hidden": (12, 8), "chains": 8, "gibbs_steps": 2}
 
     def build(self) -> nn.Module:
         sizes = [math.prod(self.modality.extent or (self.modality.largest,))]
@@ -167,7 +167,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
             net.advance(noise, 1)  # the chains follow from the start
             return {f"layer{layer + 1}": loss.mean() / entries}
         positive = net.mean_field(v, real, self.options.iterations)
-        negative = net.advance(noise, self.options.sweeps)
+        negative = net.advance(noise, self.options.gibbs_steps)
         gap = (net.energy(positive, real).mean() - net.energy(negative, net.real).mean()) / entries
         step.log("gap", gap.detach())
         return {"contrast": gap}
@@ -185,7 +185,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         if not abs(gap) < _FAR:
             warnings.warn(
                 f"divergence: mean energies of data and of persistent chains are {gap:.2f} nats per entry "
-                "apart at the end of training; lower lr, or raise sweeps",
+                "apart at the end of training; lower lr, or raise gibbs_steps",
                 MolgenWarning,
                 stacklevel=2,
             )
@@ -203,7 +203,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         noise: Noise,
         init: Mapping[str, Tensor] | None = None,
         *,
-        sweeps: int = 1000,
+        gibbs_steps: int = 1000,
     ) -> dict[str, Tensor]:
         """Gibbs sampling, each sample a chain of its own.
 
@@ -212,9 +212,9 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
             labels: none.
             noise: the source of randomness.
             init: values to start from; by default random ones.
-            sweeps: of all layers.
+            gibbs_steps: of all layers.
         """
-        _positive("sweeps", sweeps)
+        _positive("gibbs_steps", gibbs_steps)
         net = self._network
         self._known(mask)
         real, own = net.visible.real(mask), (net.draws,)
@@ -225,18 +225,18 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
             v = net.visible.encode(init, mask)
             means = net.mean_field(v, real, self.options.iterations)
             state = [v, *(net.draw(i, means[i].logit(), real, u) for i in range(1, len(means)))]
-        for _ in range(sweeps):
+        for _ in range(gibbs_steps):
             state = net.sweep(state, real, noise.uniform(mask, own))
         return net.visible.decode(state[0], mask)
 
     @torch.no_grad()
-    def sample_from(self, records: Sequence[Any], sweeps: int = 100, seed: int = 0) -> Samples:
+    def sample_from(self, records: Sequence[Any], gibbs_steps: int = 100, seed: int = 0) -> Samples:
         """Gibbs sampling that starts at records, of each one chain."""
         if not len(records):
             return Samples([], self.modality)
         batch = self.encode(records)
         noise = SampleNoise(seed, range(len(batch)))
-        values = self.generate(batch.mask, {}, noise, sweeps=sweeps, init=batch.values)
+        values = self.generate(batch.mask, {}, noise, gibbs_steps=gibbs_steps, init=batch.values)
         return self.decode(batch.replace(values=values))
 
     # ------------------------------------------------------------------ likelihood

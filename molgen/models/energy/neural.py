@@ -34,10 +34,10 @@ class NeuralEnergyOptions(Options):
     """Options of `NeuralEnergy`."""
 
     warmup: float = option(0.7, "share of the budget before the contrast is added", ge=0, le=1)
-    contrast: float = option(0.01, "c, the weight of the contrast", ge=0)
+    cd_weight: float = option(0.01, "c, the weight of the contrast", ge=0)
     chains: int = option(64, "number of persistent chains", ge=1)
     steps: int = option(60, "levels of noise in sampling", ge=1, le=1000)
-    corrections: int = option(
+    corrector_steps: int = option(
         1, "Langevin steps at each level, of which jumps of classes profit from several", ge=0
     )
     temperature: float = option(
@@ -110,7 +110,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
             k: net.fields[k].weight * own.denoising_loss(clean[k], x0[k], t, mask).mean()
             for k, own in net.langevin.items()
         }
-        weight = self.options.contrast
+        weight = self.options.cd_weight
         if network.training and weight and step.progress >= self.options.warmup:
             gap = self._contrast(net, batch, x0, noise)
             step.log("gap", gap.detach())
@@ -147,7 +147,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         if not gap <= _FAR * float(cast(Energy, self.trained).chains.flatten(1).sum(1).float().mean()):
             warnings.warn(
                 f"energy divergence: chains and data differ by {gap:.1f} at the end of training; lower "
-                "contrast or lr",
+                "cd_weight or lr",
                 MolgenWarning,
                 stacklevel=2,
             )
@@ -163,7 +163,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         mask: Tensor,
         labels: Mapping[str, Tensor],
         noise: Noise,
-        corrections: int | None = None,
+        corrector_steps: int | None = None,
         heat: float = 1.0,
     ) -> State:
         r"""From time t to s: a Langevin step that takes away noise, then some that keep the level.
@@ -176,7 +176,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         with torch.no_grad():
             clean = net.denoise(x, t, mask, labels)
             x = {k: f.reverse_step(x[k], clean[k], t, s, mask, noise, scale=heat) for k, f in fields.items()}
-            for _ in range(self.options.corrections if corrections is None else corrections):
+            for _ in range(self.options.corrector_steps if corrector_steps is None else corrector_steps):
                 x = langevin(net, fields, x, s, mask, labels, noise, heat=heat, adjusted=jumps)
         return x
 
@@ -189,7 +189,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         level: float = 1.0,
         *,
         steps: int | None = None,
-        corrections: int | None = None,
+        corrector_steps: int | None = None,
         temperature: float | None = None,
     ) -> State:
         """Annealed Langevin dynamics from noise, or from given values under some noise.
@@ -201,10 +201,10 @@ class NeuralEnergy(EnergyModel, kind="neural"):
             init: values to start with, at time `level`; by default noise, at time 1.
             level: the time of the noise that is added to `init`.
             steps: levels of noise, 1 to 1000.
-            corrections: Langevin steps at each level.
+            corrector_steps: Langevin steps at each level.
             temperature: see the class.
         """
-        o = self.resolved(steps=steps, corrections=corrections, temperature=temperature)
+        o = self.resolved(steps=steps, corrector_steps=corrector_steps, temperature=temperature)
         net, heat = self._network, max(o.temperature, 1e-3)  # at 0 nothing would move
         if init is None:
             x = {k: f.tempered_prior(mask, noise, heat) for k, f in net.fields.items()}
@@ -218,7 +218,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         times = level * time_grid(o.steps, net.fields, mask)
         for t, s in pairwise(times):
             # The last step leaves no noise, and nothing to correct.
-            some = o.corrections if bool((s > 0).any()) else 0
+            some = o.corrector_steps if bool((s > 0).any()) else 0
             x = self._kernel(net, x, t, s, mask, labels, noise, some, heat)
         return {k: e.round(x[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
