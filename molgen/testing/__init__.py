@@ -1,7 +1,7 @@
-"""Conformance checks for modalities and families, molgen's own and everybody's.
+"""Conformance checks for modalities and families, those of molgen and of plugins.
 
-`check_modality` and `check_model` run everything and raise one `Complaint` that lists what failed and how it
-is mended. `modality_checks` and `model_checks` give the single checks, for a test parametrised over them::
+`check_modality` and `check_model` run all checks and raise one `Complaint` that lists the failed ones with
+their fixes. `modality_checks` and `model_checks` return the single checks, for a parametrised test::
 
     @pytest.mark.parametrize("check", modality_checks(Mine(), records), ids=str)
     def test_conformance(check):

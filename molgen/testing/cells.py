@@ -1,4 +1,4 @@
-"""What every pair of family and modality promises: each check takes a `Cell` and raises a `Complaint`."""
+"""The promises of every pair of family and modality: each check takes a `Cell` and raises a `Complaint`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROUGH = {"draws": 2, "steps": 20, "chains": 8, "temperatures": 20}
 
 
 def check_construction(cell: Cell) -> None:
-    """The pair works, or is refused at construction with a reason that names what is missing."""
+    """The pair works, or is refused at construction with the missing property."""
     if cell.refusal:
         demand(
             cell.family.family in cell.refusal,
@@ -33,7 +33,7 @@ def check_construction(cell: Cell) -> None:
 
 
 def check_training(cell: Cell) -> None:
-    """Five steps change the weights, keep them finite, and are accounted for."""
+    """Five steps change the weights, keep them finite, and are recorded."""
     model = cell.trained
     weights = model.tensors()
     demand(
@@ -53,7 +53,7 @@ def check_training(cell: Cell) -> None:
 
 
 def check_seeds(cell: Cell) -> None:
-    """A seed fixes the samples to the bit, and another seed gives others."""
+    """Equal seeds give bit-identical samples, another seed gives other samples."""
     first, again, other = (cell.draw(4, seed=s) for s in (0, 0, 1))
     demand(
         all(torch.equal(a[k], b[k]) for a, b in zip(first, again, strict=True) for k in a),
@@ -72,7 +72,7 @@ def check_seeds(cell: Cell) -> None:
 
 
 def check_batch_sizes(cell: Cell) -> None:
-    """Samples do not depend on how many are drawn at a time, but for rounding."""
+    """Samples do not depend on the batch size, except for rounding."""
     together, alone = (cell.draw(6, batch_size=size) for size in (6, 2))
     fields, same, errors = cell.trained.view.fields, 0.0, []
     for a, b in zip(together, alone, strict=True):
@@ -93,7 +93,7 @@ def check_batch_sizes(cell: Cell) -> None:
 
 
 def check_constraints(cell: Cell) -> None:
-    """Drawn values are of the fields' types, obey their constraints, are finite, in half precision too."""
+    """Samples have the types of the fields, satisfy their constraints, are finite, also in half precision."""
     fields = cell.trained.view.fields
     grid = cell.trained.modality.extent is not None
     for sample in [*cell.draw(4), *cell.draw(2, precision="bf16")]:
@@ -118,7 +118,7 @@ def check_constraints(cell: Cell) -> None:
 
 
 def check_objects(cell: Cell) -> None:
-    """`sample` gives domain objects of the data's type, in order, whatever n."""
+    """`sample` returns domain objects of the type of the data, in order, for every n."""
     model, quick = cell.trained, cell.quick(cell.trained)
     samples = model.sample(3, seed=0, **quick)
     wanted = type(cell.subject.records[0])
@@ -131,7 +131,7 @@ def check_objects(cell: Cell) -> None:
 
 
 def check_files(cell: Cell) -> None:
-    """A model that was saved and loaded is the same model and draws the same samples."""
+    """A saved and loaded model is the same model and draws the same samples."""
     model = cell.trained
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
@@ -154,7 +154,7 @@ def check_files(cell: Cell) -> None:
 
 
 def check_likelihood(cell: Cell) -> None:
-    """log p of data is a finite number each, or refused with the families that have one."""
+    """log p of each record is finite, or refused with the families that have one."""
     model, records = cell.trained, cell.subject.records[:3]
     if model.likelihood == "none":
         with refused("log_prob without a likelihood", "leave log_density", UnsupportedError) as caught:
@@ -172,7 +172,7 @@ def check_likelihood(cell: Cell) -> None:
 
 
 def check_randomness(cell: Cell) -> None:
-    """Drawing leaves torch's global generator alone."""
+    """Sampling does not use the global generator of torch."""
     before = torch.get_rng_state()
     cell.draw(2)
     demand(
@@ -183,7 +183,7 @@ def check_randomness(cell: Cell) -> None:
 
 
 def check_bad_input(cell: Cell) -> None:
-    """Bad records, unknown options and conditions are refused by name."""
+    """Errors name invalid records, unknown options and unknown conditions."""
     model = cell.trained
     with refused("fit to bad records", "let encode raise DataError", DataError, ConfigError):
         cell.tiny().fit([object()] * 4, max_steps=1)
@@ -196,7 +196,7 @@ def check_bad_input(cell: Cell) -> None:
 
 
 def check_devices(cell: Cell) -> None:
-    """Samples are drawn wherever torch can compute."""
+    """Samples are drawn on every device of torch."""
     if not torch.cuda.is_available():
         return
     model = cell.trained.to("cuda")

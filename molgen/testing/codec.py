@@ -1,4 +1,4 @@
-"""What the codec of every modality promises: each check takes a `Subject` and raises a `Complaint`."""
+"""The promises of the codec of every modality: each check takes a `Subject` and raises a `Complaint`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXACT, CLOSE = 1e-4, 1e-3
 
 
 def check_encoding(subject: Subject) -> None:
-    """Arrays have the fields' names, types and extents, are finite, and the record stays as it was."""
+    """Arrays have the fields' names, types and extents, are finite, and the record is unchanged."""
     m = subject.fitted
     for name, view in m.views.items():
         for i, record in enumerate(subject.records):
@@ -43,7 +43,7 @@ def check_encoding(subject: Subject) -> None:
 
 
 def check_round_trip(subject: Subject) -> None:
-    """Decoding what was encoded gives an object that encodes to the same arrays, in every view."""
+    """A decoded object encodes to the same arrays again, in every view."""
     m = subject.fitted
     for name, view in m.views.items():
         for i, record in enumerate(subject.records):
@@ -55,7 +55,7 @@ def check_round_trip(subject: Subject) -> None:
                 "build the domain object that encode takes",
             )
             different = agree(sample, m.encode(back, name), CLOSE, view)
-            # What is no bijection may choose among equal descriptions, but must then stay with its choice.
+            # A view that is not bijective may choose among equal descriptions, but always in the same way.
             if different and not view.bijective:
                 once = m.encode(back, name)
                 different = agree(once, m.encode(m.decode(once, name), name), CLOSE, view)
@@ -67,7 +67,7 @@ def check_round_trip(subject: Subject) -> None:
 
 
 def check_decoding_is_total(subject: Subject) -> None:
-    """Whatever a model draws is decoded, and what comes out can be asked whether it is valid."""
+    """Every sample of a model is decoded, and its validity can be computed."""
     m, draw = subject.fitted, np.random.default_rng(0)
     for name, view in m.views.items():
         sites = m.draw_sizes(0, range(3))
@@ -91,7 +91,7 @@ def check_decoding_is_total(subject: Subject) -> None:
 
 
 def check_padding_and_masks(subject: Subject) -> None:
-    """Batches hold the samples and zeros, obey the fields' constraints, and fall apart into the samples."""
+    """Batches contain the samples and zeros, satisfy the constraints of fields, and split into samples."""
     m = subject.fitted
     for name, view in m.views.items():
         batch = subject.batch(name)
@@ -120,7 +120,7 @@ def check_padding_and_masks(subject: Subject) -> None:
 
 
 def check_motion(subject: Subject) -> None:
-    """Views that claim not to change when the object moves do not."""
+    """Views that claim to be invariant to motions are."""
     m = subject.fitted
     moving = [v for v in m.views.values() if any(f.stream == "point" for f in v.fields.values())]
     still = [v for v in m.views.values() if v.invariant]
@@ -186,7 +186,7 @@ def _check_arrays(m: Modality, view: View, sample: Sample, where: str) -> None:
 
 
 def agree(a: Sample, b: Sample, bound: float, view: View) -> str:
-    """Where two samples differ by more than `bound` of their size; empty if nowhere."""
+    """The fields in which two samples differ by more than `bound` of their size."""
     if set(a) != set(b):
         return f"fields {sorted(a)} and {sorted(b)}"
     for name, first in a.items():
@@ -204,10 +204,10 @@ def agree(a: Sample, b: Sample, bound: float, view: View) -> str:
 
 
 def _frozen(record: Any) -> Any:
-    """What changes if the record does, as far as that can be seen."""
+    """A fingerprint of a record that changes with it."""
     if isinstance(record, np.ndarray):
         return record.tobytes()
     try:
         return pickle.dumps(copy.copy(record))
-    except Exception:  # what cannot be pickled is not compared
+    except Exception:  # objects that cannot be pickled are not compared
         return None

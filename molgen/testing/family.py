@@ -1,4 +1,4 @@
-"""What every family promises by itself: each check raises a `Complaint`."""
+"""The promises of every family alone: each check raises a `Complaint`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from molgen.testing.subject import Cell
 
 
 def check_declaration(family: type[GenerativeModel]) -> None:
-    """Name, needs and likelihood are what they should be, and kinds have names and options."""
+    """Name, needs and likelihood are valid, and kinds have names and options."""
     demand(
         isinstance(getattr(family, "family", None), str) and family.family.isidentifier(),
         f"family {getattr(family, 'family', None)!r} is no name",
@@ -45,7 +45,7 @@ def check_declaration(family: type[GenerativeModel]) -> None:
 
 
 def check_losses(cell: Cell) -> None:
-    """Losses are named finite numbers with a gradient, the same ones for the same noise."""
+    """Losses are named finite numbers with a gradient, equal for equal noise."""
     model = cell.trained
     batch = model.encode(cell.subject.records[:6]).trimmed()
     terms, again = (model.losses(model.trained, batch, BatchNoise(generator(3))) for _ in range(2))
@@ -73,12 +73,12 @@ def check_options(cell: Cell) -> None:
 
 
 class _Interrupted(Exception):
-    """Ends a run in the middle."""
+    """Interrupts a run."""
 
 
 @final
 class _Interrupt(Callback):
-    """Saves the training state after three steps and ends the run a step later."""
+    """Saves the training state after three steps and interrupts the run a step later."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,7 +91,7 @@ class _Interrupt(Callback):
 
 
 def check_resume(cell: Cell) -> None:
-    """A run that goes on from a training state ends with the weights of an uninterrupted one, to the bit."""
+    """A resumed run ends with the weights of an uninterrupted one, bit for bit."""
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore", MolgenWarning)
         folder = Path(name)

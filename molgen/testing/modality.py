@@ -1,4 +1,4 @@
-"""What every modality promises by itself: each check takes a `Subject` and raises a `Complaint`."""
+"""The promises of every modality alone: each check takes a `Subject` and raises a `Complaint`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ALLOWED = ("molgen.core", "molgen.nn", "molgen.io", "molgen.metrics", "molgen.t
 
 
 def check_declaration(subject: Subject) -> None:
-    """Name, version, views and fields are what they should be."""
+    """Name, version, views and fields are valid."""
     m = subject.modality
     demand(
         isinstance(m.name, str) and m.name.replace("_", "").isalnum() and m.name == m.name.lower(),
@@ -82,7 +82,7 @@ def check_configuration(subject: Subject) -> None:
 
 
 def _told(view: View) -> dict[str, tuple[type[Field], dict[str, Any]]]:
-    """What the fields of a view are: their kinds, and the numbers in them."""
+    """The kinds of the fields of a view, and the numbers in them."""
     plain = (int, float, str, tuple)
     return {
         k: (type(f), {n: v for n, v in vars(f).items() if isinstance(v, plain)})
@@ -91,7 +91,7 @@ def _told(view: View) -> dict[str, tuple[type[Field], dict[str, Any]]]:
 
 
 def check_fitting(subject: Subject) -> None:
-    """Fitting gives a new modality, the same one each time, and leaves the old one alone."""
+    """Fitting returns a new modality, equal for equal data, and does not change the old one."""
     m = subject.modality
     before = json.dumps(m.config(), sort_keys=True)
     first, second = m.fitted(subject.records), m.fitted(subject.records)
@@ -109,7 +109,7 @@ def check_fitting(subject: Subject) -> None:
 
 
 def check_imports(subject: Subject) -> None:
-    """A plugin imports nothing of molgen but its public parts."""
+    """A plugin imports only the public parts of molgen."""
     bad = sorted(set(_foreign_imports(type(subject.modality))))
     demand(
         not bad,
@@ -152,7 +152,7 @@ def check_sizes(subject: Subject) -> None:
 
 
 def check_conditions(subject: Subject) -> None:
-    """Every condition says what it measures, or that only data can tell; values are read and refused."""
+    """Every condition is measured on records or is a label of the data; values are parsed or refused."""
     m = subject.fitted
     for name, condition in m.conditions.items():
         demand(condition.name == name, f"condition {name!r} calls itself {condition.name!r}", "use one name")
@@ -181,7 +181,7 @@ def check_conditions(subject: Subject) -> None:
 
 
 def check_unknown_names(subject: Subject) -> None:
-    """Unknown views, networks and options are refused with the choices there are."""
+    """Unknown views, networks and options are refused with the choices."""
     m = subject.fitted
     view = next(iter(m.views.values()))
     fix = "raise ConfigError.unknown(what, name, choices)"
@@ -202,7 +202,7 @@ def check_unknown_names(subject: Subject) -> None:
 
 
 def check_bad_records(subject: Subject) -> None:
-    """What is no record is refused by its number; it is no valid object either."""
+    """The error of an invalid record names its number; `is_valid` is false for it."""
     m = subject.fitted
     view = next(iter(m.views))
     fix = "check the type first: raise DataError('a record of type ..., expected ...', fix=...)"
@@ -222,7 +222,7 @@ def check_bad_records(subject: Subject) -> None:
 
 
 def check_files(subject: Subject) -> None:
-    """What is written comes back, in order; files that are none are refused by name."""
+    """Written records are read back in order; errors of invalid files name the file."""
     m = subject.fitted
     view = next(iter(m.views))
     some = Records(list(subject.records[:4]), {}, "some")
@@ -246,7 +246,7 @@ def check_files(subject: Subject) -> None:
 
 
 def check_datasets(subject: Subject) -> None:
-    """Embedded data sets have the splits they name, of records that can be encoded."""
+    """Embedded data sets have their splits, with records that can be encoded."""
     for name, source in subject.modality.datasets.items():
         demand(source.name == name, f"data set {name!r} calls itself {source.name!r}", "use one name")
         if source.files:
@@ -265,7 +265,7 @@ _SEEN = 20
 
 
 def check_scores(subject: Subject) -> None:
-    """Scores are numbers by name; data do not score as bad samples do."""
+    """Scores are numbers by name; records of the data are valid."""
     m = subject.fitted
     few = list(subject.records[:12])  # some scores compare every pair
     scores = m.evaluate(few, Records(few * 2, {}, "reference"))
@@ -343,7 +343,7 @@ def _quietly(function: Any, value: Any, what: str) -> Any:
 
 
 def _foreign_imports(kind: type[Modality]) -> Iterator[str]:
-    """What the package of a class imports of molgen beyond the public parts; nothing for molgen's own."""
+    """Imports of private parts of molgen in the package of a class; none for molgen itself."""
     top = kind.__module__.split(".")[0]
     if top in ("molgen", "__main__", "tests"):
         return

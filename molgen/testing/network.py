@@ -1,4 +1,4 @@
-"""What the network of a modality promises: padding unseen, turns followed, pairs symmetric."""
+"""The promises of the network of a modality: no influence of padding, equivariance, symmetric pairs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from molgen.testing.subject import SMALL, Subject, randomised
 
 
 def check_trunk(subject: Subject) -> None:
-    """The network sees no padding, turns with its input, keeps pairs symmetric, works in float64."""
+    """The network ignores padding, is equivariant, keeps pairs symmetric, works in float64."""
     m = subject.fitted
     for view in m.views.values():
         if not view.denoisable:

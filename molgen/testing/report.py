@@ -1,4 +1,4 @@
-"""What a check says when it fails, and how many of them are run."""
+"""The error of a failed check, and the function that runs checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from molgen.core.errors import MolgenError
 
 
 class Complaint(MolgenError, AssertionError):
-    """A check that failed: what was found, what was expected, and what a fix looks like.
+    """A failed check: what was found, what was expected, and how to fix it.
 
     Example:
         >>> print(Complaint("3 fields, expected 2", fix="leave one out"))
@@ -24,19 +24,19 @@ class Complaint(MolgenError, AssertionError):
 
 
 def demand(holds: object, problem: str, fix: str) -> None:
-    """Raises a `Complaint` unless something holds."""
+    """Raises a `Complaint` unless the condition holds."""
     if not holds:
         raise Complaint(problem, fix)
 
 
 @contextmanager
 def refused(what: str, fix: str, *kinds: type[MolgenError]) -> Iterator[list[MolgenError]]:
-    """Raises a `Complaint` unless the block raises one of molgen's errors; the error is handed on.
+    """Raises a `Complaint` unless the block raises one of molgen's errors; the error is returned.
 
     Arguments:
-        what: what should be refused, for the complaint.
+        what: the input that should be refused, for the complaint.
         fix: how.
-        kinds: the errors that will do.
+        kinds: the accepted errors.
     """
     caught: list[MolgenError] = []
     wanted = " or ".join(kind.__name__ for kind in kinds)
@@ -56,8 +56,8 @@ class Check:
     """One check of one thing.
 
     Arguments:
-        name: what is promised, in words, e.g. ``"round trip"``.
-        run: raises where the promise is broken.
+        name: the promise in words, e.g. ``"round trip"``.
+        run: raises if the promise is broken.
     """
 
     name: str
@@ -76,7 +76,7 @@ def run_all(
     """Runs every check, and raises one `Complaint` with all that failed.
 
     Arguments:
-        title: what is checked.
+        title: the subject of the checks.
         checks: in order.
         told: called with the name, the complaint (empty if none) and the seconds of each.
     """
@@ -87,7 +87,7 @@ def run_all(
             check()
         except Complaint as error:
             complaint = str(error)
-        except Exception as error:  # a plugin may fail in any way it likes
+        except Exception as error:  # a plugin may raise any error
             first = (str(error).splitlines() or [""])[0]
             complaint = f"{type(error).__name__}: {first}; fix: the traceback of this check alone shows where"
         if complaint:

@@ -1,4 +1,4 @@
-"""What is checked: a modality with a few records, and a small model of a family on it."""
+"""The subjects of checks: a modality with a few records, and a small model of a family on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from molgen.models.base import GenerativeModel
 from molgen.models.sampler import Sampler
 
 COUNT = 24
-"""Records that a check looks at: enough for three batches, few enough for seconds."""
+"""Records of a check: enough for three batches, few enough for seconds."""
 
 SMALL: Sequence[Mapping[str, Any]] = (
     {"width": 24, "pair_width": 8, "depth": 1, "heads": 2, "vectors": 2},
@@ -46,7 +46,7 @@ class Subject:
     """A modality and some of its records.
 
     Arguments:
-        modality: with its defaults, or fitted already.
+        modality: with its defaults, or fitted.
         records: valid ones, at least 10; by default of the first embedded data set.
     """
 
@@ -67,7 +67,7 @@ class Subject:
 
     @cached_property
     def fitted(self) -> Modality:
-        """The modality once it has seen the records."""
+        """The modality fitted to the records."""
         return self.modality.fitted(self.records)
 
     def samples(self, view: str) -> list[Sample]:
@@ -81,7 +81,7 @@ class Subject:
 
 @final
 class Cell:
-    """A family on a modality, at the smallest size that still learns.
+    """A family on a modality, at the smallest size that can be trained.
 
     Arguments:
         subject: the modality and its records.
@@ -98,7 +98,7 @@ class Cell:
         return f"{self.family.family}{self.kind and '-' + self.kind}-{self.subject.modality.name}"
 
     def tiny(self, modality: Modality | str | None = None, **options: Any) -> GenerativeModel:
-        """An unfitted model; `UnsupportedError` where the family refuses the modality."""
+        """An unfitted model; `UnsupportedError` if the family refuses the modality."""
         kind = self.subject.modality if modality is None else modality
         taken = inspect.signature(self.family).parameters
         options = {**self.family.tiny_config(), **options}
@@ -113,7 +113,7 @@ class Cell:
                 known, model.modality = model.modality, self.subject.fitted
                 model._built(0)
                 model.modality = known
-            except ConfigError as error:  # a network that has not these options
+            except ConfigError as error:  # a network without these options
                 last = error
                 continue
             return model
@@ -121,7 +121,7 @@ class Cell:
 
     @cached_property
     def refusal(self) -> str:
-        """Why the family refuses the modality; empty if it does not."""
+        """The reason why the family refuses the modality; empty if it does not."""
         try:
             self.tiny()
         except UnsupportedError as error:
@@ -133,11 +133,11 @@ class Cell:
         """A model after five steps; shared, so never change it."""
         model = self.tiny()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MolgenWarning)  # five steps may well have collapsed
+            warnings.simplefilter("ignore", MolgenWarning)  # five steps may have collapsed
             return model.fit(self.subject.records, max_steps=5, batch_size=8, seed=0)
 
     def quick(self, model: GenerativeModel) -> dict[str, Any]:
-        """Sampling options that make a model quick."""
+        """Options for fast sampling."""
         return {name: value for name, value in QUICK.items() if name in model.sampling_options()}
 
     def draw(self, n: int, model: GenerativeModel | None = None, **options: Any) -> list[dict[str, Tensor]]:
@@ -170,7 +170,7 @@ def draw(
 
 
 def randomised(network: torch.nn.Module, seed: int = 0, sd: float = 0.2) -> None:
-    """Fills parameters that begin at zero, so that no fault hides behind them."""
+    """Fills parameters that are initialised to zero, which could hide errors."""
     source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in network.parameters():
@@ -179,7 +179,7 @@ def randomised(network: torch.nn.Module, seed: int = 0, sd: float = 0.2) -> None
 
 
 def apart(field: Field, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Tensor:
-    """How far values lie apart entry by entry in the geometry of their field: around a circle, the short way.
+    """The distance of values, entry by entry, in the geometry of their field: on circles the shorter arc.
 
     Example:
         >>> from molgen.core.fields import Angles
@@ -191,12 +191,12 @@ def apart(field: Field, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> Tenso
 
 
 def garbage(field: Field, shape: Sequence[int], draw: np.random.Generator, scale: float) -> np.ndarray:
-    """Values of a field as a bad model may draw them, of the extent of a sample `shape`."""
+    """Values of a field as a bad model may sample them, for the extent `shape`."""
     sites = tuple(shape) * field.axes
     if field.num_classes:
         return draw.integers(
             0, field.num_classes + (scale > 1), sites
-        )  # the class beyond is a mask left over
+        )  # the class beyond the last is a remaining mask
     return (scale * draw.normal(size=(*sites, *field.shape))).astype(np.float32)
 
 

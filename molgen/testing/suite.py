@@ -19,18 +19,18 @@ Told = Callable[[str, str, float], None]
 
 
 def _silent(name: str, complaint: str, seconds: float) -> None:
-    """Tells nobody."""
+    """Reports nothing."""
 
 
 def modality_checks(
     kind: Modality | str, records: Any = None, families: Sequence[str] | None = None
 ) -> list[Check]:
-    """Every check of a modality: what it promises by itself, and with each family.
+    """Every check of a modality: its own promises, and those with each family.
 
     Arguments:
         kind: the modality, or a registered name.
-        records: at least 10 valid ones, as `fit` takes them; by default of its first embedded data set.
-        families: names of families to check it with; all that are installed by default.
+        records: at least 10 valid ones, as for `fit`; by default of its first embedded data set.
+        families: names of families; by default all that are installed.
 
     Example:
         >>> from molgen.testing.toys import Words
@@ -58,7 +58,7 @@ def check_modality(
         kind, records, families: as for `modality_checks`.
         told: called with the name, the complaint (empty if none) and the seconds of each check.
 
-    Errors: `Complaint`, an `AssertionError`, that lists all that failed and how it is mended.
+    Errors: `Complaint`, an `AssertionError`, with all failed checks and their fixes.
 
     Example:
         >>> from molgen.testing.toys import Words
@@ -69,7 +69,7 @@ def check_modality(
 
 
 def model_checks(source: type[GenerativeModel]) -> list[Check]:
-    """Every check of a family: what it promises by itself, and on a small modality of each geometry.
+    """Every check of a family: its own promises, and those on a small modality of each geometry.
 
     Arguments:
         source: the class, registered or not.
@@ -93,7 +93,7 @@ def check_model(source: type[GenerativeModel], told: Told = _silent) -> None:
         source: the class, registered or not.
         told: as for `check_modality`.
 
-    Errors: `Complaint`, an `AssertionError`, that lists all that failed and how it is mended.
+    Errors: `Complaint`, an `AssertionError`, with all failed checks and their fixes.
     """
     run_all(f"family {source.family!r}", model_checks(source), told)
 
@@ -112,7 +112,7 @@ def _title(cell: Cell) -> str:
 
 
 def _unless_refused(name: str, check: Callable[[Cell], None]) -> Callable[[Cell], None]:
-    """What is refused at construction, and says why, has kept its promise."""
+    """A check that passes if the pair is refused at construction with a reason."""
 
     def run(cell: Cell) -> None:
         if name == "construction" or not cell.refusal:
@@ -140,7 +140,7 @@ def _some(pairs: Sequence[Cell]) -> None:
 
 
 def _bound(name: str, check: Callable[[Any], None], subject: Any, *known: Any) -> Check:
-    """A check of its subject, for whose time all classes are known by name, registered or not."""
+    """A check of its subject; while it runs, all its classes are registered by name."""
 
     def run() -> None:
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The smallest useful kinds of data, one for each geometry, for checks of families."""
+"""Small kinds of data, one for each geometry, for checks of families."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Curves(Modality):
 
 @final
 class Words(Modality):
-    """Classes on a line: words of an alphabet that the data have.
+    """Classes on a line: words over the alphabet of the data.
 
     Arguments:
         alphabet: the letters.
@@ -68,7 +68,7 @@ class Words(Modality):
         return {"letters": np.array([self.alphabet.index(c) for c in record])}
 
     def decode(self, sample: Sample, view: str) -> str:
-        # A letter that was never drawn is a question mark, which no word has.
+        # A masked letter is a question mark, which no word has.
         return "".join(f"{self.alphabet}?"[min(int(i), len(self.alphabet))] for i in sample["letters"])
 
     @property
@@ -102,7 +102,7 @@ class Tiles(Modality):
 
 @final
 class Clouds(Modality):
-    """Points in space joined by edges: float32 `(n, 3)`, centred, those nearer than 1 joined."""
+    """Points in space joined by edges: float32 `(n, 3)`, centred; points closer than 1 are joined."""
 
     name = "toy_clouds"
 
