@@ -102,20 +102,25 @@ def summary(of: Mapping[str, list[dict[str, Any]]]) -> str:
         gain = 100 * value if not _is_distance(cell.modality) else -value / floors[cell.modality]["frechet"]
         key = cell.family, cell.modality
         best[key] = max(best.get(key, (gain, False)), (gain, r["n"] < cell.n))
-    top = {m: max(gain for (_, at), (gain, _) in best.items() if at == m) for m in SUMMARY}
+    top = {m: max((gain for (_, at), (gain, _) in best.items() if at == m), default=None) for m in SUMMARY}
     lines = [
         f"| family | paper | strength | {' | '.join(title for title, _ in SUMMARY.values())} |",
         f"|---|---|---|{'---|' * len(SUMMARY)}",
     ]
     for family, (paper, strength) in FAMILIES.items():
-        shown = []
-        for m in SUMMARY:
-            gain, few = best.get((family, m), (None, False))
-            text = "-" if gain is None else f"{abs(gain):.1f}"
-            shown.append((f"**{text}**" if gain == top[m] else text) + ("†" if few else ""))
+        shown = [_marked(best.get((family, m)), top[m]) for m in SUMMARY]
         lines.append(f"| {family} | {paper} | {strength} | {' | '.join(shown)} |")
     shown = [_floor(m, floors[m].get(SUMMARY[m][1])) for m in SUMMARY]
     return "\n".join([*lines, f"| floor | | training records | {' | '.join(shown)} |"])
+
+
+def _marked(found: tuple[float, bool] | None, top: float | None) -> str:
+    """A score, the best one in bold, with a dagger where it is of fewer samples."""
+    if found is None:
+        return "-"
+    gain, few = found
+    text = f"{abs(gain):.1f}"
+    return (f"**{text}**" if gain == top else text) + ("†" if few else "")
 
 
 def _is_distance(modality: str) -> bool:

@@ -112,7 +112,7 @@ molgen evaluate out.json --modality $name --reference $name-samples
 `molgen_$name/__init__.py` is all there is: `fields` says what a record is made of, `encode` and `decode` go
 to arrays and back, `samples.json` holds some records. Sizes, scales, networks, files (`.npz`, `.json`),
 scores and a picture come from molgen; each can be overridden, see `molgen.core.modality.Modality`. A plugin
-imports only `molgen.core`, `molgen.nn` and `molgen.testing`.
+imports only `molgen.core`, `molgen.nn`, `molgen.io`, `molgen.metrics` and `molgen.testing`.
 
 Raise `version` in the class when its constructor or its fields change: old checkpoints are then refused.
 """

@@ -33,3 +33,21 @@ def test_a_likelihood_says_what_it_is_and_what_it_took() -> None:
     first, second = table.likelihoods([known, aside]).splitlines()[-2:]
     assert first == "- `autoregressive-image` on d/test: -2.00 +- 0.50 nats (lower bound; n 10, seed 1)"
     assert second.endswith("(lower bound; n 10, seed 1, 3 min, not shipped)")
+
+
+def test_the_summary_has_the_best_kind_of_each_family_and_the_best_family_in_bold() -> None:
+    results = [
+        row("flow-image", 20.0, 1000, 8.0, cell="flow-image"),
+        row("flow-image-coupling", 30.0, 10_000, 2.0, cell="flow-image-coupling"),
+        row("vae-image", 8.0, 10_000, 2.0),
+    ]
+    strings = {"name": "vae-smiles", "cell": "vae-smiles", "data": "qm9", "n": 10_000}
+    results.append({**strings, "scores": {"valid_x_unique": 0.744}, "training": {"seconds": 1.0}})
+    for modality in ("graph", "molecule", "protein"):
+        cell = f"vae-{modality}"
+        results.append({**strings, "name": cell, "cell": cell, "n": 200, "scores": {}})
+    found = {line.split(" | ")[0]: line for line in table.summary({"scores": results}).splitlines()}
+    assert "| 10.0† | - | - | - | - |" in found["| flow"], "the better kind, of fewer samples"
+    assert "| **4.0** | **74.4** | - | - | - |" in found["| vae"]
+    assert "| - | - | - | - | - |" in found["| gan"]
+    assert "| 1.0 (= 2.00) | - | - | - | - |" in found["| floor"]
