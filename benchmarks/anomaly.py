@@ -246,14 +246,14 @@ def _given_size(
     model: Any, records: Sequence[Any], seed: int, options: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """log p of records given their sizes, and log p of the sizes; `log_prob` returns only the sum."""
-    from molgen.core.noise import SampleNoise
+    from molgen.core.rng import SampleRandom
 
     model.trained.eval()
     found, sizes, step = [], [], model.fit_options.batch_size
     for start in range(0, len(records), step):
         batch = model.encode(_untold(model, records[start : start + step])).trimmed()
-        noise = SampleNoise(seed, range(start, start + len(batch)))
-        found.append(model.log_density(batch, noise, **options).double())
+        rng = SampleRandom(seed, range(start, start + len(batch)))
+        found.append(model.log_density(batch, rng, **options).double())
         sizes += [model.modality.log_size(size) for size in batch.sizes.tolist()]
     return torch.cat(found).numpy(), np.array(sizes)
 

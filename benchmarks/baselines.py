@@ -17,9 +17,9 @@ from molgen.core.errors import UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.fields.field import own_shape
 from molgen.core.modality import Modality
-from molgen.core.noise import SampleNoise, generator
 from molgen.core.records import Records
 from molgen.core.registry import get_modality
+from molgen.core.rng import SampleRandom, generator
 
 _CHUNK = 1000
 _CLASS = 0xC1A  # the purpose of a key of the injected randomness
@@ -132,8 +132,8 @@ class Marginals(Baseline):
             if not own:
                 continue
             mask = self.modality.template([sizes[i] for i in own])
-            noise = SampleNoise(seed, [indices[i] for i in own])
-            batch = Batch({k: e.draw(mask, noise) for k, e in part.items()}, mask, {}, self.view.pairs)
+            rng = SampleRandom(seed, [indices[i] for i in own])
+            batch = Batch({k: e.draw(mask, rng) for k, e in part.items()}, mask, {}, self.view.pairs)
             found.update(zip(own, self.modality.decode_all(batch, self.view.name), strict=True))
         return [found[i] for i in range(len(indices))]
 
@@ -218,11 +218,11 @@ class _Entries:
         counts = (counts - padding).reshape(*shape, k) + 0.5
         return (counts / counts.sum(-1, keepdim=True)).log()
 
-    def draw(self, mask: Tensor, noise: SampleNoise) -> Tensor:
+    def draw(self, mask: Tensor, rng: SampleRandom) -> Tensor:
         """Values for the sites of `mask`, each entry from an independently chosen record."""
         sites = tuple(slice(n) for n in mask.shape[1:]) * (2 if self.pairs else 1)
         have = self.have[sites][..., None]
-        u = noise.uniform(mask, own_shape(mask, Entries.of(self.field).count, axes=2 if self.pairs else 1))
+        u = rng.uniform(mask, own_shape(mask, Entries.of(self.field).count, axes=2 if self.pairs else 1))
         which = (u * have).long().clamp_max(have - 1).clamp_min(0)
         drawn = self.values[(slice(None), *sites)].gather(0, which)
         return self.field.project(drawn.squeeze(-1) if self.flat else drawn, mask)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import molgen.modalities.image as package
-from molgen.core.noise import generator
+from molgen.core.rng import generator
 from molgen.io.files import atomic
 from molgen.modalities.image import ImageModality
 from molgen.modalities.image.classifier import ASSET, Classifier, embed

@@ -129,8 +129,8 @@ def training() -> dict[str, Any]:
     from benchmarks.peers.shared import Step
     from benchmarks.peers.timing import alternated
     from molgen import DiffusionModel
-    from molgen.core.noise import BatchNoise, generator
     from molgen.core.registry import get_modality
+    from molgen.core.rng import BatchRandom, generator
 
     torch.set_num_threads(1)
     records = get_modality("graph").datasets["gdb6"].load("train")
@@ -140,7 +140,7 @@ def training() -> dict[str, Any]:
 
     def step(size: int) -> Callable[[], object]:
         batch = data[torch.arange(size) % len(data)].trimmed()
-        terms = partial(model.losses, model.trained, batch, BatchNoise(generator(0)))
+        terms = partial(model.losses, model.trained, batch, BatchRandom(generator(0)))
         return Step(model.trained, lambda: torch.stack(list(terms().values())).sum())
 
     seconds = {n: min(_seconds(step(n), 5)) for n in _BATCHES}

@@ -25,8 +25,8 @@ from torch import Tensor
 
 import molgen
 import molgen.api
-from molgen.core.noise import SampleNoise
 from molgen.core.records import Records
+from molgen.core.rng import SampleRandom
 from molgen.testing.subject import Subject
 
 STORED = Path(__file__).with_name("goldens.json")
@@ -64,7 +64,7 @@ def forward(model: Any) -> dict[str, list[float]]:
         n = model.modality.largest if getattr(network, "sized", False) else 7
         mask = model.modality.template([n, max(1, n - 1)])
         with torch.no_grad():
-            out = network(**network.example(mask, SampleNoise(0, range(2))))
+            out = network(**network.example(mask, SampleRandom(0, range(2))))
         for i, value in enumerate(_tensors(out)):
             flat = value.double().flatten()
             shown = [flat.mean(), flat.std(), *flat[:_SHOWN]]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 import molgen
-from molgen.core.noise import SampleNoise
+from molgen.core.rng import SampleRandom
 from molgen.models.base import GenerativeModel
 from molgen.testing.subject import randomised
 from tests.models.cells import tiny
@@ -53,7 +53,7 @@ def built(family: str, name: str) -> GenerativeModel:
 def inputs(model: GenerativeModel, part: str, sizes: list[int]) -> tuple[Any, dict[str, Any]]:
     network = model.parts()[part]
     mask = model.modality.template(sizes)
-    return network, network.example(mask, SampleNoise(5, range(len(sizes))))
+    return network, network.example(mask, SampleRandom(5, range(len(sizes))))
 
 
 @pytest.mark.parametrize(("family", "name", "part"), PARTS)

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.drawing.shelf import Shelf, examples, grey
 from benchmarks.drawing.style import FAINT, FAMILIES, INK, SOFT, WIDTH, Sheet
-from molgen.core.noise import SampleNoise
+from molgen.core.rng import SampleRandom
 from molgen.core.solvers import SOLVERS, ReverseProcess, State
 
 _TIMES = (0.0, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
@@ -32,8 +32,8 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     path = trajectory(model, _STEPS, seed, {"digit": 4.0})
     x0 = model.encode(examples(model, "mnist", 10)[5:6]).values["image"]
     field = model.view.fields["image"]
-    noise = SampleNoise(seed, [0])
-    white = noise.normal(torch.ones(1, 28, 28, dtype=torch.bool), (28, 28, 1))
+    rng = SampleRandom(seed, [0])
+    white = rng.normal(torch.ones(1, 28, 28, dtype=torch.bool), (28, 28, 1))
     rows = (112, 252, 372)
     for column, t in enumerate(_TIMES):
         x = _LEFT + column * (_TILE + _GAP)
@@ -77,7 +77,7 @@ def trajectory(
     """Every state of a diffusion model's sampler and the estimate of the data there, from noise to data."""
     fields = model.view.fields
     mask = model.modality.template(model.modality.draw_sizes(seed, range(count)))
-    noise = SampleNoise(seed, range(count))
+    rng = SampleRandom(seed, range(count))
     labels = {k: torch.full((count,), v) for k, v in condition.items()}
     denoise = model._denoise(mask, labels, 1.0)
     seen: list[tuple[State, State]] = []
@@ -88,9 +88,9 @@ def trajectory(
         return params
 
     with torch.no_grad():
-        start = {k: f.prior(mask, noise) for k, f in fields.items()}
+        start = {k: f.prior(mask, rng) for k, f in fields.items()}
         times = torch.linspace(1, 0, steps + 1)[:, None].expand(-1, count)
-        end = SOLVERS[solver](ReverseProcess(watched, fields, mask, noise), start, times)
+        end = SOLVERS[solver](ReverseProcess(watched, fields, mask, rng), start, times)
     return [*seen, (end, seen[-1][1])]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.drawing.shelf import Shelf
 from benchmarks.drawing.style import FAMILIES, INK, SOFT, WIDTH, Sheet, tint
-from molgen.core.noise import SampleNoise
+from molgen.core.rng import SampleRandom
 from molgen.nn.boltzmann import DeepBoltzmann, State
 
 _SWEEPS = (0, 1, 2, 5, 10, 30, 100, 300, 1000)
@@ -41,11 +41,11 @@ def chain(model: Any, seed: int) -> dict[int, State]:
     """States of Gibbs chains from random units, after some numbers of sweeps."""
     net = cast(DeepBoltzmann, model.trained)
     mask = model.modality.template(model.modality.draw_sizes(seed, range(_CHAINS)))
-    real, noise = net.visible.real(mask), SampleNoise(seed, range(_CHAINS))
-    state = net.random(real, noise.uniform(mask, (net.draws,)))
+    real, rng = net.visible.real(mask), SampleRandom(seed, range(_CHAINS))
+    state = net.random(real, rng.uniform(mask, (net.draws,)))
     kept = {0: state}
     for sweep in range(1, max(_SWEEPS) + 1):
-        state = net.sweep(state, real, noise.uniform(mask, (net.draws,)))
+        state = net.sweep(state, real, rng.uniform(mask, (net.draws,)))
         if sweep in _SWEEPS:
             kept[sweep] = state
     return kept

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.drawing.shelf import Shelf, examples
 from benchmarks.drawing.style import CLASSES, FAMILIES, INK, SOFT, WIDTH, Sheet, tint
-from molgen.core.noise import SampleNoise
+from molgen.core.rng import SampleRandom
 from molgen.core.solvers import State
 from molgen.models.flow.bijections import Coupling, Sites
 
@@ -34,7 +34,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
     z, volume = model.forward(records, seed=seed)
     reals = inverse(model, z["image"])
     states = [depth(model, reals, layers) for layers in _SHOWN]
-    white = SampleNoise(seed, range(2)).normal(torch.ones(2, 28, 28, dtype=torch.bool), (28, 28, 1))
+    white = SampleRandom(seed, range(2)).normal(torch.ones(2, 28, 28, dtype=torch.bool), (28, 28, 1))
     drawn = model.inverse({"image": white}, [784] * 2)
     back = [depth(model, inverse(model, white), layers) for layers in _SHOWN]
     top, step = 112, _TILE + 8

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.drawing.shelf import Shelf, grey
 from benchmarks.drawing.style import FAMILIES, INK, SOFT, WIDTH, Sheet, tint
-from molgen.core.noise import SampleNoise
+from molgen.core.rng import SampleRandom
 
 STEPS = 1500
 _MOMENTS = (0.0, 0.02, 0.06, 0.2, 0.5, 1.0)
@@ -105,12 +105,12 @@ def _watch(model: Any, history: History, data: Any, seed: int, steps: int) -> An
 def judged(model: Any, module: Any, data: Any, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Samples of fixed noise by the averaged generator; scores of the critic as in training."""
     batch = model.encode(data)
-    noise, mask = SampleNoise(seed, range(len(batch))), batch.mask
-    fake = module.average.generate(mask, {}, noise)
-    level = model.options.instance_noise * noise.uniform(mask, ()) ** 2
+    rng, mask = SampleRandom(seed, range(len(batch))), batch.mask
+    fake = module.average.generate(mask, {}, rng)
+    level = model.options.instance_noise * rng.uniform(mask, ()) ** 2
     images = grey(fake["image"][: _SIDE**2])
     ours, theirs = (
-        module.network.judge(model._blurred(module.network, x, level, mask, noise), mask, {}).numpy()
+        module.network.judge(model._blurred(module.network, x, level, mask, rng), mask, {}).numpy()
         for x in (model.relaxed(batch), fake)
     )
     middle = (ours.mean() + theirs.mean()) / 2  # only differences count
@@ -130,7 +130,7 @@ def _tiles(images: np.ndarray) -> np.ndarray:
 def _game(sheet: Sheet, model: Any, real: Tensor, seed: int, colour: str) -> None:
     """Noise, generator, sample, record, critic, and the objectives of both networks."""
     mask = torch.ones(1, *real.shape[1:3], dtype=torch.bool)
-    white = SampleNoise(seed, [2]).normal(mask, tuple(real.shape[1:]))
+    white = SampleRandom(seed, [2]).normal(mask, tuple(real.shape[1:]))
     sample = np.asarray(model.sample(3, seed=seed)[2])[..., 0]
     size, y = 66, 92
     low = y + size + 16

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmarks.peers.shared import Step, digits, nearest, size
 from benchmarks.peers.timing import Contest
 from molgen import DiffusionModel
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 
 _BATCH, _DRAWN, _STEPS, _WIDTH = 16, 4, 50, 48
 
@@ -68,7 +68,7 @@ def _unet(width: int) -> Any:
 
 def _loss(model: DiffusionModel, images: Any) -> Tensor:
     batch = model.encode(images)
-    terms = model.losses(model.trained, batch, BatchNoise(generator(0)))
+    terms = model.losses(model.trained, batch, BatchRandom(generator(0)))
     return torch.stack(list(terms.values())).sum()
 
 

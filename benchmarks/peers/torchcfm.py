@@ -12,7 +12,7 @@ from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalF
 
 from benchmarks.peers.shared import Step, digits
 from benchmarks.peers.timing import Contest
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.models.flow import ContinuousFlow
 
 _BATCH = 64
@@ -29,7 +29,7 @@ def contests() -> Iterator[Contest]:
     matcher = ExactOptimalTransportConditionalFlowMatcher(sigma=0.0)
 
     def ours() -> Tensor:
-        terms = model.losses(model.trained, batch, BatchNoise(generator(0)))
+        terms = model.losses(model.trained, batch, BatchRandom(generator(0)))
         return torch.stack(list(terms.values())).sum()
 
     def theirs() -> Tensor:

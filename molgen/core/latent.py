@@ -18,8 +18,8 @@ from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.modality import Format, Modality, View
-from molgen.core.noise import Noise, SampleNoise
 from molgen.core.records import Records
+from molgen.core.rng import RandomSource, SampleRandom
 from molgen.core.trunk import Trunk, TrunkSpec
 
 _VIEW, _CODE, _SIZE = "latent", "code", "size"
@@ -41,7 +41,7 @@ class Coder(Protocol):
         """Mean and standard deviation of the code of each record, `(n, latent)` each."""
 
     def decode_latent(
-        self, z: Tensor, sizes: Sequence[int], *, temperature: float | None, noise: Noise | None
+        self, z: Tensor, sizes: Sequence[int], *, temperature: float | None, rng: RandomSource | None
     ) -> list[Any]:
         """Domain objects from codes."""
 
@@ -105,7 +105,7 @@ class Latent(Modality):
     ) -> Batch:
         mean, sd = self.vae.encode_latent(records)
         mask = self.template([1] * len(records))
-        white = SampleNoise(0, range(len(records))).normal(mask, mean.shape[1:])
+        white = SampleRandom(0, range(len(records))).normal(mask, mean.shape[1:])
         values = {_CODE: mean[:, None] + sd[:, None] * white[:, None]}
         if _SIZE in self.views[view].fields:
             sizes = self.vae.encode(records).sizes
@@ -114,11 +114,11 @@ class Latent(Modality):
         told = {name: torch.as_tensor(value) for name, value in (conditions or {}).items()}
         return Batch(values, mask, told)
 
-    def decode_all(self, batch: Batch, view: str, noise: Noise | None = None) -> list[Any]:
+    def decode_all(self, batch: Batch, view: str, rng: RandomSource | None = None) -> list[Any]:
         picked = batch.values[_SIZE][:, 0].tolist() if _SIZE in batch.values else [0] * len(batch)
         sizes = [self._sizes[int(i)] for i in picked]
-        temperature = 0.0 if noise is None else None
-        return self.vae.decode_latent(batch.values[_CODE][:, 0], sizes, temperature=temperature, noise=noise)
+        temperature = 0.0 if rng is None else None
+        return self.vae.decode_latent(batch.values[_CODE][:, 0], sizes, temperature=temperature, rng=rng)
 
     def template(self, sizes: Sequence[int]) -> Tensor:
         return torch.ones(len(sizes), 1, dtype=torch.bool)

@@ -23,8 +23,8 @@ from molgen.core.capabilities import Entries
 from molgen.core.conditions import Condition, condition_from, conditions_of
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Field
-from molgen.core.noise import Noise
 from molgen.core.records import Records
+from molgen.core.rng import RandomSource
 from molgen.core.sizes import Sizes
 from molgen.core.trunk import Trunk, TrunkSpec
 
@@ -377,7 +377,7 @@ class Modality(ABC):
                 raise error.at(record=i + 1) if error.record is None else error from None
         return samples
 
-    def decode_all(self, batch: Batch, view: str, noise: Noise | None = None) -> list[Any]:
+    def decode_all(self, batch: Batch, view: str, rng: RandomSource | None = None) -> list[Any]:
         """A batch to records, in order; noise is for a kind of data that draws as it decodes."""
         return [self.decode(sample, view) for sample in split(batch)]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from molgen.core.errors import ConfigError
-from molgen.core.noise import generator
+from molgen.core.rng import generator
 
 
 @final

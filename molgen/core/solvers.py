@@ -22,7 +22,7 @@ from torch import Tensor
 from molgen.core.capabilities import Denoising
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 
 State = dict[str, Tensor]
 Denoise = Callable[[State, Tensor], State]
@@ -44,7 +44,7 @@ class ReverseProcess:
     denoise: Denoise
     fields: Mapping[str, Field]
     mask: Tensor
-    noise: Noise
+    noise: RandomSource
     scale: float = 1.0
 
     def steps(self, times: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -145,7 +145,11 @@ def churn(reverse: ReverseProcess, x: State, times: Tensor) -> State:
 
 
 def sample_with_restarts(
-    solver: Solver, begin: Callable[[Noise], ReverseProcess], x: State, times: Sequence[Tensor], noise: Noise
+    solver: Solver,
+    begin: Callable[[RandomSource], ReverseProcess],
+    x: State,
+    times: Sequence[Tensor],
+    rng: RandomSource,
 ) -> State:
     """Leg after leg, each from the noise that it begins with; see `restart_times`.
 
@@ -157,11 +161,11 @@ def sample_with_restarts(
         begin: a reverse process for one leg, whose denoiser remembers no estimate of the leg before.
         x: values at the first time.
         times: of each leg.
-        noise: the source of randomness.
+        rng: the source of randomness.
     """
-    x = solver(begin(noise), x, times[0])
+    x = solver(begin(rng), x, times[0])
     for number, (before, leg) in enumerate(pairwise(times)):
-        reverse = begin(noise.apart(number))
+        reverse = begin(rng.apart(number))
         x = solver(reverse, reverse.renoise(x, before[-1], leg[0], reverse.scale), leg)
     return x
 

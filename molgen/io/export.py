@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten_with_path, tree_map
 
 from molgen.core.errors import ConfigError, UnsupportedError
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.io.files import atomic
 
 NOTE = "molgen.json"
@@ -30,14 +30,14 @@ class Exportable(Protocol):
     sized: bool
     """Whether samples of another number of sites need another program."""
 
-    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+    def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward` by name, for the sites of a mask: tensors, or dicts of them."""
 
 
 def program(
     network: nn.Module,
     mask: Tensor,
-    noise: Noise,
+    rng: RandomSource,
     what: str,
     path: str | Path | None,
     header: Mapping[str, Any],
@@ -47,7 +47,7 @@ def program(
     Arguments:
         network: an `Exportable`; it is copied.
         mask: of an example, at least two samples, `(B, *extent)`; any B will do for the program.
-        noise: of the example.
+        rng: of the example.
         what: the network's name, for errors.
         path: a file that ends in ``.pt2``.
         header: recorded in the file.
@@ -59,7 +59,7 @@ def program(
     if not isinstance(network, Exportable):
         raise UnsupportedError(f"{what} cannot be exported: {type(network).__name__} has no `example`")
     own = copy.deepcopy(network).eval().requires_grad_(False)
-    inputs = own.example(mask, noise)
+    inputs = own.example(mask, rng)
     with torch.no_grad():
         own(**inputs)  # what is computed once for a number of sites must not be remembered from a trace
         sites = None if own.sized or mask.dim() > 2 else mask.shape[1]

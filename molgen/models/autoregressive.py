@@ -15,7 +15,7 @@ from molgen.core.capabilities import Entries
 from molgen.core.densities import Sharpen
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise, SampleNoise
+from molgen.core.rng import RandomSource, SampleRandom
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.wrappers import Predictor
 from molgen.core.wrappers.order import PairOrder
@@ -120,10 +120,10 @@ class AutoregressiveModel(GenerativeModel):
     # ------------------------------------------------------------------ training
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         """-log p of each field per site of the batch, so that terms do not grow with the samples."""
-        labels = self.drop_labels(batch, noise, self.options.label_dropout)
+        labels = self.drop_labels(batch, rng, self.options.label_dropout)
         sites = batch.sizes.sum().clamp_min(1)
         log_p = self._predictor(network).log_prob(batch.values, batch.mask, labels)
         return {name: -value.sum() / sites for name, value in log_p.items()}
@@ -139,7 +139,7 @@ class AutoregressiveModel(GenerativeModel):
         self,
         mask: Tensor,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        rng: RandomSource,
         given: Mapping[str, Tensor] | None = None,
         keep: Tensor | None = None,
         *,
@@ -153,14 +153,14 @@ class AutoregressiveModel(GenerativeModel):
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
-            noise: the source of randomness.
+            rng: the source of randomness.
             given, keep: values, and the sites whose entries are taken from them.
             temperature, top_k, top_p, real_temperature: see `Sharpen`.
         """
         how = self.resolved(
             temperature=temperature, top_k=top_k, top_p=top_p, real_temperature=real_temperature
         ).sharpen()
-        return self._predictor(self.trained).write(mask, noise, labels, how=how, given=given, keep=keep)
+        return self._predictor(self.trained).write(mask, rng, labels, how=how, given=given, keep=keep)
 
     @torch.no_grad()
     def complete(
@@ -209,7 +209,7 @@ class AutoregressiveModel(GenerativeModel):
             k: self._padded(k, v, whole).expand(n, *[-1] * (v.dim() - 1)) for k, v in prefix.values.items()
         }
         values = self.generate(
-            mask, {}, SampleNoise(seed, range(n)), given=given, keep=keep.reshape(mask.shape), **options
+            mask, {}, SampleRandom(seed, range(n)), given=given, keep=keep.reshape(mask.shape), **options
         )
         return self.decode(Batch(values, mask, {}, self.view.pairs))
 
@@ -236,7 +236,7 @@ class AutoregressiveModel(GenerativeModel):
 
     # ------------------------------------------------------------------ likelihood
 
-    def log_density(self, batch: Batch, noise: Noise) -> Tensor:
+    def log_density(self, batch: Batch, rng: RandomSource) -> Tensor:
         """log p(values | size), exact for the sequence."""
         labels = self.labels(batch)
         log_p = self._predictor(self.trained).log_prob(batch.values, batch.mask, labels)

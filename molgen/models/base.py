@@ -21,9 +21,9 @@ from molgen.core.capabilities import Capability, Embedding, require
 from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.modality import Modality, View
-from molgen.core.noise import Noise, SampleNoise, generator
 from molgen.core.records import Records
 from molgen.core.registry import FAMILIES, Table, get_modality
+from molgen.core.rng import RandomSource, SampleRandom, generator
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.io.samples import Samples
@@ -107,17 +107,17 @@ class GenerativeModel(Declaration, Stored):
 
     @abstractmethod
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         """The terms of the training loss, named; their sum is minimised."""
 
     @abstractmethod
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *args: Any, **options: Any
+        self, mask: Tensor, labels: Mapping[str, Tensor], rng: RandomSource, *args: Any, **options: Any
     ) -> dict[str, Tensor]:
         """Values of every field for the sites of `mask`, `(B, *extent)`; keywords are `sample`'s options."""
 
-    def log_density(self, batch: Batch, noise: Noise, *args: Any, **options: Any) -> Tensor:
+    def log_density(self, batch: Batch, rng: RandomSource, *args: Any, **options: Any) -> Tensor:
         """log p(values | size) in nats, `(B,)`."""
         have = [name for name, family in Table(FAMILIES).items() if family.likelihood != "none"]
         raise UnsupportedError(f"{self.family} has no likelihood; families that have one: {', '.join(have)}")
@@ -292,9 +292,9 @@ class GenerativeModel(Declaration, Stored):
                 values[c.name] = np.asarray(measured, dtype=np.float32)
         return self.modality.encode_all(records, self._view, values)
 
-    def decode(self, batch: Batch, noise: Noise | None = None) -> Samples:
+    def decode(self, batch: Batch, rng: RandomSource | None = None) -> Samples:
         """A batch of this model's view to domain objects, in order; noise as for `Modality.decode_all`."""
-        return Samples(self.modality.decode_all(batch, self._view, noise), self.modality)
+        return Samples(self.modality.decode_all(batch, self._view, rng), self.modality)
 
     def labels(self, batch: Batch) -> dict[str, Tensor]:
         """The labels of a batch that the model is conditioned on."""
@@ -304,11 +304,11 @@ class GenerativeModel(Declaration, Stored):
         """The values of a batch as reals that gradients flow through."""
         return {k: e.embed(batch.values[k], batch.mask) for k, e in Embedding.each(self.view.fields).items()}
 
-    def drop_labels(self, batch: Batch, noise: Noise, share: float) -> dict[str, Tensor]:
+    def drop_labels(self, batch: Batch, rng: RandomSource, share: float) -> dict[str, Tensor]:
         """The labels of a batch with a share of them missing, so that the network learns to do without."""
         labels = self.labels(batch)
         for c in self.conditions:
-            drop = noise.uniform(batch.mask, ()) < share
+            drop = rng.uniform(batch.mask, ()) < share
             value = labels[c.name]
             labels[c.name] = torch.where(drop, torch.full_like(value, c.missing()), value)
         return labels
@@ -421,8 +421,8 @@ class GenerativeModel(Declaration, Stored):
             for start in range(0, len(records), size):
                 chunk = records[start : start + size]
                 batch = self.encode(chunk).trimmed().to(device)
-                noise = SampleNoise(seed, range(start, start + len(batch)))
-                value = self.log_density(batch, noise, **options).double().cpu()
+                rng = SampleRandom(seed, range(start, start + len(batch)))
+                value = self.log_density(batch, rng, **options).double().cpu()
                 sizes = [self.modality.log_size(n) for n in batch.sizes.tolist()]
                 out.append(value + torch.tensor(sizes, dtype=torch.float64))
         return torch.cat(out) if out else torch.zeros(0, dtype=torch.float64)

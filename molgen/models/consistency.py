@@ -15,7 +15,7 @@ from molgen.core.capabilities import Consistency, Denoising, Embedding
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
-from molgen.core.noise import Noise, stratified
+from molgen.core.rng import RandomSource, stratified
 from molgen.core.solvers import State
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.wrappers import Denoiser, earlier, recalling
@@ -148,17 +148,17 @@ class ConsistencyModel(GenerativeModel):
     # ------------------------------------------------------------------ training
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         fields, mask = self._fields, batch.mask
-        labels = self.drop_labels(batch, noise, self.options.label_dropout)
+        labels = self.drop_labels(batch, rng, self.options.label_dropout)
         delta = self._delta(step.progress)
-        t = stratified(mask, noise).clamp_min(1e-3)
+        t = stratified(mask, rng).clamp_min(1e-3)
         r = (1 - delta) * t
         x0 = self.relaxed(batch)
-        eps = {k: f.standard_noise(mask, noise) for k, f in fields.items()}
+        eps = {k: f.standard_noise(mask, rng) for k, f in fields.items()}
         x, y = (self._perturbed(x0, eps, time, mask) for time in (t, r))
-        previous = earlier(network, x, t, mask, labels, noise) if self.options.self_condition else None
+        previous = earlier(network, x, t, mask, labels, rng) if self.options.self_condition else None
         ahead = network(x, t, mask, labels, previous)
         with torch.no_grad():
             behind = network(y, r, mask, labels, previous)
@@ -186,7 +186,7 @@ class ConsistencyModel(GenerativeModel):
         self,
         mask: Tensor,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        rng: RandomSource,
         *,
         steps: int | None = None,
         temperature: float | None = None,
@@ -200,7 +200,7 @@ class ConsistencyModel(GenerativeModel):
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
-            noise: the source of randomness.
+            rng: the source of randomness.
             steps: evaluations of the network, 1 or more.
             temperature, gamma: see the class.
 
@@ -210,14 +210,14 @@ class ConsistencyModel(GenerativeModel):
         steps, heat, fresh = o.steps, o.temperature, o.gamma
         fields, b = self._fields, len(mask)
         denoise = recalling(self.trained, mask, labels, self.options.self_condition)
-        x = {k: f.tempered_prior(mask, noise, heat) for k, f in fields.items()}
+        x = {k: f.tempered_prior(mask, rng, heat) for k, f in fields.items()}
         clean, s = x, torch.ones(b, device=mask.device)
         for i in range(steps):
             t = torch.full((b,), 1 - i / steps, device=mask.device)
             if i > 0:
                 eps = {
                     k: math.sqrt(1 - fresh**2) * f.predict_eps(x[k], clean[k], s, mask)
-                    + fresh * heat * f.standard_noise(mask, noise)
+                    + fresh * heat * f.standard_noise(mask, rng)
                     for k, f in fields.items()
                 }
                 again = self._perturbed(clean, eps, t, mask)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from molgen.core.batch import Batch
 from molgen.core.capabilities import Denoising
 from molgen.core.errors import UnsupportedError
-from molgen.core.noise import Noise, stratified
+from molgen.core.rng import RandomSource, stratified
 from molgen.core.solvers import SOLVERS, Denoise, ReverseProcess, State, restart_times, sample_with_restarts
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.wrappers import Denoiser, earlier, recalling
@@ -114,13 +114,13 @@ class DiffusionModel(LatentFamily):
     # ------------------------------------------------------------------ training
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
-        t = self._times(batch.mask, noise)
-        x = self._corrupt(batch, t, noise)
-        labels = self.drop_labels(batch, noise, self.options.label_dropout)
+        t = self._times(batch.mask, rng)
+        x = self._corrupt(batch, t, rng)
+        labels = self.drop_labels(batch, rng, self.options.label_dropout)
         known = self.options.self_condition
-        previous = earlier(network, x, t, batch.mask, labels, noise) if known else None
+        previous = earlier(network, x, t, batch.mask, labels, rng) if known else None
         params = network(x, t, batch.mask, labels, previous)
         denoising = Denoising.each(self.view.fields)
         return {
@@ -129,17 +129,17 @@ class DiffusionModel(LatentFamily):
             for name, f in self.view.fields.items()
         }
 
-    def _times(self, mask: Tensor, noise: Noise) -> Tensor:
+    def _times(self, mask: Tensor, rng: RandomSource) -> Tensor:
         """Training times in (0, 1], stratified over the batch, Kumaraswamy(a, b) distributed."""
         a, b = self.options.time_density
-        u = stratified(mask, noise)
+        u = stratified(mask, rng)
         times: Tensor = (1 - u ** (1 / b)).clamp(1e-5, 1) ** (1 / a)
         return times
 
-    def _corrupt(self, batch: Batch, t: Tensor, noise: Noise) -> State:
+    def _corrupt(self, batch: Batch, t: Tensor, rng: RandomSource) -> State:
         zero = torch.zeros_like(t)
         return {
-            name: f.diffuse(batch.values[name], zero, t, batch.mask, noise)
+            name: f.diffuse(batch.values[name], zero, t, batch.mask, rng)
             for name, f in self.view.fields.items()
         }
 
@@ -149,7 +149,7 @@ class DiffusionModel(LatentFamily):
         self,
         mask: Tensor,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        rng: RandomSource,
         *,
         steps: int | None = None,
         solver: str | None = None,
@@ -163,7 +163,7 @@ class DiffusionModel(LatentFamily):
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
-            noise: the source of randomness.
+            rng: the source of randomness.
             steps: number of steps, 1 to 1000.
             solver: a name in `molgen.core.solvers.SOLVERS`.
             guidance: 1 follows the labels as learned, more exaggerates them.
@@ -181,13 +181,13 @@ class DiffusionModel(LatentFamily):
             restart_from=restart_from,
         )
         fields = self.view.fields
-        start = {k: f.prior(mask, noise) for k, f in fields.items()}
+        start = {k: f.prior(mask, rng) for k, f in fields.items()}
 
-        def reverse(noise: Noise) -> ReverseProcess:
-            return ReverseProcess(self._denoise(mask, labels, o.guidance), fields, mask, noise, o.noise_scale)
+        def reverse(rng: RandomSource) -> ReverseProcess:
+            return ReverseProcess(self._denoise(mask, labels, o.guidance), fields, mask, rng, o.noise_scale)
 
         times = restart_times(o.steps, fields, mask, o.restarts, o.restart_from)
-        return sample_with_restarts(SOLVERS[o.solver], reverse, start, times, noise)
+        return sample_with_restarts(SOLVERS[o.solver], reverse, start, times, rng)
 
     def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""
@@ -204,7 +204,7 @@ class DiffusionModel(LatentFamily):
 
     # ------------------------------------------------------------------ likelihood
 
-    def log_density(self, batch: Batch, noise: Noise, *, steps: int = 1000, draws: int = 16) -> Tensor:
+    def log_density(self, batch: Batch, rng: RandomSource, *, steps: int = 1000, draws: int = 16) -> Tensor:
         r"""The variational bound, a sum of `steps` terms estimated without bias from `draws` of them.
 
         .. math:: -\log p(x_0) \le KL(q(x_1 | x_0) || p) + \sum_{t} KL(q(x_s | x_t, x_0) || p(x_s | x_t))
@@ -223,7 +223,7 @@ class DiffusionModel(LatentFamily):
 
         def term(index: Tensor) -> Tensor:
             t, s = grid[index], grid[index - 1]
-            x = self._corrupt(batch, t, noise)
+            x = self._corrupt(batch, t, rng)
             params = network(x, t, mask, labels)
             kls = [d.vlb_term(params[k], batch.values[k], x[k], t, s, mask) for k, d in denoising.items()]
             return torch.stack(kls).sum(0)
@@ -234,7 +234,7 @@ class DiffusionModel(LatentFamily):
             total = total + term(torch.full((len(mask),), end, device=mask.device))
         rest = torch.tensor([i for i in range(1, steps + 1) if i not in ends], device=mask.device)
         for k in range(draws):
-            u = (k + noise.uniform(mask, ())) / draws
+            u = (k + rng.uniform(mask, ())) / draws
             picked = rest[(u * len(rest)).long().clamp_max(len(rest) - 1)]
             total = total + term(picked) * (len(rest) / draws)
         return -total

@@ -18,7 +18,7 @@ from molgen.core.derivatives import differentiable
 from molgen.core.errors import MolgenWarning
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.wrappers import Denoiser, Encoder, MakeTrunk
 from molgen.models.latent import LatentFamily
@@ -54,14 +54,14 @@ class Adversaries(nn.Module):
         self.fields, self.code = fields, code
 
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, temperature: float = 1.0
+        self, mask: Tensor, labels: Mapping[str, Tensor], rng: RandomSource, temperature: float = 1.0
     ) -> State:
         """Relaxed values from noise on every site and a code for the whole; gradients flow through them."""
-        start = {k: f.tempered_prior(mask, noise, temperature) for k, f in self.fields.items()}
-        code = temperature * noise.normal(mask, (self.code,)) if self.code else None
+        start = {k: f.tempered_prior(mask, rng, temperature) for k, f in self.fields.items()}
+        code = temperature * rng.normal(mask, (self.code,)) if self.code else None
         t = torch.ones(len(mask), device=mask.device)
         params = self.generator(start, t, mask, labels, code=code)
-        return {k: r.rsample(params[k], mask, noise) for k, r in Reparameterization.each(self.fields).items()}
+        return {k: r.rsample(params[k], mask, rng) for k, r in Reparameterization.each(self.fields).items()}
 
     def judge(self, x: State, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """How much the critic takes values for data, `(B,)`."""
@@ -156,16 +156,18 @@ class GANModel(LatentFamily):
 
     # ------------------------------------------------------------------ training
 
-    def losses(self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED) -> State:
+    def losses(
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
+    ) -> State:
         """Both players' terms; each moves its own weights only."""
         gan, mask = cast(Adversaries, network), batch.mask
-        labels = self.drop_labels(batch, noise, self.options.label_dropout)
+        labels = self.drop_labels(batch, rng, self.options.label_dropout)
         real = self.relaxed(batch)
-        fake = gan.generate(mask, labels, noise)
+        fake = gan.generate(mask, labels, rng)
         if len(mask) > 1:
             step.log("diversity", self._diversity(gan, real, fake, mask))
-        level = self.options.instance_noise * noise.uniform(mask, ()) ** 2
-        real, fake = (self._blurred(gan, x, level, mask, noise) for x in (real, fake))
+        level = self.options.instance_noise * rng.uniform(mask, ()) ** 2
+        real, fake = (self._blurred(gan, x, level, mask, rng) for x in (real, fake))
         still = {k: v.detach() for k, v in fake.items()}
         truth = gan.judge(real, mask, labels)
         lead = truth - gan.judge(still, mask, labels)
@@ -181,9 +183,9 @@ class GANModel(LatentFamily):
         }
 
     @staticmethod
-    def _blurred(gan: Adversaries, x: State, level: Tensor, mask: Tensor, noise: Noise) -> State:
+    def _blurred(gan: Adversaries, x: State, level: Tensor, mask: Tensor, rng: RandomSource) -> State:
         return {
-            k: f.project(x[k] + per_sample(level, x[k]) * f.sd * f.standard_noise(mask, noise), mask)
+            k: f.project(x[k] + per_sample(level, x[k]) * f.sd * f.standard_noise(mask, rng), mask)
             for k, f in gan.fields.items()
         }
 
@@ -227,20 +229,25 @@ class GANModel(LatentFamily):
     # ------------------------------------------------------------------ sampling
 
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *, temperature: float | None = None
+        self,
+        mask: Tensor,
+        labels: Mapping[str, Tensor],
+        rng: RandomSource,
+        *,
+        temperature: float | None = None,
     ) -> State:
         """From noise to data in one step of the generator.
 
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
-            noise: the source of randomness.
+            rng: the source of randomness.
             temperature: factor on the spread of the noise; below 1, samples are better and more alike.
 
         Source: Brock et al., Large Scale GAN Training for High Fidelity Natural Image Synthesis (2019).
         """
         heat = self.resolved(temperature=temperature).temperature
-        made = cast(Adversaries, self.trained).generate(mask, labels, noise, heat)
+        made = cast(Adversaries, self.trained).generate(mask, labels, rng, heat)
         return {k: e.round(made[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
 

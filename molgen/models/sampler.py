@@ -12,7 +12,7 @@ from molgen.core.batch import Batch
 from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError, MolgenError
 from molgen.core.modality import Modality, View
-from molgen.core.noise import Noise, SampleNoise, generator
+from molgen.core.rng import RandomSource, SampleRandom, generator
 from molgen.io.console import bar
 from molgen.io.samples import Samples
 from molgen.models.options import FitOptions
@@ -39,11 +39,11 @@ class Generator(Protocol):
         """The network."""
 
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *args: Any, **options: Any
+        self, mask: Tensor, labels: Mapping[str, Tensor], rng: RandomSource, *args: Any, **options: Any
     ) -> dict[str, Tensor]:
         """Values of every field."""
 
-    def decode(self, batch: Batch, noise: Noise | None = None) -> Samples:
+    def decode(self, batch: Batch, rng: RandomSource | None = None) -> Samples:
         """A batch to domain objects."""
 
 
@@ -113,19 +113,19 @@ class Sampler:
             own = [indices[i] for i in part]
             labels = {k: torch.full((len(part),), v, device=device) for k, v in self.labels.items()}
             labels |= {k: v.to(device) for k, v in self.drawn_labels(own).items()}
-            noise = SampleNoise(self.seed, own)
-            batch = Batch(self.values(mask, labels, noise), mask, {}, model.view.pairs)
-            records.update(zip(part, model.decode(batch, noise), strict=True))
+            rng = SampleRandom(self.seed, own)
+            batch = Batch(self.values(mask, labels, rng), mask, {}, model.view.pairs)
+            records.update(zip(part, model.decode(batch, rng), strict=True))
             if advance is not None:
                 advance(len(part))
         return [records[i] for i in range(len(sizes))]
 
-    def values(self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
+    def values(self, mask: Tensor, labels: Mapping[str, Tensor], rng: RandomSource) -> dict[str, Tensor]:
         """`generate` at the precision; the values themselves are always in full precision."""
         if self.precision == "fp32":
-            return self.model.generate(mask, labels, noise, **self.options)
+            return self.model.generate(mask, labels, rng, **self.options)
         with torch.autocast(mask.device.type, torch.bfloat16):
-            values = self.model.generate(mask, labels, noise, **self.options)
+            values = self.model.generate(mask, labels, rng, **self.options)
         whole = {k: v.float() if v.is_floating_point() else v for k, v in values.items()}
         return {k: self.model.view.fields[k].project(v, mask) for k, v in whole.items()}
 

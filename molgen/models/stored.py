@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from molgen.core.conditions import Condition, condition_from
 from molgen.core.errors import CheckpointError, ConfigError
 from molgen.core.modality import Modality
-from molgen.core.noise import SampleNoise
 from molgen.core.registry import get_modality
+from molgen.core.rng import SampleRandom
 from molgen.io import checkpoint
 from molgen.io.header import finite, need
 from molgen.models.options import FitOptions, Options
@@ -206,7 +206,7 @@ class Stored(ABC):
         mask = modality.template([n, n, max(1, n - 1)]).to(next(network.parameters()).device)
         header = {**self.header(), "part": name}
         what = f"{name} of {self.family} on {modality.name!r}"
-        return program(network, mask, SampleNoise(0, range(len(mask))), what, path, header)
+        return program(network, mask, SampleRandom(0, range(len(mask))), what, path, header)
 
     def push_to_hub(
         self, repo: str, token: str | None = None, private: bool = False, message: str | None = None

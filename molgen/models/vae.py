@@ -18,7 +18,7 @@ from molgen.core.densities import Sharpen
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise, SampleNoise
+from molgen.core.rng import RandomSource, SampleRandom
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.wrappers import Decoder, Encoder, MakeTrunk, Predictor
 from molgen.core.wrappers.decoder import log_likelihood
@@ -60,12 +60,12 @@ class Prior(nn.Module):
         parts = _log_normal(z[:, None], self.mean, self.log_sd)
         return (self.logits.log_softmax(0) + parts).logsumexp(1)
 
-    def draw(self, mask: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
+    def draw(self, mask: Tensor, rng: RandomSource, temperature: float = 1.0) -> Tensor:
         """z `(B, latent)`; a temperature scales the spread around the mean (of each component)."""
-        white = noise.normal(mask, (self.latent,)) * temperature
+        white = rng.normal(mask, (self.latent,)) * temperature
         if self.components == 1:
             return white
-        u = noise.uniform(mask, ())
+        u = rng.uniform(mask, ())
         edges = self.logits.softmax(0).cumsum(0)
         k = (u[:, None] >= edges).sum(1).clamp_max(self.components - 1)
         return self.mean[k] + self.log_sd[k].exp() * white
@@ -127,18 +127,18 @@ class Autoencoder(nn.Module):
         return log_likelihood(self.fields, self.decoder(z, mask, labels), values, mask)
 
     def draw(
-        self, mask: Tensor, labels: Mapping[str, Tensor], z: Tensor, noise: Noise, temperature: float
+        self, mask: Tensor, labels: Mapping[str, Tensor], z: Tensor, rng: RandomSource, temperature: float
     ) -> dict[str, Tensor]:
         """Values drawn from p(x | z); at temperature 0 the centre of each entry, or greedily in order."""
         how = Sharpen(max(temperature, 1e-4))
         if isinstance(self.decoder, Predictor):
-            return self.decoder.write(mask, noise, labels, z, how)
+            return self.decoder.write(mask, rng, labels, z, how)
         raw = self.decoder(z, mask, labels)
         entries = Entries.each(self.fields)
         densities = {k: e.likelihood(raw[k]) for k, e in entries.items()}
         if temperature == 0:
             return {k: e.point_estimate(densities[k], mask) for k, e in entries.items()}
-        return {k: e.sample(densities[k], mask, noise, how) for k, e in entries.items()}
+        return {k: e.sample(densities[k], mask, rng, how) for k, e in entries.items()}
 
 
 @final
@@ -271,13 +271,13 @@ class VAEModel(GenerativeModel):
     # ------------------------------------------------------------------ training
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         """The negative bound per site: reconstruction of each field, and the KL term."""
         vae, mask = cast(Autoencoder, network), batch.mask
-        labels = self.drop_labels(batch, noise, self.options.label_dropout)
+        labels = self.drop_labels(batch, rng, self.options.label_dropout)
         mean, log_sd = vae.infer(batch.values, mask, labels)
-        z = mean + log_sd.exp() * noise.normal(mask, (self.options.latent,))
+        z = mean + log_sd.exp() * rng.normal(mask, (self.options.latent,))
         sites = batch.sizes.sum().clamp_min(1)
         log_p = vae.log_likelihood(batch.values, mask, labels, z)
         terms = {f"reconstruction/{k}": -v.sum() / sites for k, v in log_p.items()}
@@ -331,7 +331,7 @@ class VAEModel(GenerativeModel):
         sizes: Sequence[int] | None = None,
         seed: int = 0,
         temperature: float | None = None,
-        noise: Noise | None = None,
+        rng: RandomSource | None = None,
     ) -> Samples:
         """Domain objects from codes.
 
@@ -340,14 +340,14 @@ class VAEModel(GenerativeModel):
             sizes: number of sites of each; by default drawn from the data's sizes.
             seed: of the draws.
             temperature: of p(x | z).
-            noise: of the draws, instead of that of the seed.
+            rng: of the draws, instead of that of the seed.
         """
         if z.dim() != 2 or z.shape[1] != self.options.latent:
             raise ConfigError(f"z is of shape {tuple(z.shape)}, expected (n, {self.options.latent})")
         known = self.modality.draw_sizes(seed, range(len(z))) if sizes is None else list(sizes)
         mask = self.modality.template(known).to(z.device)
-        noise = SampleNoise(seed, range(len(z))) if noise is None else noise
-        values = self._network.draw(mask, {}, z, noise, self.resolved(temperature=temperature).temperature)
+        rng = SampleRandom(seed, range(len(z))) if rng is None else rng
+        values = self._network.draw(mask, {}, z, rng, self.resolved(temperature=temperature).temperature)
         return self.decode(Batch(values, mask, {}, self.view.pairs))
 
     def reconstruct(self, records: Sequence[Any], seed: int = 0, temperature: float = 0.0) -> Samples:
@@ -380,7 +380,7 @@ class VAEModel(GenerativeModel):
         self,
         mask: Tensor,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        rng: RandomSource,
         *,
         temperature: float | None = None,
         prior_temperature: float = 1.0,
@@ -390,15 +390,15 @@ class VAEModel(GenerativeModel):
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
-            noise: the source of randomness.
+            rng: the source of randomness.
             temperature: of p(x | z); 0 draws nothing there.
             prior_temperature: factor on the spread of the prior.
         """
         vae = self._network
-        z = vae.prior.draw(mask, noise, prior_temperature)
-        return vae.draw(mask, labels, z, noise, self.resolved(temperature=temperature).temperature)
+        z = vae.prior.draw(mask, rng, prior_temperature)
+        return vae.draw(mask, labels, z, rng, self.resolved(temperature=temperature).temperature)
 
-    def log_density(self, batch: Batch, noise: Noise, *, samples: int = 1) -> Tensor:
+    def log_density(self, batch: Batch, rng: RandomSource, *, samples: int = 1) -> Tensor:
         r"""The importance-weighted bound; with one sample the evidence lower bound.
 
         .. math:: \log \frac{1}{K} \sum_k \frac{p(x | z_k) p(z_k)}{q(z_k | x)}, \quad z_k \sim q(z | x)
@@ -408,7 +408,7 @@ class VAEModel(GenerativeModel):
         mean, log_sd = vae.infer(batch.values, mask, labels)
         weights = []
         for _ in range(samples):
-            z = mean + log_sd.exp() * noise.normal(mask, (self.options.latent,))
+            z = mean + log_sd.exp() * rng.normal(mask, (self.options.latent,))
             log_p = torch.stack(list(vae.log_likelihood(batch.values, mask, labels, z).values())).sum(0)
             weights.append(log_p + vae.prior.log_prob(z) - _log_normal(z, mean, log_sd))
         return torch.stack(weights).logsumexp(0) - math.log(samples)

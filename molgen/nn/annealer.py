@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from molgen.core.linear import linear
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.nn.boltzmann import DeepBoltzmann, State
 from molgen.nn.units import Units
 
@@ -58,13 +58,13 @@ class Annealer:
         self.base += sum(net.sizes[1:]) * math.log(2)
 
     @torch.no_grad()
-    def start(self, chains: int, noise: Noise) -> State:
+    def start(self, chains: int, rng: RandomSource) -> State:
         """Samples of the base-rate model."""
         zeros = [self.rates.new_zeros(chains, len(b)) for b in self.biases]
-        return [self._draw(layer, self._field(layer, a, 0.0), noise) for layer, a in enumerate(zeros)]
+        return [self._draw(layer, self._field(layer, a, 0.0), rng) for layer, a in enumerate(zeros)]
 
     @torch.no_grad()
-    def run(self, state: State, betas: Sequence[float], noise: Noise) -> tuple[State, Tensor]:
+    def run(self, state: State, betas: Sequence[float], rng: RandomSource) -> tuple[State, Tensor]:
         r"""Chains that follow :math:`\beta`, and the logarithms of their weights, `(C,)` in float64.
 
         .. math:: w = \prod_k p^*_{\beta_k}(x_{k-1}) / p^*_{\beta_{k-1}}(x_{k-1}), \quad
@@ -73,7 +73,7 @@ class Annealer:
         Arguments:
             state: samples at the first of `betas`; only the odd layers are read.
             betas: from one end to the other.
-            noise: the source of randomness.
+            rng: the source of randomness.
         """
         state, depth = list(state), len(self.biases)
         log_w = torch.zeros(len(state[1]), dtype=torch.float64, device=state[1].device)
@@ -87,9 +87,9 @@ class Annealer:
                 units = self.layers[i]
                 gain = units.log_sum(field) - units.log_sum(self._field(i, felt, now))
                 log_w += gain.sum(1)
-                state[i] = self._draw(i, field, noise)
+                state[i] = self._draw(i, field, rng)
             for i in range(1, depth, 2):
-                state[i] = self._draw(i, self._field(i, self._felt(state, i), then), noise)
+                state[i] = self._draw(i, self._field(i, self._felt(state, i), then), rng)
         return state, log_w
 
     # ------------------------------------------------------------------ conditionals
@@ -104,5 +104,5 @@ class Annealer:
     def _field(self, layer: int, felt: Tensor, beta: float) -> Tensor:
         return torch.add(self.rates, felt, alpha=beta) if layer == 0 else beta * felt
 
-    def _draw(self, layer: int, field: Tensor, noise: Noise) -> Tensor:
-        return self.layers[layer].draw(field, noise.uniform(field, (self.layers[layer].entries,)))
+    def _draw(self, layer: int, field: Tensor, rng: RandomSource) -> Tensor:
+        return self.layers[layer].draw(field, rng.uniform(field, (self.layers[layer].entries,)))

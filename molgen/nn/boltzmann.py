@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from molgen.core.capabilities import Classes
 from molgen.core.fields import Field
 from molgen.core.linear import linear
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.nn.units import Units
 
 State = list[Tensor]
@@ -198,11 +198,11 @@ class DeepBoltzmann(nn.Module):
         return state
 
     @torch.no_grad()
-    def advance(self, noise: Noise, sweeps: int) -> State:
+    def advance(self, rng: RandomSource, sweeps: int) -> State:
         """The persistent chains after some more sweeps, which are stored; odd layers at their means."""
         state = list(torch.split(self.chains.to(self.biases[0]), self.sizes, 1))
         for _ in range(sweeps):
-            state = self.sweep(state, self.real, noise.uniform(self.real, (self.draws,)))
+            state = self.sweep(state, self.real, rng.uniform(self.real, (self.draws,)))
         self.chains.copy_(torch.cat(state, 1).bool())
         # The mean given the even layers has the same expectation and less noise.
         return [

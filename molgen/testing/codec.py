@@ -11,7 +11,7 @@ import torch
 
 from molgen.core.batch import Sample, split
 from molgen.core.modality import Modality, View
-from molgen.core.noise import generator
+from molgen.core.rng import generator
 from molgen.nn.check import random_rotation
 from molgen.testing.report import Complaint, demand
 from molgen.testing.subject import Subject, apart, garbage

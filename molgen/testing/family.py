@@ -15,7 +15,7 @@ from torch import Tensor
 
 from molgen.core.errors import ConfigError, MolgenWarning
 from molgen.core.modality import View
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.models.base import GenerativeModel
 from molgen.models.options import Options
 from molgen.testing.report import demand, refused
@@ -48,7 +48,7 @@ def check_losses(cell: Cell) -> None:
     """Losses are named finite numbers with a gradient, equal for equal noise."""
     model = cell.trained
     batch = model.encode(cell.subject.records[:6]).trimmed()
-    terms, again = (model.losses(model.trained, batch, BatchNoise(generator(3))) for _ in range(2))
+    terms, again = (model.losses(model.trained, batch, BatchRandom(generator(3))) for _ in range(2))
     demand(
         bool(terms) and all(t.dim() == 0 and bool(torch.isfinite(t)) for t in terms.values()),
         f"losses gives { ({k: tuple(t.shape) for k, t in terms.items()}) }",

@@ -129,7 +129,7 @@ def check_sizes(subject: Subject) -> None:
     demand(
         drawn == m.draw_sizes(0, range(20)) + m.draw_sizes(0, range(20, 40)),
         "sizes depend on which samples are drawn together",
-        "draw the size of sample i with molgen.core.noise.generator(seed, i, ...)",
+        "draw the size of sample i with molgen.core.rng.generator(seed, i, ...)",
     )
     demand(
         all(type(n) is int and n >= 1 for n in drawn),

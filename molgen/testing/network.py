@@ -11,7 +11,7 @@ from torch import Tensor
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality, View
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.core.wrappers.denoiser import Denoiser
 from molgen.nn.check import assert_close, random_rotation
 from molgen.testing.report import Complaint
@@ -27,9 +27,9 @@ def check_trunk(subject: Subject) -> None:
         network = _denoiser(m, view)
         batch = subject.batch(view.name)
         t = torch.full((len(batch),), 0.3, dtype=torch.float64)
-        noise = BatchNoise(generator(0))
+        rng = BatchRandom(generator(0))
         noisy = {
-            k: f.diffuse(_double(batch.values[k]), torch.zeros_like(t), t, batch.mask, noise)
+            k: f.diffuse(_double(batch.values[k]), torch.zeros_like(t), t, batch.mask, rng)
             for k, f in view.fields.items()
         }
         with torch.no_grad():

@@ -17,9 +17,9 @@ from molgen.core.capabilities import Embedding
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Field
 from molgen.core.modality import Modality
-from molgen.core.noise import SampleNoise
 from molgen.core.records import Records
 from molgen.core.registry import get_family
+from molgen.core.rng import SampleRandom
 from molgen.io.resolve import resolve
 from molgen.models.base import GenerativeModel
 from molgen.models.sampler import Sampler
@@ -161,7 +161,7 @@ def draw(
     with torch.no_grad():
         for indices in _chunks(n, batch_size or n):
             mask = model.modality.template(model.modality.draw_sizes(seed, indices))
-            values = sampler.values(mask, {}, SampleNoise(seed, indices))
+            values = sampler.values(mask, {}, SampleRandom(seed, indices))
             batch = Batch(values, mask, {}, model.view.pairs)
             out += [
                 {k: v[0] for k, v in batch[i : i + 1].trimmed().values.items()} for i in range(len(batch))

@@ -16,8 +16,8 @@ from torch import Tensor
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
-from molgen.core.noise import generator
 from molgen.core.records import Records
+from molgen.core.rng import generator
 from molgen.io.resolve import resolve
 from molgen.train.trainable import Trainable
 

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, MolgenError
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.core.step import TrainingStep
 from molgen.train.data import DataModule, fingerprint
 from molgen.train.trainable import Trainable
@@ -119,7 +119,7 @@ class TrainingModule(pl.LightningModule):
         self.spent = self.progress()
         source = generator(self.seed, _NOISE, self.global_step, self.global_rank)
         step = TrainingStep(self.spent, self.logged.__setitem__)
-        terms = self.model.losses(self.network, batch, BatchNoise(source), step)
+        terms = self.model.losses(self.network, batch, BatchRandom(source), step)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
             bad = ", ".join(k for k, v in terms.items() if not torch.isfinite(v))
@@ -153,7 +153,7 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         source = generator(self.seed, _HELD, index)  # the same noise at every validation
         step = TrainingStep(self.spent, self.logged.__setitem__)
-        terms = self.model.losses(self.average, batch, BatchNoise(source), step)
+        terms = self.model.losses(self.average, batch, BatchRandom(source), step)
         total = torch.stack(list(terms.values())).sum()
         self.log("val/loss", total, prog_bar=True, batch_size=len(batch), sync_dist=True)
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from molgen.core.batch import Batch
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise
 from molgen.core.records import Records
+from molgen.core.rng import RandomSource
 from molgen.core.step import TRAINED, TrainingStep
 
 
@@ -34,7 +34,7 @@ class Trainable(Protocol):
         """Domain objects to a batch."""
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> Mapping[str, Tensor]:
         """The terms of the training loss."""
 

@@ -15,9 +15,9 @@ from benchmarks.cells import Cell
 from benchmarks.measure import Job, measure
 from benchmarks.shorts import closings
 from molgen.core.errors import UnsupportedError
-from molgen.core.noise import SampleNoise
 from molgen.core.records import Records
 from molgen.core.registry import get_modality
+from molgen.core.rng import SampleRandom
 from molgen.io.data import DataSource
 from molgen.metrics.statistics import nearest_distances
 from molgen.modalities.chemistry.metrics import evaluate
@@ -44,7 +44,7 @@ def test_entries_of_samples_are_distributed_as_those_of_the_data(name: str) -> N
     sizes = model.modality.draw_sizes(0, range(300))
     mask = model.modality.template(sizes)
     for key, field in model.view.fields.items():
-        drawn = own[key].draw(mask, SampleNoise(0, range(300)))
+        drawn = own[key].draw(mask, SampleRandom(0, range(300)))
         assert torch.allclose(drawn.double(), field.project(drawn, mask).double(), atol=1e-5), (
             "obeys the field"
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from molgen.core.densities import Density, Discrete, Gaussians, LogisticCells, Logistics, Sharpen
 from molgen.core.fields.frequencies import probabilities
-from molgen.core.noise import generator
+from molgen.core.rng import generator
 
 RAW = torch.randn(12, generator=generator(3), dtype=torch.float64)
 

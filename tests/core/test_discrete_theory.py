@@ -17,7 +17,7 @@ from molgen.core.capabilities import Consistency, Denoising, Embedding
 from molgen.core.conditions import Label, Scalar
 from molgen.core.densities import Gaussians
 from molgen.core.fields import Angles, Categorical, Continuous, Positions, Simplex
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.core.sizes import Sizes
 from molgen.core.solvers import SOLVERS, ReverseProcess, State, restart_times, sample_with_restarts
 from molgen.core.wrappers.decoder import log_likelihood
@@ -27,8 +27,8 @@ MASK = torch.tensor([[True, True, True], [True, True, False]])
 DRAWS = 20_000
 
 
-def noise(key: int = 0) -> BatchNoise:
-    return BatchNoise(generator(key))
+def noise(key: int = 0) -> BatchRandom:
+    return BatchRandom(generator(key))
 
 
 def symmetric(x: Tensor) -> Tensor:

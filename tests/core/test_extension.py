@@ -18,7 +18,7 @@ from molgen.core.densities import Discrete
 from molgen.core.errors import UnsupportedError
 from molgen.core.fields import Categorical, Field, GaussianField
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.schedules import GaussianSchedule, Window
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.models.base import GenerativeModel
@@ -145,15 +145,15 @@ class TypicalModel(GenerativeModel):
         return nn.Linear(1, 1)
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         return {"none": network(torch.ones(1, 1)).square().mean()}
 
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, **options: Any
+        self, mask: Tensor, labels: Mapping[str, Tensor], rng: RandomSource, **options: Any
     ) -> dict[str, Tensor]:
         blur = Blur.each(self.view.fields)
-        return {k: b.typical(b.field.prior(mask, noise), mask) for k, b in blur.items()}
+        return {k: b.typical(b.field.prior(mask, rng), mask) for k, b in blur.items()}
 
 
 def test_a_new_family_brings_a_capability_of_its_own() -> None:

@@ -13,7 +13,7 @@ from molgen.core.capabilities import Consistency, Denoising, Embedding, Langevin
 from molgen.core.fields import Angles, Continuous, Positions, Simplex
 from molgen.core.fields.circular import CircularField
 from molgen.core.fields.gaussian import GaussianField
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 
 FIELDS: dict[str, GaussianField] = {
     "continuous": Continuous(2, mean=0.3, sd=0.7),
@@ -28,8 +28,8 @@ DRAWS = 20_000
 TIMES = {"continuous": (0.6, 0.5), "straight": (0.6, 0.4), "positions": (0.6, 0.5), "angles": (0.35, 0.3)}
 
 
-def noise(key: int = 0) -> BatchNoise:
-    return BatchNoise(generator(key))
+def noise(key: int = 0) -> BatchRandom:
+    return BatchRandom(generator(key))
 
 
 def one(field: GaussianField, mask: Tensor, key: int) -> Tensor:

@@ -14,7 +14,7 @@ from molgen.core.capabilities.dequantization import log_normal
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions, Simplex
 from molgen.core.fields.frequencies import probabilities
-from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, SampleRandom, generator
 from molgen.core.schedules import GaussianSchedule, Window
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
@@ -34,8 +34,8 @@ FIELDS: dict[str, Field] = {
 }
 
 
-def noise(key: int = 0) -> BatchNoise:
-    return BatchNoise(generator(key))
+def noise(key: int = 0) -> BatchRandom:
+    return BatchRandom(generator(key))
 
 
 def data(field: Field) -> Tensor:
@@ -194,8 +194,8 @@ def test_angles_precondition_is_exact_for_uniform_data() -> None:
 
 def test_noise_of_a_sample_depends_on_seed_and_index_alone() -> None:
     for name, field in FIELDS.items():
-        both = field.prior(MASK, SampleNoise(7, [3, 4]))
-        alone = field.prior(MASK[1:, :3], SampleNoise(7, [4]))[0]
+        both = field.prior(MASK, SampleRandom(7, [3, 4]))
+        alone = field.prior(MASK[1:, :3], SampleRandom(7, [4]))[0]
         short = both[1, :3, :3] if field.axes == 2 else both[1, :3]
         assert (short == alone).all(), name
 
@@ -234,7 +234,7 @@ def test_noise_of_classes_reaches_from_no_doubt_to_none_known(straight: bool) ->
     right = []
     for t in (0.02, 0.5, 1.0):
         level = torch.full((n,), t)
-        x = field.diffuse(x0, torch.zeros(n), level, mask, BatchNoise(generator(0)))
+        x = field.diffuse(x0, torch.zeros(n), level, mask, BatchRandom(generator(0)))
         posterior = Denoising.of(field).precondition(torch.zeros_like(x), x, level, mask).softmax(-1)
         right.append(float((posterior * (x0 > 0)).sum(-1).mean()))
     assert right[0] > 0.999

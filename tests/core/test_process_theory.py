@@ -24,7 +24,7 @@ from molgen.core.capabilities import (
 from molgen.core.capabilities.langevin import VertexLangevin
 from molgen.core.fields import Angles, Continuous, Positions, Simplex
 from molgen.core.fields.gaussian import GaussianField
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.core.schedules import GaussianSchedule, JumpSchedule, StraightSchedule, Window
 from tests.core.test_field_theory import DRAWS, FIELDS, SITES, SPACES, ends, noise, one, projector
 
@@ -384,7 +384,7 @@ def test_a_typical_error_of_consistency_counts_as_one(name: str, time: float) ->
     r""":math:`w (\sqrt{d + c^2} - c)` with c = 0.03; d and w are such that :math:`w \sqrt{d}` is one."""
     field, mask, t = FIELDS[name], torch.ones(1, SITES, dtype=torch.bool), torch.tensor([time])
     sigma = field.schedule.sigma(t).item()
-    white = field.standard_noise(mask, BatchNoise(generator(7)))
+    white = field.standard_noise(mask, BatchRandom(generator(7)))
     white = white * (projector(field).trace().item() / white.square().sum()).sqrt()
     typical = sigma * field.sd / math.hypot(sigma, field.sd)
     weight = math.hypot(sigma, field.sd) / sigma

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from molgen.core.capabilities import Denoising
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Angles, Categorical, Continuous, Positions
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.core.solvers import SOLVERS, ReverseProcess, State, restart_times, sample_with_restarts, time_grid
 
 ODE = {"euler": 1, "heun": 2, "dpm_2m": 2}
@@ -43,10 +43,10 @@ def mixture(field: Continuous, means: list[float], sd: float):  # noqa: ANN201
 
 def draw(solver: str, denoise, steps: int, n: int, field: Continuous) -> Tensor:  # noqa: ANN001
     mask = torch.ones(n, 1, dtype=torch.bool)
-    noise = BatchNoise(generator(0))
-    x = {"x": field.prior(mask, noise).double()}
+    rng = BatchRandom(generator(0))
+    x = {"x": field.prior(mask, rng).double()}
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    return SOLVERS[solver](ReverseProcess(denoise, {"x": field}, mask, noise), x, times)["x"].flatten()
+    return SOLVERS[solver](ReverseProcess(denoise, {"x": field}, mask, rng), x, times)["x"].flatten()
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_order_of_convergence(solver: str) -> None:
         first, last = field.schedule.sigma(times[[0, -1]]).tolist()
         start = {"x": torch.full((1, 1, 1), 30.0, dtype=torch.float64)}
         mask = torch.ones(1, 1, dtype=torch.bool)
-        noise = BatchNoise(generator(0))
+        rng = BatchRandom(generator(0))
         end = SOLVERS[solver](
-            ReverseProcess(gaussian(field, mean, sd), {"x": field}, mask, noise), start, times
+            ReverseProcess(gaussian(field, mean, sd), {"x": field}, mask, rng), start, times
         )
         exact = mean + (30 - mean) * math.sqrt((last**2 + sd**2) / (first**2 + sd**2))
         errors.append(abs(end["x"].item() - exact))
@@ -119,10 +119,10 @@ def two_tokens(field: Categorical):  # noqa: ANN201
 def test_discrete_diffusion_recovers_a_known_joint(kind: str, order: str, steps: int) -> None:
     field = Categorical(3, noise=kind, order=order, marginal=[0.4, 0.3, 0.3])
     n = 20_000
-    mask, noise = torch.ones(n, 2, dtype=torch.bool), BatchNoise(generator(1))
+    mask, rng = torch.ones(n, 2, dtype=torch.bool), BatchRandom(generator(1))
     times = torch.linspace(1, 0, steps + 1)
-    reverse = ReverseProcess(two_tokens(field), {"x": field}, mask, noise)
-    x = SOLVERS["ancestral"](reverse, {"x": field.prior(mask, noise)}, times)["x"]
+    reverse = ReverseProcess(two_tokens(field), {"x": field}, mask, rng)
+    x = SOLVERS["ancestral"](reverse, {"x": field.prior(mask, rng)}, times)["x"]
     observed = torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9).reshape(3, 3)
     chi_square = ((observed - n * JOINT) ** 2 / (n * JOINT)).sum().item()
     assert chi_square < 26.1  # the 0.999 quantile with 8 degrees of freedom
@@ -140,12 +140,12 @@ def test_a_sample_takes_no_more_steps_than_it_has_tokens() -> None:
 @pytest.mark.parametrize(("solver", "steps"), [("heun", 100), ("ancestral", 2000)])
 def test_restarts_keep_the_target(solver: str, steps: int) -> None:
     field, n = Continuous(1, sd=0.5, mean=0.3), 40_000
-    mask, noise = torch.ones(n, 1, dtype=torch.bool), BatchNoise(generator(0))
+    mask, rng = torch.ones(n, 1, dtype=torch.bool), BatchRandom(generator(0))
     fields, denoise = {"x": field}, gaussian(field, 0.3, 0.5)
     times = restart_times(steps, fields, mask, restarts=3, restart_from=0.5)
-    start = {"x": field.prior(mask, noise)}
+    start = {"x": field.prior(mask, rng)}
     x = sample_with_restarts(
-        SOLVERS[solver], lambda n: ReverseProcess(denoise, fields, mask, n), start, times, noise
+        SOLVERS[solver], lambda n: ReverseProcess(denoise, fields, mask, n), start, times, rng
     )["x"]
     assert x.mean().item() == pytest.approx(0.3, abs=0.01)
     assert x.std().item() == pytest.approx(0.5, rel=0.01)
@@ -154,13 +154,13 @@ def test_restarts_keep_the_target(solver: str, steps: int) -> None:
 def test_restarts_forget_earlier_errors() -> None:
     """K restarts bring a sample at distance b from the mean to b (s / sqrt(s^2 + sigma^2))^K on average."""
     field, sd, n, restarts = Continuous(1, sd=0.5), 0.5, 40_000, 3
-    mask, noise = torch.ones(n, 1, dtype=torch.bool), BatchNoise(generator(0))
+    mask, rng = torch.ones(n, 1, dtype=torch.bool), BatchRandom(generator(0))
     first, *others = restart_times(200, {"x": field}, mask, restarts, restart_from=0.5)
     start = {"x": torch.full((n, 1, 1), 4.0)}
     fields, denoise = {"x": field}, gaussian(field, 0.0, sd)
     times = [first[-1:], *others]
     x = sample_with_restarts(
-        SOLVERS["heun"], lambda n: ReverseProcess(denoise, fields, mask, n), start, times, noise
+        SOLVERS["heun"], lambda n: ReverseProcess(denoise, fields, mask, n), start, times, rng
     )["x"]
     sigma = field.schedule.sigma(torch.tensor(0.5)).item()
     assert x.mean().item() == pytest.approx(4.0 * (sd / math.hypot(sd, sigma)) ** restarts, abs=0.01)
@@ -169,14 +169,14 @@ def test_restarts_forget_earlier_errors() -> None:
 @pytest.mark.parametrize("order", ["certain", "random"])
 def test_restarts_keep_a_known_joint(order: str) -> None:
     field, n = Categorical(3, order=order), 20_000
-    mask, noise, fields = torch.ones(n, 2, dtype=torch.bool), BatchNoise(generator(1)), {"x": field}
+    mask, rng, fields = torch.ones(n, 2, dtype=torch.bool), BatchRandom(generator(1)), {"x": field}
     times, start = (
         restart_times(2, fields, mask, restarts=2, restart_from=0.5),
-        {"x": field.prior(mask, noise)},
+        {"x": field.prior(mask, rng)},
     )
     denoise = two_tokens(field)
     x = sample_with_restarts(
-        SOLVERS["ancestral"], lambda n: ReverseProcess(denoise, fields, mask, n), start, times, noise
+        SOLVERS["ancestral"], lambda n: ReverseProcess(denoise, fields, mask, n), start, times, rng
     )["x"]
     observed = torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9).reshape(3, 3)
     chi_square = ((observed - n * JOINT) ** 2 / (n * JOINT)).sum().item()
@@ -200,11 +200,11 @@ def test_certain_tokens_are_revealed_first() -> None:
     field = Categorical(3)
     mask, x = torch.ones(1, 3, dtype=torch.bool), torch.full((1, 3), 3)
     params = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [1.0, 0.0, 0.0]]])
-    t, noise = torch.ones(1), BatchNoise(generator(0))
+    t, rng = torch.ones(1), BatchRandom(generator(0))
     hidden = []
     for left in (2 / 3, 1 / 3, 0.0):
         s = torch.tensor([left])
-        x = Denoising.of(field).step(x, params, t, s, mask, noise)
+        x = Denoising.of(field).step(x, params, t, s, mask, rng)
         hidden.append((x == 3)[0].tolist())
         t = s
     assert hidden == [[True, False, True], [True, False, False], [False, False, False]]
@@ -219,9 +219,9 @@ def test_angles_reach_a_known_target() -> None:
         return {"x": torch.tensor([math.cos(target), math.sin(target)]).expand(500, 1, 2)}
 
     for name, solver in SOLVERS.items():
-        noise = BatchNoise(generator(2))
-        reverse = ReverseProcess(denoise, {"x": field}, mask, noise)
-        end = solver(reverse, {"x": field.prior(mask, noise)}, torch.linspace(1, 0, 11))
+        rng = BatchRandom(generator(2))
+        reverse = ReverseProcess(denoise, {"x": field}, mask, rng)
+        end = solver(reverse, {"x": field.prior(mask, rng)}, torch.linspace(1, 0, 11))
         assert end["x"].sub(target).abs().max() < 1e-3, name
 
 
@@ -233,8 +233,8 @@ def test_positions_keep_the_centre_of_mass_and_padding() -> None:
         return {"x": Denoising.of(field).precondition(torch.ones(2, 5, 3), x["x"], t, mask)}
 
     for solver in SOLVERS.values():
-        noise = BatchNoise(generator(3))
-        reverse = ReverseProcess(denoise, {"x": field}, mask, noise)
-        end = solver(reverse, {"x": field.prior(mask, noise)}, torch.linspace(1, 0, 9))["x"]
+        rng = BatchRandom(generator(3))
+        reverse = ReverseProcess(denoise, {"x": field}, mask, rng)
+        end = solver(reverse, {"x": field.prior(mask, rng)}, torch.linspace(1, 0, 9))["x"]
         assert end.sum(1).abs().max() < 1e-5
         assert end[1, 3:].abs().max() == 0

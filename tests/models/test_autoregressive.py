@@ -14,7 +14,7 @@ from molgen import AutoregressiveModel
 from molgen.core.capabilities import Entries
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Continuous, Field
-from molgen.core.noise import SampleNoise
+from molgen.core.rng import SampleRandom
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.core.wrappers import GenerationOrder, Predictor
 from molgen.modalities.image import ImageModality
@@ -90,10 +90,10 @@ def test_cached_and_uncached_densities_agree(sizes: list[int], own: dict[str, An
     """What `write` draws is what the densities of `forward` draw at the same uniforms."""
     network = predictor(MIXED, **own)
     mask = torch.arange(5)[None] < torch.tensor(sizes)[:, None]
-    drawn = network.write(mask, SampleNoise(3, [0, 1]))
+    drawn = network.write(mask, SampleRandom(3, [0, 1]))
     raw = network(drawn, mask)
     layout, _ = network.layout(5)
-    u = network._uniforms(layout, mask, SampleNoise(3, [0, 1]))
+    u = network._uniforms(layout, mask, SampleRandom(3, [0, 1]))
     for name, f in MIXED.items():
         slots = layout.slots(name)
         again = Entries.of(f).conditional(raw[name]).draw(u[:, slots])
@@ -313,5 +313,5 @@ def test_values_of_the_whole_sample_are_written_once() -> None:
     junk = {**values, "cell": values["cell"].index_fill(1, torch.tensor([1, 2, 3]), 7.0)}
     first, second = (network.log_prob(v, mask) for v in (values, junk))
     assert all(torch.equal(first[k], second[k]) for k in fields)
-    drawn = network.write(mask, SampleNoise(0, [0]))["cell"]
+    drawn = network.write(mask, SampleRandom(0, [0]))["cell"]
     assert (drawn[:, 1:] == 0).all() and (drawn[:, 0] != 0).all()

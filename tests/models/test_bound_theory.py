@@ -22,7 +22,7 @@ from molgen.core.capabilities import Embedding
 from molgen.core.fields import Categorical, Continuous, Positions
 from molgen.core.fields.frequencies import probabilities
 from molgen.core.modality import View
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.core.step import TrainingStep
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.models.energy.boltzmann import BoltzmannMachine
@@ -65,9 +65,9 @@ def test_a_mixture_prior_has_the_density_and_the_draws_of_its_components() -> No
     z = torch.linspace(-5, 6, 50)
     assert torch.allclose(prior.log_prob(z[:, None]), mixture(prior).log_prob(z), atol=1e-5)
     mask = torch.ones(MANY, 1, dtype=torch.bool)
-    drawn = prior.draw(mask, BatchNoise(generator(0))).flatten()
+    drawn = prior.draw(mask, BatchRandom(generator(0))).flatten()
     assert stats.kstest(drawn.numpy(), lambda x: mixture(prior).cdf(torch.as_tensor(x)).numpy()).pvalue > 1e-3
-    cold = prior.draw(mask, BatchNoise(generator(0)), 0.0).flatten()
+    cold = prior.draw(mask, BatchRandom(generator(0)), 0.0).flatten()
     assert set(cold.unique().tolist()) == {-2.0, 0.5, 3.0}
 
 
@@ -83,7 +83,7 @@ def terms(network: Watched, progress: float = 1.0, **options: Any) -> dict[str, 
     model = VAEModel("smiles", latent=1, **{"warmup": 0.0, "free_bits": 0.0, **options})
     mask = torch.ones(MANY, 2, dtype=torch.bool)  # two sites a sample
     batch = Batch({"x": torch.full((MANY, 1), 0.9)}, mask, {})
-    return dict(model.losses(network, batch, BatchNoise(generator(1)), TrainingStep(progress)))
+    return dict(model.losses(network, batch, BatchRandom(generator(1)), TrainingStep(progress)))
 
 
 def inferred(network: Watched) -> Normal:
@@ -159,7 +159,7 @@ def play(monkeypatch: pytest.MonkeyPatch, blur: float) -> tuple[dict[str, Tensor
     gan, batch, bowl = cast(Adversaries, model.trained), model.encode(data), Bowl()
     gan.critic = bowl  # type: ignore[assignment]
     monkeypatch.setattr(gan, "generate", lambda mask, *rest: {"x": torch.ones(len(mask), 1, 2)})
-    return dict(model.losses(gan, batch, BatchNoise(generator(0)))), bowl, batch.values["x"]
+    return dict(model.losses(gan, batch, BatchRandom(generator(0)))), bowl, batch.values["x"]
 
 
 def test_the_terms_of_the_game_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_pairs_of_layers_are_doubled_where_a_neighbour_is_missing() -> None:
 def test_held_out_strings_are_scored_by_their_classes_given_the_units_above() -> None:
     model, net = machine(6, 4)
     batch = model.encode(records("smiles")[:5]).trimmed()
-    got = model.losses(net.eval(), batch, BatchNoise(generator(0)))["reconstruction"].item()
+    got = model.losses(net.eval(), batch, BatchRandom(generator(0)))["reconstruction"].item()
     v, real = net.visible.encode(batch.values, batch.mask), net.visible.real(batch.mask)
     state = net.mean_field(v, real, 10)
     above = (state[1] - 0.5) @ net.weights[0].T
@@ -221,7 +221,7 @@ def test_held_out_strings_are_scored_by_their_classes_given_the_units_above() ->
 
 def test_chains_return_means_of_the_odd_layers_given_the_even_ones() -> None:
     _, net = machine(6, 4, 3)
-    state = net.advance(BatchNoise(generator(0)), 2)
+    state = net.advance(BatchRandom(generator(0)), 2)
     with torch.no_grad():
         pull = (state[0] - net.means(0) * net.visible.units.spread(net.real)) @ net.weights[0]
         pull = pull + (state[2] - 0.5) @ net.weights[1].T + net.biases[1]
@@ -263,7 +263,7 @@ def test_a_flow_that_is_still_the_identity_has_the_frequencies_of_free_pairs() -
     upper = torch.triu_indices(3, 3, 1)
     exact = log_p[x[:, upper[0], upper[1]]].sum(1).float()
     with torch.no_grad():
-        assert torch.allclose(model.log_density(batch, BatchNoise(generator(1))), exact, atol=1e-3)
+        assert torch.allclose(model.log_density(batch, BatchRandom(generator(1))), exact, atol=1e-3)
 
 
 @pytest.mark.parametrize(("kind", "law"), [("nice", stats.logistic), ("coupling", stats.norm)])
@@ -273,14 +273,14 @@ def test_a_flow_that_is_still_the_identity_samples_its_prior(kind: str, law: Any
     mask = torch.ones(MANY, 1, dtype=torch.bool)
     for heat in (1.0, 0.5):
         with torch.no_grad():
-            x = model.generate(mask, {}, BatchNoise(generator(0)), temperature=heat)["x"].flatten()
+            x = model.generate(mask, {}, BatchRandom(generator(0)), temperature=heat)["x"].flatten()
         assert stats.kstest((x.numpy() - 0.3) / 0.5 / heat, law.cdf).pvalue > 1e-3
 
 
 def test_positions_of_noise_are_turned_onto_the_data_that_they_are_dealt_to() -> None:
     fields = {"p": Embedding.of(Positions()).continuous("linear")}
     mask = torch.ones(1, 5, dtype=torch.bool)
-    x0, white = (fields["p"].standard_noise(mask, BatchNoise(generator(i))) for i in (0, 1))
+    x0, white = (fields["p"].standard_noise(mask, BatchRandom(generator(i))) for i in (0, 1))
     got = paired(fields, {"p": x0}, {"p": white}, mask)["p"]
     best, _ = Rotation.align_vectors(x0[0].numpy(), white[0].numpy())
     assert np.allclose(got[0].numpy(), best.apply(white[0].numpy()), atol=1e-4)
@@ -291,7 +291,7 @@ def test_a_density_from_probes_is_that_of_the_whole_divergence(probes: int) -> N
     model = FlowModel(Toy(Continuous(2, mean=0.3, sd=0.7)))
     model.network = Known(model, lambda x, sigma: 0.3 + 0.49 / (0.49 + sigma**2) * (x - 0.3))
     batch = Batch({"x": torch.full((2000, 2, 2), 0.5)}, torch.ones(2000, 2, dtype=torch.bool))
-    got = model.log_density(batch, BatchNoise(generator(0)), steps=60, probes=probes)
+    got = model.log_density(batch, BatchRandom(generator(0)), steps=60, probes=probes)
     exact = Normal(0.3, 0.7).log_prob(torch.tensor(0.5)).item() * 4
     assert got.mean().item() == pytest.approx(exact, abs=0.02 + 4 * got.std().item() / math.sqrt(2000))
 
@@ -311,7 +311,7 @@ def test_the_bound_of_levels_is_tight_but_for_its_last_term() -> None:
     model.network = Known(model, law)
     x = levels.repeat(n // 3)[:, None, None]
     batch = Batch({"x": x}, torch.ones(n, 1, dtype=torch.bool))
-    got = model.log_density(batch, BatchNoise(generator(0)), steps=100, exact=True)
+    got = model.log_density(batch, BatchRandom(generator(0)), steps=100, exact=True)
     sigma = torch.tensor(0.25)  # a quarter of the distance of two levels
     x = x.repeat(30, 1, 1)
     z = x + sigma * torch.randn(x.shape, generator=generator(1))

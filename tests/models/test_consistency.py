@@ -14,7 +14,7 @@ from molgen.core.batch import Batch
 from molgen.core.capabilities import Consistency, Denoising, Embedding, PathLikelihood
 from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Continuous, Field, GaussianField, Positions
-from molgen.core.noise import BatchNoise, generator, stratified
+from molgen.core.rng import BatchRandom, generator, stratified
 from molgen.core.step import TrainingStep
 from molgen.core.wrappers import Denoiser
 from molgen.modalities.image import ImageModality
@@ -64,7 +64,7 @@ def test_points_of_one_path_of_a_gaussian_map_to_one_end() -> None:
 
     n, mask = 64, torch.ones(64, 1, dtype=torch.bool)
     t = torch.full((n,), 0.9)
-    x = field.prior(mask, BatchNoise(generator(0)))
+    x = field.prior(mask, BatchRandom(generator(0)))
     # Follow the probability-flow ODE with many Euler steps of the exact denoiser.
     times = torch.linspace(1, 0, 2001)
     path = [x]
@@ -72,7 +72,7 @@ def test_points_of_one_path_of_a_gaussian_map_to_one_end() -> None:
         ta, tb = torch.full((n,), float(a)), torch.full((n,), float(b))
         sigma = field.schedule.sigma(ta).reshape(-1, 1, 1)
         mean = path[-1] * 0.64 / (0.64 + sigma**2)
-        path.append(Denoising.of(field).step(path[-1], mean, ta, tb, mask, BatchNoise(generator(1))))
+        path.append(Denoising.of(field).step(path[-1], mean, ta, tb, mask, BatchRandom(generator(1))))
     ends = [end(path[i], torch.full((n,), float(times[i]))) for i in (0, 500, 1500, 2000)]
     for other in ends[1:]:
         assert torch.allclose(ends[0], other, atol=0.02)
@@ -110,12 +110,12 @@ def test_the_first_stage_is_denoising() -> None:
     )
     model.fit(tiny_images(), max_steps=2, batch_size=8, seed=0)
     batch = model.encode(tiny_images(8))
-    got = model.losses(model.trained, batch, BatchNoise(generator(3)), TrainingStep(0.0))["image"]
-    noise = BatchNoise(generator(3))
-    t = stratified(batch.mask, noise).clamp_min(1e-3)
+    got = model.losses(model.trained, batch, BatchRandom(generator(3)), TrainingStep(0.0))["image"]
+    rng = BatchRandom(generator(3))
+    t = stratified(batch.mask, rng).clamp_min(1e-3)
     field = Embedding.of(model.view.fields["image"]).continuous()
     x0 = batch.values["image"]
-    x = field.add_noise(x0, field.standard_noise(batch.mask, noise), t, batch.mask)
+    x = field.add_noise(x0, field.standard_noise(batch.mask, rng), t, batch.mask)
     with torch.no_grad():
         ahead = model.trained({"image": x}, t, batch.mask)["image"]
     expected = Consistency.of(field).pseudo_huber(ahead, x0, t, batch.mask).mean()
@@ -168,7 +168,7 @@ def test_both_ends_of_a_step_are_shown_one_estimate() -> None:
     network.register_forward_hook(spy)
     for seed in range(20):
         calls.clear(), said.clear()
-        model.losses(network, batch, BatchNoise(generator(seed)))
+        model.losses(network, batch, BatchRandom(generator(seed)))
         (t, ahead), (r, behind) = calls[-2:]
         assert (r < t).all()
         assert ahead is behind
@@ -218,9 +218,9 @@ def test_it_learns_two_points_in_two_steps() -> None:
 def test_whitening_inverts_noising(name: str) -> None:
     field = Embedding.of(FIELDS[name]).continuous()
     assert isinstance(field, GaussianField)
-    noise, t = BatchNoise(generator(0)), torch.tensor([0.1, 0.2])
-    x0 = field.project(0.1 * field.standard_noise(MASK, noise), MASK)
-    white = field.standard_noise(MASK, noise)
+    rng, t = BatchRandom(generator(0)), torch.tensor([0.1, 0.2])
+    x0 = field.project(0.1 * field.standard_noise(MASK, rng), MASK)
+    white = field.standard_noise(MASK, rng)
     assert torch.allclose(
         field.predict_eps(field.add_noise(x0, white, t, MASK), x0, t, MASK), white, atol=1e-3
     )
@@ -239,11 +239,11 @@ def test_a_step_back_keeps_as_much_noise_as_gamma_says() -> None:
     ((name, field),) = model._fields.items()
     model.network = Point()
     mask = torch.ones(64, 8, 8, dtype=torch.bool)
-    model.generate(mask, {}, BatchNoise(generator(0)), gamma=0.0)
+    model.generate(mask, {}, BatchRandom(generator(0)), gamma=0.0)
     assert torch.allclose(seen[0], seen[1], atol=1e-4)
     assert torch.allclose(seen[0], seen[2], atol=1e-4)
     seen.clear()
-    model.generate(mask, {}, BatchNoise(generator(0)), gamma=0.6)
+    model.generate(mask, {}, BatchRandom(generator(0)), gamma=0.6)
     for one, other in ((0, 1), (1, 2)):
         pair = torch.stack([seen[one].flatten(), seen[other].flatten()])
         assert abs(float(torch.corrcoef(pair)[0, 1]) - 0.8) < 0.03

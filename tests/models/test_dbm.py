@@ -17,7 +17,7 @@ from torch import Tensor
 from molgen import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.annealing import Bounded
 from molgen.core.batch import Batch
-from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, SampleRandom, generator
 from molgen.core.step import TrainingStep
 from molgen.io import checkpoint
 from molgen.modalities.image import ImageModality
@@ -100,7 +100,7 @@ def test_gibbs_sampling_has_the_exact_marginals() -> None:
     model, x, log_p, log_z = truth()
     p = (log_p - log_z).exp()
     mask = PLAIN.template([6] * 3000)
-    values = model.generate(mask, {}, BatchNoise(generator(3)), gibbs_steps=60)["image"].flatten(1).double()
+    values = model.generate(mask, {}, BatchRandom(generator(3)), gibbs_steps=60)["image"].flatten(1).double()
     exact = (p[:, None] * x).sum(0).double()
     assert (values.mean(0) - exact).abs().max() < 4 * 0.5 / math.sqrt(3000)
     pairs = torch.einsum("n,ni,nj->ij", p, x, x).double()
@@ -178,7 +178,7 @@ def test_the_loss_has_the_gradient_of_log_p_where_chains_are_exact() -> None:
     batch = model.encode(images(x[data]))
     net.counts -= x[data].sum(0).long()  # which the step counts anew
     net.seen -= len(data)
-    loss = model.losses(net, batch, BatchNoise(generator(4)))
+    loss = model.losses(net, batch, BatchRandom(generator(4)))
     got = torch.autograd.grad(torch.stack(list(loss.values())).sum(), parameters)
     for a, b in zip(got, exact, strict=True):
         assert (a - b).abs().max() < 4 * 0.5 / math.sqrt(20_000) / 6
@@ -243,8 +243,8 @@ def test_training_learns_two_patterns() -> None:
     assert min(map(sum, hits)) > 20
     assert sum(map(sum, hits)) > 80
     logged: dict[str, Tensor] = {}
-    noise = BatchNoise(generator(0))
-    model.losses(model.trained.train(), model.encode(two * 16), noise, TrainingStep(1.0, logged.__setitem__))
+    rng = BatchRandom(generator(0))
+    model.losses(model.trained.train(), model.encode(two * 16), rng, TrainingStep(1.0, logged.__setitem__))
     assert abs(float(logged["gap"])) < 0.2
     with torch.no_grad():
         x, log_p, _ = enumerated(model)
@@ -335,7 +335,7 @@ def test_evaluation_leaves_the_chains_alone() -> None:
     net = cast(DeepBoltzmann, model.trained.eval())
     before = {k: v.clone() for k, v in net.state_dict().items()}
     batch: Batch = model.encode(images(bits(6)[:8]))
-    terms = model.losses(net, batch, SampleNoise(0, range(8)))
+    terms = model.losses(net, batch, SampleRandom(0, range(8)))
     assert list(terms) == ["reconstruction"]
     assert all((v == before[k]).all() for k, v in net.state_dict().items())
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from molgen import ConfigError, FlowModel
 from molgen.core.batch import Batch
 from molgen.core.fields import Categorical, Continuous, Field
-from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, RandomSource, SampleRandom, generator
 from molgen.models.flow.bijections import Coupling, Dequantized, Sites, Spline, beside
 from molgen.models.flow.invertible import Invertible
 from tests.models.cells import records, tiny
@@ -28,7 +28,7 @@ FIELDS: dict[str, Field] = {
 
 
 @dataclass(frozen=True)
-class Fixed(Noise):
+class Fixed(RandomSource):
     """Uniform numbers that are known."""
 
     u: Tensor
@@ -80,14 +80,14 @@ def test_the_bound_lies_below_the_exact_probability_and_tightens(name: str) -> N
 
     def bound(flow: torch.nn.Module) -> Tensor:
         with torch.no_grad():
-            scores = model._score(flow, repeated(every, 500), {}, BatchNoise(generator(2)))
+            scores = model._score(flow, repeated(every, 500), {}, BatchRandom(generator(2)))
         return scores.reshape(len(every), -1).mean(1)
 
     uniform = bound(network.inner)
     assert torch.allclose(bound(network), uniform, atol=1e-4)  # silent at the start
     optimizer = torch.optim.Adam(network.within.parameters(), lr=1e-2)
     for step in range(60):
-        loss = -model._score(network, repeated(every, 32), {}, BatchNoise(generator(3, step))).mean()
+        loss = -model._score(network, repeated(every, 32), {}, BatchRandom(generator(3, step))).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -143,10 +143,10 @@ def test_placed_reals_are_still_those_of_the_value(name: str) -> None:
             p.add_(0.3 * torch.randn(p.shape, generator=generator(1)))
     batch = model.encode(records(name)[-3:])
     exact = {k: v.double() if v.is_floating_point() else v for k, v in batch.values.items()}
-    batch, noise = batch.replace(values=exact), SampleNoise(3, range(3))
+    batch, rng = batch.replace(values=exact), SampleRandom(3, range(3))
     with torch.no_grad(), doubles():
-        z, _ = model.to_noise(network, batch, {}, noise)
-        plain, _ = model.to_noise(network.inner, batch, {}, noise)
+        z, _ = model.to_noise(network, batch, {}, rng)
+        plain, _ = model.to_noise(network.inner, batch, {}, rng)
         values = model.from_noise(network, z, batch.mask, {})
     assert any((z[k] - plain[k]).abs().max() > 1e-2 for k in z)
     for k, f in model.view.fields.items():

@@ -18,7 +18,7 @@ import molgen
 from molgen import ConfigError, DiffusionModel
 from molgen.core.capabilities import Denoising
 from molgen.core.conditions import Label
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.models.sampler import Sampler, parse_conditions
 from tests.models.cells import draw, fitted, records, tiny
 
@@ -37,7 +37,7 @@ def test_a_model_of_coordinates_is_equivariant(name: str) -> None:
     t = torch.full((3,), 0.3, dtype=torch.float64)
     key = next(k for k, f in model.view.fields.items() if f.stream == "point")
     x = {
-        k: f.diffuse(batch.values[k], t * 0, t, batch.mask, BatchNoise(generator(1)))
+        k: f.diffuse(batch.values[k], t * 0, t, batch.mask, BatchRandom(generator(1)))
         for k, f in model.view.fields.items()
     }
     x[key] = x[key].double()
@@ -96,13 +96,13 @@ def test_the_bound_lies_below_the_exact_likelihood_of_a_gaussian() -> None:
 
     field = Continuous(1, sd=1.0)
     mask = torch.ones(4000, 1, dtype=torch.bool)
-    noise = BatchNoise(generator(0))
-    x0 = noise.normal(mask, (1, 1))
+    rng = BatchRandom(generator(0))
+    x0 = rng.normal(mask, (1, 1))
     grid = torch.linspace(0, 1, 2001)
     total = field.prior_kl(x0, mask)
     for s, t in zip(grid[:-1], grid[1:], strict=True):
         ts, ss = t.expand(4000), s.expand(4000)
-        x = field.diffuse(x0, ss * 0, ts, mask, noise)
+        x = field.diffuse(x0, ss * 0, ts, mask, rng)
         variance = field.schedule.sigma(ts)[:, None, None] ** 2
         total = total + Denoising.of(field).vlb_term(x / (1 + variance), x0, x, ts, ss, mask)
     exact = 0.5 * (math.log(2 * math.pi) + x0.flatten() ** 2)
@@ -161,7 +161,7 @@ def test_self_conditioning_feeds_the_estimate_back(name: str) -> None:
     batch = model.encode(records(name)[:2])
     t = torch.full((2,), 0.4)
     x = {
-        k: f.diffuse(batch.values[k], t * 0, t, batch.mask, BatchNoise(generator(0)))
+        k: f.diffuse(batch.values[k], t * 0, t, batch.mask, BatchRandom(generator(0)))
         for k, f in model.view.fields.items()
     }
     network = model.trained

@@ -15,7 +15,7 @@ from molgen.core.batch import Batch
 from molgen.core.capabilities import Denoising
 from molgen.core.conditions import Scalar
 from molgen.core.fields import Continuous
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.testing.toys import Curves
 from tests.models.test_flow import Toy
 
@@ -50,9 +50,9 @@ def drawn(
 ) -> Tensor:
     model = DiffusionModel(Curves(), **options)
     model.network = TwoGaussians(plain, labelled)
-    mask, noise = torch.ones(DRAWS, 1, dtype=torch.bool), BatchNoise(generator(0))
+    mask, rng = torch.ones(DRAWS, 1, dtype=torch.bool), BatchRandom(generator(0))
     labels = {"height": torch.ones(DRAWS)}
-    return model.generate(mask, labels, noise, steps=100, solver="heun", guidance=guidance)["x"].flatten()
+    return model.generate(mask, labels, rng, steps=100, solver="heun", guidance=guidance)["x"].flatten()
 
 
 @pytest.mark.parametrize("remembers", [False, True])
@@ -86,8 +86,8 @@ def test_guidance_between_gaussians_of_two_widths(guidance: float) -> None:
 def test_guidance_of_one_follows_the_label_and_of_zero_ignores_it() -> None:
     unlabelled = DiffusionModel(Curves())
     unlabelled.network = TwoGaussians(PLAIN, LABELLED)
-    mask, noise = torch.ones(DRAWS, 1, dtype=torch.bool), BatchNoise(generator(0))
-    without = unlabelled.generate(mask, {}, noise, steps=100, solver="heun", guidance=3.0)["x"].flatten()
+    mask, rng = torch.ones(DRAWS, 1, dtype=torch.bool), BatchRandom(generator(0))
+    without = unlabelled.generate(mask, {}, rng, steps=100, solver="heun", guidance=3.0)["x"].flatten()
     assert torch.allclose(drawn(0.0, PLAIN, LABELLED), without, atol=1e-5)
     followed = drawn(1.0, PLAIN, LABELLED)
     assert torch.allclose(followed, drawn(1.0, LABELLED, LABELLED), atol=1e-5)
@@ -110,7 +110,7 @@ def trained_on(count: int, key: int, **options: Any) -> Recorder:
     model, network = DiffusionModel(Curves(), **options), Recorder()
     mask = torch.ones(count, 1, dtype=torch.bool)
     batch = Batch({"x": torch.zeros(count, 1, 1)}, mask, {})
-    model.losses(network, batch, BatchNoise(generator(key)))
+    model.losses(network, batch, BatchRandom(generator(key)))
     return network
 
 
@@ -161,7 +161,7 @@ def test_labels_are_withheld_from_a_share_of_samples_each_by_itself(share: float
 
     labels = {name: torch.arange(DRAWS).float() for name in ("height", "width")}
     mask = torch.ones(DRAWS, 1, dtype=torch.bool)
-    model.losses(Labelled(), Batch({"x": torch.zeros(DRAWS, 1, 1)}, mask, labels), BatchNoise(generator(0)))
+    model.losses(Labelled(), Batch({"x": torch.zeros(DRAWS, 1, 1)}, mask, labels), BatchRandom(generator(0)))
     gone = [torch.isnan(seen[0][name]) for name in labels]
     error = 5 * math.sqrt(share * (1 - share) / DRAWS)
     for drop in gone:
@@ -195,7 +195,7 @@ def test_half_of_the_training_steps_have_a_previous_estimate() -> None:
     shown = 0
     for key in range(steps):
         network.given, network.said = [], []
-        model.losses(network, batch, BatchNoise(generator(key)))
+        model.losses(network, batch, BatchRandom(generator(key)))
         if network.given[-1] is not None:
             shown += 1
             assert network.given[0] is None and network.given[1] is network.said[0]
@@ -207,7 +207,7 @@ def test_sampling_gives_the_network_its_last_estimate() -> None:
         model = DiffusionModel(Curves(), self_condition=remembers)
         model.network = network = Remembering()
         mask = torch.ones(2, 1, dtype=torch.bool)
-        model.generate(mask, {}, BatchNoise(generator(0)), steps=4, solver="ancestral")
+        model.generate(mask, {}, BatchRandom(generator(0)), steps=4, solver="ancestral")
         assert network.given[0] is None and len(network.given) == 4
         for given, said in zip(network.given[1:], network.said, strict=False):
             assert given is (said if remembers else None)
@@ -246,8 +246,8 @@ def test_the_bound_is_the_sum_of_its_terms_whatever_is_drawn(draws: int) -> None
     total += (0.5 * (sigma[1:-1] ** -2 - sigma[2:] ** -2) * error[2:]).sum().item()
     mask = torch.ones(n, 1, dtype=torch.bool)
     x0 = 0.3 + 0.5 * torch.randn(n, 1, 1, generator=generator(1))
-    noise = BatchNoise(generator(2))
-    got = model.log_density(Batch({"x": x0}, mask, {}), noise, steps=steps, draws=draws)
+    rng = BatchRandom(generator(2))
+    got = model.log_density(Batch({"x": x0}, mask, {}), rng, steps=steps, draws=draws)
     assert -got.mean().item() == pytest.approx(total, abs=5 * got.std().item() / math.sqrt(n))
     assert len(network.times) == 1 + draws
     for k, t in enumerate(network.times[1:]):  # each draw has a stratum of its own

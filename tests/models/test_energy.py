@@ -22,7 +22,7 @@ from molgen.cli import parse_options
 from molgen.core.capabilities import Denoising, Embedding
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Categorical, Continuous, GaussianField
-from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, SampleRandom, generator
 from molgen.models.energy.boltzmann import BoltzmannMachine
 from molgen.models.energy.network import Energy, langevin
 from molgen.models.energy.neural import NeuralEnergy
@@ -51,12 +51,12 @@ def independent(field: Any, n: int) -> tuple[NeuralEnergy, Energy, Tensor]:
 @pytest.mark.parametrize("heat", [1.0, 0.6])
 def test_langevin_keeps_a_gaussian(heat: float) -> None:
     _, net, mask = independent(Continuous(1, mean=0.4, sd=0.7), 4000)
-    field, noise = net.fields["x"], BatchNoise(generator(1))
+    field, rng = net.fields["x"], BatchRandom(generator(1))
     t = torch.full((4000,), 0.6)
     sd = heat * math.sqrt(float(field.sigma(t)[0]) ** 2 + 0.7**2)
     x = {"x": 0.4 + sd * torch.randn(4000, 1, 1, generator=generator(0))}
     for _ in range(30):
-        x = langevin(net, net.langevin, x, t, mask, {}, noise, step=1.0, heat=heat)
+        x = langevin(net, net.langevin, x, t, mask, {}, rng, step=1.0, heat=heat)
     assert stats.kstest(x["x"].flatten().numpy(), "norm", (0.4, sd)).pvalue > 0.01
 
 
@@ -121,10 +121,10 @@ def fits(states: Tensor, energies: Tensor) -> float:
 def test_classes_come_to_their_law_from_elsewhere(pairs: bool, heat: float) -> None:
     net, field, site = lattice(pairs)
     n = 4000
-    mask, t, noise = site.expand(n, -1), torch.full((n,), LITTLE), BatchNoise(generator(1))
+    mask, t, rng = site.expand(n, -1), torch.full((n,), LITTLE), BatchRandom(generator(1))
     x = {"x": Embedding.of(field).embed(placed(torch.full((n, ENTRIES), CLASSES - 1), pairs), mask)}
     for _ in range(50):
-        x = langevin(net, net.walkers, x, t, mask, {}, noise, step=0.5, heat=heat)
+        x = langevin(net, net.walkers, x, t, mask, {}, rng, step=0.5, heat=heat)
     values = Embedding.of(field).round(x["x"], mask)
     assert (Embedding.of(field).embed(values, mask) == x["x"]).all()  # vertices, exactly
     flat = values[:, UPPER[0], UPPER[1]] if pairs else values
@@ -169,7 +169,7 @@ def test_jumps_of_classes_are_in_detailed_balance(step: float) -> None:
         t.repeat_interleave(many),
         mask.repeat_interleave(many, 0),
         {},
-        BatchNoise(generator(0)),
+        BatchRandom(generator(0)),
         step,
     )["x"].argmax(-1)
     arrived = (3 * y[:, 0] + y[:, 1]).reshape(count, many)
@@ -189,13 +189,13 @@ def test_classes_and_reals_come_to_their_joint_law() -> None:
 
     fields = {"kind": Categorical(3), "real": Continuous(1, noise=(0.8, 160.0))}
     net, n = Known(fields, law), 4000
-    mask, t, noise = torch.ones(n, 2, dtype=torch.bool), torch.full((n,), LITTLE), BatchNoise(generator(2))
+    mask, t, rng = torch.ones(n, 2, dtype=torch.bool), torch.full((n,), LITTLE), BatchRandom(generator(2))
     x = {
         "kind": Embedding.of(fields["kind"]).embed(torch.zeros(n, 2), mask),
         "real": torch.full((n, 2, 1), 2.0),
     }
     for _ in range(250):
-        x = langevin(net, net.walkers, x, t, mask, {}, noise, step=0.5)
+        x = langevin(net, net.walkers, x, t, mask, {}, rng, step=0.5)
     kinds = x["kind"].argmax(-1)
     states = torch.tensor(list(product(range(3), repeat=2)))
     one_hot = F.one_hot(states, 3).float()
@@ -217,9 +217,9 @@ def test_jumps_leave_padding_alone_and_hang_on_the_seed(pairs: bool) -> None:
     def walk(seed: int, rows: slice = slice(None), sites: int = 4) -> Tensor:
         own = mask[rows, :sites]
         x = start[rows, :sites, :sites] if pairs else start[rows, :sites]
-        noise, t = SampleNoise(seed, [4, 5][rows]), torch.full((len(own),), LITTLE)
+        rng, t = SampleRandom(seed, [4, 5][rows]), torch.full((len(own),), LITTLE)
         for _ in range(8):
-            x = langevin(net, net.walkers, {"x": x}, t, own, {}, noise, step=1.0)["x"]
+            x = langevin(net, net.walkers, {"x": x}, t, own, {}, rng, step=1.0)["x"]
         return x
 
     both = walk(0)
@@ -232,7 +232,7 @@ def test_jumps_leave_padding_alone_and_hang_on_the_seed(pairs: bool) -> None:
 def test_annealed_chains_of_classes_end_at_the_data() -> None:
     model, _, _ = independent(Categorical(3, marginal=[0.6, 0.3, 0.1]), 1)
     mask = torch.ones(3000, 1, dtype=torch.bool)
-    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=60)["x"].flatten()
+    x = model.generate(mask, {}, BatchRandom(generator(0)), steps=60)["x"].flatten()
     assert fits(x, -torch.tensor([0.6, 0.3, 0.1]).log()) > 0.01
 
 
@@ -245,7 +245,7 @@ def test_the_slope_of_independent_classes_is_bayes_rule(pairs: bool) -> None:
     relaxed = cast(GaussianField, net.fields["x"])
     for time in (0.2, 0.5, 0.9):
         t = torch.full((2,), time)
-        x = relaxed.project(2 * relaxed.standard_noise(mask, SampleNoise(0, [0, 1])), mask)
+        x = relaxed.project(2 * relaxed.standard_noise(mask, SampleRandom(0, [0, 1])), mask)
         expected = relaxed.project(
             relaxed.x0_mean(Denoising.of(relaxed).precondition(torch.zeros_like(x), x, t, mask)), mask
         )
@@ -264,7 +264,7 @@ def test_log_z_of_a_gaussian() -> None:
 
 def test_annealed_chains_end_at_the_data() -> None:
     model, _, mask = independent(Continuous(1, mean=0.4, sd=0.7), 2000)
-    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=300)["x"].flatten()
+    x = model.generate(mask, {}, BatchRandom(generator(0)), steps=300)["x"].flatten()
     assert float(x.mean()) == pytest.approx(0.4, abs=0.05)
     assert float(x.std()) == pytest.approx(0.7, rel=0.04)
 
@@ -287,7 +287,7 @@ def test_chains_travel_from_noise_to_data_and_begin_anew() -> None:
     seen = [net.times.clone()]
     batch, walking = model.encode(records("smiles")[:8]), 0
     for i in range(6):
-        terms = model.losses(net, batch, BatchNoise(generator(i)))
+        terms = model.losses(net, batch, BatchRandom(generator(i)))
         assert torch.isfinite(terms["contrast"])
         seen.append(net.times.clone())
         for k, f in net.walkers.items():

@@ -10,7 +10,7 @@ import torch
 
 import molgen
 from molgen import ConfigError, UnsupportedError
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.core.step import TrainingStep
 from tests.models.cells import CELLS, FAMILIES, fitted, records, tiny
 
@@ -56,7 +56,7 @@ def test_the_loss_falls_on_a_tiny_set(family: str, name: str) -> None:
         batch = model.encode(few)
         batch = batch[torch.arange(len(batch)).repeat(16)].trimmed()
         with torch.no_grad():
-            terms = model.losses(network, batch, BatchNoise(generator(5)), TrainingStep(0.0))
+            terms = model.losses(network, batch, BatchRandom(generator(5)), TrainingStep(0.0))
         return float(torch.stack(list(terms.values())).sum())
 
     # All four are for training: none is held out.

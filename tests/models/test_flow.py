@@ -17,7 +17,7 @@ from molgen.core.batch import Batch, Sample
 from molgen.core.capabilities import Embedding, PathLikelihood, Transport
 from molgen.core.fields import Angles, Categorical, Continuous, Field, Positions
 from molgen.core.modality import Modality, View
-from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, SampleRandom, generator
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.models.flow.continuous import ContinuousFlow, _slope, paired
 from tests.models.cells import fitted, records, tiny
@@ -84,7 +84,7 @@ def test_the_density_of_a_gaussian_is_exact() -> None:
     batch = Batch({"x": points}, torch.ones(6, 2, dtype=torch.bool))
     errors = []
     for steps in (100, 200, 400):
-        got = model.log_density(batch, BatchNoise(generator(0)), steps=steps, exact=True)
+        got = model.log_density(batch, BatchRandom(generator(0)), steps=steps, exact=True)
         errors.append(float((got - law.log_prob(points).flatten(1).sum(1)).abs().max()))
     assert errors[-1] < 0.01
     # Heun's method is of second order, down to what float32 leaves.
@@ -95,9 +95,9 @@ def test_probes_estimate_the_divergence_without_bias() -> None:
     model, _ = gaussian(0.0, 0.5)
     field, mask = model.fields, torch.ones(4000, 2, dtype=torch.bool)
     x, t = {"x": torch.randn(4000, 2, 2, generator=generator(1))}, torch.full((4000,), 0.5)
-    noise = BatchNoise(generator(2))
-    _, whole = _slope(model.trained, field, x, t, mask, {}, noise, 1, exact=True)
-    _, guess = _slope(model.trained, field, x, t, mask, {}, noise, 1, exact=False)
+    rng = BatchRandom(generator(2))
+    _, whole = _slope(model.trained, field, x, t, mask, {}, rng, 1, exact=True)
+    _, guess = _slope(model.trained, field, x, t, mask, {}, rng, 1, exact=False)
     error = guess["x"].std() / 4000**0.5
     assert (guess["x"].mean() - whole["x"].mean()).abs() < 4 * error
 
@@ -107,8 +107,8 @@ def test_samples_have_the_moments_of_the_data(temperature: float) -> None:
     """The flow of a Gaussian is linear, so that its spread follows that of the noise."""
     model, _ = gaussian(0.3, 0.7)
     mask = torch.ones(20_000, 2, dtype=torch.bool)
-    noise = BatchNoise(generator(0))
-    x = model.generate(mask, {}, noise, steps=50, solver="heun", temperature=temperature)["x"]
+    rng = BatchRandom(generator(0))
+    x = model.generate(mask, {}, rng, steps=50, solver="heun", temperature=temperature)["x"]
     assert x.mean().item() == pytest.approx(0.3, abs=0.01)
     assert x.std().item() == pytest.approx(0.7 * temperature, rel=0.01)
 
@@ -130,7 +130,7 @@ def test_discrete_values_get_a_bound_that_is_nearly_tight() -> None:
     model.network = Known(model, law)
     repeated = words.repeat(40, 1)
     batch = Batch({"x": repeated}, torch.ones(len(repeated), 2, dtype=torch.bool))
-    bound = model.log_density(batch, BatchNoise(generator(0)), steps=100, exact=True).reshape(40, 9).mean(0)
+    bound = model.log_density(batch, BatchRandom(generator(0)), steps=100, exact=True).reshape(40, 9).mean(0)
     exact = p.flatten().log()
     assert (bound < exact + 0.05).all()
     assert (bound - exact).abs().max() < 0.15
@@ -143,9 +143,9 @@ def test_noise_is_paired_with_data_of_its_size_at_less_cost() -> None:
         "p": Embedding.of(Positions()).continuous("linear"),
     }
     mask = torch.arange(4)[None] < torch.tensor([4, 4, 4, 3, 3, 2])[:, None]
-    noise = BatchNoise(generator(0))
-    x0 = {k: f.standard_noise(mask, noise) for k, f in fields.items()}
-    white = {k: f.standard_noise(mask, noise) for k, f in fields.items()}
+    rng = BatchRandom(generator(0))
+    x0 = {k: f.standard_noise(mask, rng) for k, f in fields.items()}
+    white = {k: f.standard_noise(mask, rng) for k, f in fields.items()}
     dealt = paired(fields, x0, white, mask)
 
     def cost(w: Mapping[str, Tensor]) -> float:
@@ -163,7 +163,7 @@ def test_noise_is_paired_with_data_of_its_size_at_less_cost() -> None:
 
 def test_a_turned_object_lies_as_near_as_a_rotation_can_bring_it() -> None:
     field, mask = Positions(), torch.ones(3, 5, dtype=torch.bool)
-    x = field.standard_noise(mask, BatchNoise(generator(0)))
+    x = field.standard_noise(mask, BatchRandom(generator(0)))
     turn = torch.linalg.qr(torch.randn(3, 3, 3, generator=generator(1)))[0]
     turn = turn * torch.linalg.det(turn).sign()[:, None, None]
     assert torch.allclose(Transport.of(field).align(x @ turn, x, mask), x, atol=1e-5)
@@ -184,7 +184,7 @@ def test_the_density_of_noise_is_normalised(field: Field) -> None:
     """log N at white noise has the mean of the Gaussian's entropy in as many dimensions as values have."""
     relaxed = Embedding.of(field).continuous("linear")
     mask = torch.ones(4000, 3, dtype=torch.bool)
-    white = relaxed.standard_noise(mask, BatchNoise(generator(0)))
+    white = relaxed.standard_noise(mask, BatchRandom(generator(0)))
     count = {"Positions": 6, "Continuous": 3 * relaxed.channels, "Angles": 6}.get(
         type(field).__name__, 3 * relaxed.channels
     )
@@ -208,7 +208,7 @@ def test_the_density_does_not_turn_with_the_object() -> None:
         fields, t = model.fields, torch.full((2,), 0.3)
         x = {name: b.values[name]}
 
-        class Spun(BatchNoise):
+        class Spun(BatchRandom):
             """The same noise, turned like the object."""
 
             def normal(self, mask: Tensor, own: tuple[int, ...]) -> Tensor:
@@ -223,9 +223,9 @@ def test_bad_options_are_refused() -> None:
         FlowModel("smiles", solver="ancestral")
     model = fitted("smiles", "flow")
     with pytest.raises(ConfigError, match="steps"):
-        model.generate(torch.ones(1, 3) > 0, {}, SampleNoise(0, [0]), steps=0)
+        model.generate(torch.ones(1, 3) > 0, {}, SampleRandom(0, [0]), steps=0)
     with pytest.raises(ConfigError, match="solver"):
-        model.generate(torch.ones(1, 3) > 0, {}, SampleNoise(0, [0]), solver="churn")
+        model.generate(torch.ones(1, 3) > 0, {}, SampleRandom(0, [0]), solver="churn")
 
 
 @pytest.mark.parametrize("family", ["flow", "consistency"])

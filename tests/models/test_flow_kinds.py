@@ -14,7 +14,7 @@ from torch import Tensor
 from molgen import ConfigError, FlowModel, UnsupportedError
 from molgen.core.batch import Batch
 from molgen.core.fields import Categorical, Continuous, Positions
-from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, SampleRandom, generator
 from molgen.core.trunk import TrunkSpec
 from molgen.models.flow.bijections import (
     Bijection,
@@ -214,7 +214,7 @@ def test_a_fitted_density_integrates_to_one(kind: str, channels: int) -> None:
     for part in points.split(20_000):
         batch = Batch({"x": part[:, None]}, torch.ones(len(part), 1, dtype=torch.bool))
         with torch.no_grad():
-            mass += float(model.log_density(batch, BatchNoise(generator(0))).double().exp().sum()) * cell
+            mass += float(model.log_density(batch, BatchRandom(generator(0))).double().exp().sum()) * cell
     assert mass == pytest.approx(1, abs=1e-3)
 
 
@@ -226,7 +226,7 @@ def test_more_draws_tighten_the_bound_of_discrete_values() -> None:
     every = torch.cartesian_prod(torch.arange(3), torch.arange(3)).repeat(60, 1)
     batch = Batch({"x": every}, torch.ones(len(every), 2, dtype=torch.bool))
     with torch.no_grad():
-        scores = [model.log_density(batch, BatchNoise(generator(0)), draws=k) for k in (1, 16)]
+        scores = [model.log_density(batch, BatchRandom(generator(0)), draws=k) for k in (1, 16)]
     one, many = (score.reshape(60, 9).mean(0) for score in scores)
     assert many.mean() > one.mean()
     assert one.exp().sum() < many.exp().sum() < 1.02
@@ -264,7 +264,7 @@ def test_padding_changes_nothing(family: str, name: str) -> None:
     scores = []
     with torch.no_grad():
         for b in (batch, padded):
-            z, log_det = model.to_noise(model.trained, b, {}, SampleNoise(1, range(3)))
+            z, log_det = model.to_noise(model.trained, b, {}, SampleRandom(1, range(3)))
             for k, f in model.view.fields.items():
                 valid = f.valid(b.mask)
                 valid = valid if valid.dim() == z[k].dim() else valid[..., None]

@@ -16,7 +16,7 @@ from molgen.core.batch import Batch, Sample
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields import Continuous
 from molgen.core.modality import Modality, View
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.core.step import TrainingStep
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.models.gan import Adversaries
@@ -94,8 +94,8 @@ def test_it_covers_all_eight_gaussians() -> None:
     assert near.mean() > 0.7
     assert share.min() > 0.04
     logged: dict[str, torch.Tensor] = {}
-    noise = BatchNoise(generator(0))
-    model.losses(model.trained, model.encode(points[:256]), noise, TrainingStep(1.0, logged.__setitem__))
+    rng = BatchRandom(generator(0))
+    model.losses(model.trained, model.encode(points[:256]), rng, TrainingStep(1.0, logged.__setitem__))
     assert float(logged["diversity"]) > 0.8
 
 
@@ -108,7 +108,7 @@ def game() -> tuple[GANModel, Adversaries, Batch]:
 
 def test_each_player_moves_its_own_weights_only() -> None:
     model, gan, batch = game()
-    terms = model.losses(gan, batch, BatchNoise(generator(0)))
+    terms = model.losses(gan, batch, BatchRandom(generator(0)))
     for mine, theirs, names in (
         (gan.critic, gan.generator, ("critic", "r1", "r2")),
         (gan.generator, gan.critic, ("generator",)),
@@ -129,7 +129,7 @@ def test_the_penalty_of_a_linear_critic_is_known() -> None:
             return (x["x"] * slope).sum((1, 2), keepdim=True)[:, :, 0]
 
     gan.critic = Linear()  # type: ignore[assignment]
-    terms = model.losses(gan, batch, BatchNoise(generator(0)))
+    terms = model.losses(gan, batch, BatchRandom(generator(0)))
     for name in ("r1", "r2"):
         assert float(terms[name]) == pytest.approx(0.25 + 4.0)
 
@@ -139,7 +139,7 @@ def test_gradients_reach_the_generator_through_classes(name: str) -> None:
     model = fitted(name, "gan")
     gan, batch = cast(Adversaries, model.trained), model.encode(records(name)[:8]).trimmed()
     gan.zero_grad()
-    model.losses(gan, batch, BatchNoise(generator(0)))["generator"].backward()
+    model.losses(gan, batch, BatchRandom(generator(0)))["generator"].backward()
     heads = [p.grad for n, p in gan.generator.named_parameters() if "heads" in n]
     assert all(g is not None and torch.isfinite(g).all() and g.any() for g in heads)
     gan.zero_grad()

@@ -21,7 +21,7 @@ from molgen import (
 )
 from molgen.core.batch import Batch
 from molgen.core.latent import Latent
-from molgen.core.noise import SampleNoise
+from molgen.core.rng import SampleRandom
 from molgen.models import loading
 from tests.models.cells import TRUNKS, draw, fitted, records
 
@@ -113,8 +113,8 @@ def test_decodes_draws_of_the_likelihood(vae: VAEModel) -> None:
     z, size = torch.zeros(n, 4), vae.encode([word]).sizes
     space = Latent(vae)
     values = {"code": z[:, None], "size": (size - space._sizes[0]).expand(n)[:, None]}
-    codes, noise = Batch(values, space.template([1] * n)), SampleNoise(5, range(n))
-    drawn = space.decode_all(codes, "latent", noise)
+    codes, rng = Batch(values, space.template([1] * n)), SampleRandom(5, range(n))
+    drawn = space.decode_all(codes, "latent", rng)
     one = vae.encode([word])
     with torch.no_grad():
         log_p = vae._network.log_likelihood(one.values, one.mask, {}, z[:1])

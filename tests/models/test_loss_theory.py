@@ -15,7 +15,7 @@ from molgen import ConsistencyModel, DiffusionModel, EnergyModel, FlowModel
 from molgen.core.batch import Batch
 from molgen.core.capabilities import Embedding
 from molgen.core.fields import Categorical, Continuous, Field, GaussianField
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.core.step import TrainingStep
 from molgen.models.base import GenerativeModel
 from molgen.models.energy.network import Energy, langevin
@@ -66,7 +66,7 @@ def weighted(family: str, weight: float) -> tuple[float, GenerativeModel]:
         network.eval()
     else:
         model, network = MAKERS[family](Toy(field, SITES)), Recorder()
-    losses = model.losses(network, batch_of(field), BatchNoise(generator(1)))
+    losses = model.losses(network, batch_of(field), BatchRandom(generator(1)))
     return losses["x"].item(), model
 
 
@@ -83,7 +83,7 @@ def test_a_denoising_loss_is_the_mean_of_weighted_errors(family: str) -> None:
     field = Continuous(1, sd=0.8)
     model, network = MAKERS[family](Toy(field, SITES)), Recorder()
     batch = batch_of(field)
-    got = model.losses(network, batch, BatchNoise(generator(1)))["x"].item()
+    got = model.losses(network, batch, BatchRandom(generator(1)))["x"].item()
     (x, t) = network.calls[-1]
     assert isinstance(field, GaussianField)
     schedule = (Embedding.of(field).continuous("linear") if family == "flow" else field).schedule
@@ -95,7 +95,7 @@ def test_a_denoising_loss_is_the_mean_of_weighted_errors(family: str) -> None:
 
 def test_training_times_of_a_flow_are_uniform() -> None:
     network = Recorder()
-    FlowModel(Toy(Continuous(1), SITES)).losses(network, batch_of(Continuous(1)), BatchNoise(generator(1)))
+    FlowModel(Toy(Continuous(1), SITES)).losses(network, batch_of(Continuous(1)), BatchRandom(generator(1)))
     gaps = network.calls[-1][1].sort().values.diff()
     assert (gaps - 1 / COUNT).abs().max() < 1e-2
 
@@ -109,7 +109,7 @@ def test_the_consistency_loss_is_the_discrepancy_per_distance(progress: float, d
     field = Continuous(1, sd=0.8, weight=0.6)
     model, network = ConsistencyModel(Toy(field, SITES), stages=2, pretraining=0.4), Recorder()
     step = TrainingStep(progress)
-    loss = model.losses(network, batch_of(field), BatchNoise(generator(1)), step)["x"]
+    loss = model.losses(network, batch_of(field), BatchRandom(generator(1)), step)["x"]
     (x, t), (y, r) = network.calls
     assert torch.allclose(r, (1 - delta) * t, atol=1e-6)
     sigma = field.schedule.sigma(t).clamp_min(field.schedule.low)
@@ -133,7 +133,7 @@ def test_classes_are_anchored_by_their_cross_entropy(anchor: float) -> None:
     terms = []
     for weight in (0.0, anchor):
         model, network = ConsistencyModel(Toy(field, SITES), anchor=weight), Recorder()
-        terms.append(model.losses(network, batch, BatchNoise(generator(1)))["x"].item())
+        terms.append(model.losses(network, batch, BatchRandom(generator(1)))["x"].item())
     logits = 0.7 * network.calls[0][0]
     entropy = F.cross_entropy(logits.flatten(0, 1), batch.values["x"].flatten()).item()
     assert terms[1] - terms[0] == pytest.approx(anchor * entropy, abs=1e-4)
@@ -143,7 +143,7 @@ def test_classes_are_anchored_by_their_cross_entropy(anchor: float) -> None:
 def test_consistency_samples_at_even_times(steps: int) -> None:
     model = ConsistencyModel(Toy(Continuous(1), SITES))
     model.network = network = Recorder()
-    model.generate(MASK, {}, BatchNoise(generator(0)), steps=steps)
+    model.generate(MASK, {}, BatchRandom(generator(0)), steps=steps)
     times = [float(t[0]) for _, t in network.calls]
     assert times == pytest.approx([1 - i / steps for i in range(steps)])
     for x, t in network.calls[1:]:  # as much noise as belongs to the time
@@ -209,9 +209,9 @@ def test_the_contrast_is_the_energy_of_data_less_that_of_chains(weight: float) -
     model = EnergyModel(Toy(field, SITES), cd_weight=weight, warmup=0.5, chains=COUNT, steps=10)
     net = Linear(field, COUNT).train()
     batch = Batch({"x": torch.full((COUNT, SITES, 1), -9.0)}, MASK, {})
-    assert "contrast" not in model.losses(net, batch, BatchNoise(generator(1)), TrainingStep(0.4))
+    assert "contrast" not in model.losses(net, batch, BatchRandom(generator(1)), TrainingStep(0.4))
     net.asked.clear()
-    term = model.losses(net, batch, BatchNoise(generator(1)), TrainingStep(0.6))["contrast"]
+    term = model.losses(net, batch, BatchRandom(generator(1)), TrainingStep(0.6))["contrast"]
     s = net.times[0].item()
     assert s == pytest.approx(0.5)
     # The chains stand where they have gone, in an order of their own.
@@ -239,8 +239,8 @@ def test_an_unadjusted_langevin_step_at_a_temperature(heat: float, time: float) 
     sigma = field.schedule.sigma(t)[0].item()
     h, variance = heat * step * sigma, sigma**2 + 0.7**2
     x = {"x": torch.full((n, 1, 1), 0.4 + 20 * h)}
-    noise = BatchNoise(generator(1))
-    y = langevin(net, net.langevin, x, t, mask, {}, noise, step=step, heat=heat, adjusted=False)["x"]
+    rng = BatchRandom(generator(1))
+    y = langevin(net, net.langevin, x, t, mask, {}, rng, step=step, heat=heat, adjusted=False)["x"]
     exact = 0.4 + 20 * h * (1 - h**2 / (2 * heat**2 * variance))
     assert y.mean().item() == pytest.approx(exact, abs=5 * h / math.sqrt(n))
     assert y.std().item() == pytest.approx(h, rel=0.03)
@@ -251,7 +251,7 @@ def test_annealed_chains_follow_the_energy_over_the_squared_temperature(heat: fl
     n = 4000
     model, net, mask = independent(Continuous(1, mean=0.4, sd=0.7), n)
     assert isinstance(net, Energy)
-    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrector_steps=2, temperature=heat)[
+    x = model.generate(mask, {}, BatchRandom(generator(0)), steps=200, corrector_steps=2, temperature=heat)[
         "x"
     ]
     assert x.mean().item() == pytest.approx(0.4, abs=0.05)
@@ -262,7 +262,7 @@ def test_annealed_chains_forget_where_they_began() -> None:
     """Each step down draws all the noise that it may: end and start share s / sqrt(s^2 + sigma^2) at most."""
     n = 4000
     model, net, mask = independent(Continuous(1, mean=0.4, sd=0.7), n)
-    start = net.fields["x"].prior(mask, BatchNoise(generator(0))).flatten()
-    x = model.generate(mask, {}, BatchNoise(generator(0)), steps=200, corrector_steps=0)["x"].flatten()
+    start = net.fields["x"].prior(mask, BatchRandom(generator(0))).flatten()
+    x = model.generate(mask, {}, BatchRandom(generator(0)), steps=200, corrector_steps=0)["x"].flatten()
     assert abs(torch.corrcoef(torch.stack([start, x]))[0, 1].item()) < 0.07
     assert x.std().item() == pytest.approx(0.7, rel=0.05)

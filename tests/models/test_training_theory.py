@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import molgen
 from molgen import AutoregressiveModel, DiffusionModel
 from molgen.core.batch import Batch, collate
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.step import TrainingStep
 from molgen.models.base import GenerativeModel
 from molgen.testing.toys import Words
@@ -179,11 +179,11 @@ def spied(monkeypatch: pytest.MonkeyPatch, rank: int = 0) -> tuple[list[float], 
     checking: list[float] = []
     same: list[bool] = []
 
-    def spy(network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep) -> Mapping[str, Tensor]:
-        (fitting if network.training else checking).append(float(noise.uniform(batch.mask, ())[0]))
+    def spy(network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep) -> Mapping[str, Tensor]:
+        (fitting if network.training else checking).append(float(rng.uniform(batch.mask, ())[0]))
         if not network.training:
             same.append(network is trained)
-        return losses(network, batch, noise, step)
+        return losses(network, batch, rng, step)
 
     monkeypatch.setattr(model, "losses", spy)
     if rank:

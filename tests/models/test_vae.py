@@ -11,7 +11,7 @@ from torch import Tensor
 
 from molgen import ConfigError, MolgenWarning, VAEModel
 from molgen.core.batch import Batch
-from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, SampleRandom, generator
 from molgen.core.step import TrainingStep
 from molgen.modalities.image import ImageModality
 from molgen.models.vae import Autoencoder, Prior, _kl_normal, _log_normal
@@ -46,7 +46,7 @@ def bound(stretch: float, samples: int, n: int = 4000) -> tuple[float, float]:
     model.network = network
     x = torch.linspace(-4, 4, n)[:, None]
     batch = Batch({"x": x}, torch.ones(n, 1, dtype=torch.bool))
-    got = model.log_density(batch, BatchNoise(generator(0)), samples=samples)
+    got = model.log_density(batch, BatchRandom(generator(0)), samples=samples)
     variance = network.a**2 + network.s**2
     exact = _log_normal(x, torch.full_like(x, network.b), torch.full_like(x, 0.5 * math.log(variance)))
     return got.mean().item(), exact.mean().item()
@@ -82,7 +82,7 @@ def test_a_mixture_prior_is_a_density_and_is_drawn_from() -> None:
     p = prior.log_prob(grid).exp().detach()
     assert float(p.sum()) * 24 / 4000 == pytest.approx(1, abs=1e-3)
     n = 20_000
-    draws = prior.draw(torch.ones(n, 1) > 0, BatchNoise(generator(0))).detach()
+    draws = prior.draw(torch.ones(n, 1) > 0, BatchRandom(generator(0))).detach()
     mean = float((p * grid[:, 0]).sum() / p.sum())
     assert draws.mean().item() == pytest.approx(mean, abs=4 * draws.std().item() / n**0.5)
 
@@ -100,7 +100,7 @@ def test_the_weight_of_the_kl_term_rises() -> None:
     batch = model.encode(records("smiles")).trimmed()
     terms = [
         float(
-            model.losses(model.trained, batch, BatchNoise(generator(0)), TrainingStep(progress))[
+            model.losses(model.trained, batch, BatchRandom(generator(0)), TrainingStep(progress))[
                 "kl"
             ].detach()
         )
@@ -151,4 +151,4 @@ def test_bad_options_are_refused() -> None:
         with pytest.raises(ConfigError, match=f"{name} is 0"):
             VAEModel("smiles", **{name: 0})
     with pytest.raises(ConfigError, match="temperature"):
-        fitted("smiles", "vae").generate(torch.ones(1, 3) > 0, {}, SampleNoise(0, [0]), temperature=-1)
+        fitted("smiles", "vae").generate(torch.ones(1, 3) > 0, {}, SampleRandom(0, [0]), temperature=-1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from molgen.core.annealing import Bounds, Partition
 from molgen.core.fields import Categorical
-from molgen.core.noise import BatchNoise, generator
+from molgen.core.rng import BatchRandom, generator
 from molgen.nn.annealer import Annealer
 from molgen.nn.boltzmann import DeepBoltzmann, Visible
 
@@ -52,12 +52,12 @@ def test_weights_are_ratios_of_sums_over_the_even_layers(hidden: tuple[int, ...]
         odd = torch.cat(every[1::2], 1)
         distinct, which = odd.unique(dim=0, return_inverse=True)
         summed = torch.stack([log_p[which == i].logsumexp(0) for i in range(len(distinct))])
-    annealer, noise = Annealer(net, real), BatchNoise(generator(0))
+    annealer, rng = Annealer(net, real), BatchRandom(generator(0))
     start: list[Tensor] = [torch.zeros(len(distinct), n) for n in net.sizes]
     start[1::2] = list(distinct.split(net.sizes[1::2], 1))
     even = annealer.base - odd.shape[1] * math.log(2)  # log p* of any odd layers at 0
     for betas in ([0.0, 1.0], [1.0, 0.0]):
-        log_w = annealer.run(start, betas, noise)[1]
+        log_w = annealer.run(start, betas, rng)[1]
         expected = (summed - even) * (betas[1] - betas[0])
         assert torch.allclose(log_w, expected, atol=2e-5)
 
@@ -71,7 +71,7 @@ def test_sweeps_keep_the_law() -> None:
     n = 20_000
     picked = torch.multinomial(p, n, True, generator=generator(1))
     annealer = Annealer(net, real)
-    end, log_w = annealer.run([s[picked] for s in every], [1.0] * 4, BatchNoise(generator(2)))
+    end, log_w = annealer.run([s[picked] for s in every], [1.0] * 4, BatchRandom(generator(2)))
     assert (log_w == 0).all()
     # The annealer has no units for entries that are not there.
     exact = [every[0][:, net.visible.units.spread(real).bool()], *every[1:]]
@@ -89,9 +89,9 @@ def test_one_end_errs_downwards_and_the_other_upwards() -> None:
         log_p = -net.energy(every, real[None]).double()
     exact = float(log_p.logsumexp(0))
     picked = torch.multinomial(log_p.softmax(0), n, True, generator=generator(1))
-    annealer, noise = Annealer(net, real), BatchNoise(generator(2))
-    up = annealer.run(annealer.start(n, noise), [0.0, 0.5, 1.0], noise)[1]
-    down = annealer.run([s[picked] for s in every], [1.0, 0.5, 0.0], noise)[1]
+    annealer, rng = Annealer(net, real), BatchRandom(generator(2))
+    up = annealer.run(annealer.start(n, rng), [0.0, 0.5, 1.0], rng)[1]
+    down = annealer.run([s[picked] for s in every], [1.0, 0.5, 0.0], rng)[1]
     error = [4 * float(w.std()) / math.sqrt(n) for w in (up, down)]
     assert annealer.base + float(up.mean()) + error[0] < exact < annealer.base - float(down.mean()) - error[1]
     bounds = Bounds(Partition.of(up, annealer.base), Partition.of(down, -annealer.base).inverse())

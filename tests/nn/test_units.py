@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from molgen.core.noise import generator
+from molgen.core.rng import generator
 from molgen.nn.units import Units
 
 UNITS = Units([(2, 2), (1, 4), (2, 3)])

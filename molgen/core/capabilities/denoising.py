@@ -18,7 +18,7 @@ from molgen.core.fields.continuous import Continuous
 from molgen.core.fields.field import per_sample
 from molgen.core.fields.gaussian import GaussianField
 from molgen.core.fields.simplex import Simplex
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 
 _CERTAIN = 100.0  # more than a network says against it, and far from overflow
 
@@ -79,7 +79,7 @@ class Denoising(Capability[Any]):
         t: Tensor,
         s: Tensor,
         mask: Tensor,
-        noise: Noise,
+        rng: RandomSource,
         eta: float = 0.0,
         scale: float = 1.0,
     ) -> Tensor:
@@ -144,11 +144,11 @@ class RealDenoising(Denoising):
         t: Tensor,
         s: Tensor,
         mask: Tensor,
-        noise: Noise,
+        rng: RandomSource,
         eta: float = 0.0,
         scale: float = 1.0,
     ) -> Tensor:
-        return self.field.reverse_step(x, self.field.x0_mean(params), t, s, mask, noise, eta, scale)
+        return self.field.reverse_step(x, self.field.x0_mean(params), t, s, mask, rng, eta, scale)
 
     def extrapolate(self, params: Tensor, earlier: Tensor, ratio: Tensor) -> Tensor:
         return params + per_sample(ratio, params) * (params - earlier)
@@ -365,13 +365,13 @@ class TokenDenoising(Denoising):
         t: Tensor,
         s: Tensor,
         mask: Tensor,
-        noise: Noise,
+        rng: RandomSource,
         eta: float = 0.0,
         scale: float = 1.0,
     ) -> Tensor:
         # A draw is the largest of logits plus Gumbel noise; noise of another scale is a temperature.
         f, x, p0 = self.field, x.long(), (params / max(scale, 1e-4)).softmax(-1)
-        order, value = f.uniform(mask, noise), f.uniform(mask, noise)
+        order, value = f.uniform(mask, rng), f.uniform(mask, rng)
         if f.noise == "mask":
             if f.order == "certain":
                 # In grades, random within one: the order must not hang on the last digit.

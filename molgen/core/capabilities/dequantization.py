@@ -24,7 +24,7 @@ from molgen.core.fields.categorical import Categorical
 from molgen.core.fields.circular import CircularField
 from molgen.core.fields.continuous import Continuous
 from molgen.core.fields.field import Field, own_shape
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 
 
 class Dequantization(Capability[Field]):
@@ -65,12 +65,12 @@ class Dequantization(Capability[Field]):
     def quantize(self, z: Tensor, mask: Tensor) -> Tensor:
         """The value whose cell holds `z`; `quantize(dequantize(x, u)) == x`."""
 
-    def uniform(self, mask: Tensor, noise: Noise) -> Tensor:
+    def uniform(self, mask: Tensor, rng: RandomSource) -> Tensor:
         """Uniform numbers u, the same on both places of a pair."""
-        return self.field.symmetrize(noise.uniform(mask, self.shape(mask)))
+        return self.field.symmetrize(rng.uniform(mask, self.shape(mask)))
 
     def shape(self, mask: Tensor) -> tuple[int, ...]:
-        """The shape of one sample's reals, see `Noise`."""
+        """The shape of one sample's reals, see `RandomSource`."""
         return own_shape(mask, self.dim, axes=self.field.axes)
 
     def weight(self, mask: Tensor) -> Tensor:

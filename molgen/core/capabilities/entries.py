@@ -15,7 +15,7 @@ from molgen.core.fields.categorical import Categorical
 from molgen.core.fields.circular import CircularField
 from molgen.core.fields.continuous import Continuous
 from molgen.core.fields.field import Field, own_shape
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.waves import waves
 
 
@@ -60,10 +60,10 @@ class Entries(Capability[Field]):
         """The density of entries given those before them; by default as of each by itself."""
         return self.likelihood(raw)
 
-    def sample(self, density: Density, mask: Tensor, noise: Noise, how: Sharpen = PLAIN) -> Tensor:
+    def sample(self, density: Density, mask: Tensor, rng: RandomSource, how: Sharpen = PLAIN) -> Tensor:
         """Values drawn entry by entry from a density of `(B, ..., count)`."""
         own = own_shape(mask, self.count, 2, axes=self.field.axes)
-        return self.field.project(self._value(density.draw(noise.uniform(mask, own), how)), mask)
+        return self.field.project(self._value(density.draw(rng.uniform(mask, own), how)), mask)
 
     def point_estimate(self, density: Density, mask: Tensor) -> Tensor:
         """The value whose entries are the centres of a density of `(B, ..., count)`."""

@@ -15,7 +15,7 @@ from molgen.core.fields.circular import CircularField
 from molgen.core.fields.field import own_shape, per_sample
 from molgen.core.fields.gaussian import GaussianField
 from molgen.core.fields.simplex import Simplex
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 
 _STILL = 1e-6  # the length of a step that is none
 _GROUND = 0.6  # noise under which chains jump between vertices, which are 2.8 apart
@@ -62,16 +62,18 @@ class Langevin(Capability[GaussianField], ABC):
         return self.field.add_noise(x0, eps, t, mask)
 
     def reverse_step(
-        self, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
+        self, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: RandomSource, scale: float = 1.0
     ) -> Tensor:
         """An ancestral step of a chain from t to s, given the mean of the data."""
-        return self.field.reverse_step(x, x0, t, s, mask, noise, 1.0, scale)
+        return self.field.reverse_step(x, x0, t, s, mask, rng, 1.0, scale)
 
     def langevin_step(self, t: Tensor) -> Tensor:
         """The unit of the length of a Langevin step, `(B,)`."""
         return self.field.sigma(t)
 
-    def propose(self, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+    def propose(
+        self, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor, rng: RandomSource
+    ) -> Tensor:
         r"""A move of length h down the slope of an energy: a draw of
 
         .. math:: q(y | x) \propto e^{-|y - x + \frac{h^2}{2} \nabla E(x)|^2 / 2 h^2}
@@ -80,7 +82,7 @@ class Langevin(Capability[GaussianField], ABC):
         moves.
         """
         f, h = self.field, per_sample(h, x)
-        return f.project(x - h**2 / 2 * slope + h * f.standard_noise(mask, noise), mask)
+        return f.project(x - h**2 / 2 * slope + h * f.standard_noise(mask, rng), mask)
 
     def log_proposal(self, y: Tensor, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor) -> Tensor:
         """log q(y | x) of `propose` but for a constant of h, `(B,)`."""
@@ -142,9 +144,9 @@ class VertexLangevin(Langevin):
         return self._either(t, x0, super().add_noise(x0, eps, t, mask))
 
     def reverse_step(
-        self, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
+        self, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: RandomSource, scale: float = 1.0
     ) -> Tensor:
-        y = super().reverse_step(x, x0, t, s, mask, noise, scale)
+        y = super().reverse_step(x, x0, t, s, mask, rng, scale)
         # Vertices stay where they are; reals that come to the ground go to the likeliest vertex.
         return self._either(t, x, self._either(s, self.vertex(x0.argmax(-1), mask), y))
 
@@ -152,12 +154,14 @@ class VertexLangevin(Langevin):
         # Vertices are as far apart whatever the noise; a step as short as it would freeze the chain.
         return torch.where(self.jumps(t), torch.full_like(t, _LEAP), self.field.sigma(t))
 
-    def propose(self, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
-        y = super().propose(x, slope, h, t, mask, noise)
+    def propose(
+        self, x: Tensor, slope: Tensor, h: Tensor, t: Tensor, mask: Tensor, rng: RandomSource
+    ) -> Tensor:
+        y = super().propose(x, slope, h, t, mask, rng)
         if not self.ground:
             return y
         f = self.field
-        u = f.project(noise.uniform(mask, own_shape(mask, 1, axes=f.axes)), mask).squeeze(-1)
+        u = f.project(rng.uniform(mask, own_shape(mask, 1, axes=f.axes)), mask).squeeze(-1)
         jump = pick(self._log_jumps(x, slope, h).exp(), u)
         return self._either(t, self.vertex(jump, mask), y)
 

@@ -12,7 +12,7 @@ from molgen.core.capabilities.capability import Capability
 from molgen.core.fields.field import own_shape
 from molgen.core.fields.gaussian import GaussianField
 from molgen.core.fields.simplex import Simplex
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 
 
 class Reparameterization(Capability[GaussianField], ABC):
@@ -20,7 +20,7 @@ class Reparameterization(Capability[GaussianField], ABC):
 
     what = "differentiable draw"
 
-    def rsample(self, params: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+    def rsample(self, params: Tensor, mask: Tensor, rng: RandomSource) -> Tensor:
         """A draw of p(x0 | params); reals are taken at their mean."""
         return self.field.project(self.field.x0_mean(params), mask)
 
@@ -39,9 +39,9 @@ class GumbelReparameterization(Reparameterization):
     Source: Jang et al., Categorical Reparameterization with Gumbel-Softmax (2017).
     """
 
-    def rsample(self, params: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+    def rsample(self, params: Tensor, mask: Tensor, rng: RandomSource) -> Tensor:
         f = self.field
-        u = noise.uniform(mask, own_shape(mask, f.channels, axes=f.axes))
+        u = rng.uniform(mask, own_shape(mask, f.channels, axes=f.axes))
         gumbel = f.project(-(-u.clamp(1e-6, 1 - 1e-6).log()).log(), mask)
         soft = (params + gumbel).softmax(-1)
         hard = F.one_hot(soft.argmax(-1), f.channels).to(soft)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from molgen.core.fields.circular import CircularField
 from molgen.core.fields.field import own_shape
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.schedules import GaussianSchedule, Window
 
 
@@ -58,6 +58,6 @@ class Angles(CircularField):
         gap = x - x0
         return torch.atan2(gap.sin(), gap.cos())
 
-    def prior(self, mask: Tensor, noise: Noise) -> Tensor:
-        turn = noise.uniform(mask, own_shape(mask, self.channels))
+    def prior(self, mask: Tensor, rng: RandomSource) -> Tensor:
+        turn = rng.uniform(mask, own_shape(mask, self.channels))
         return self.project((2 * turn - 1) * math.pi, mask)

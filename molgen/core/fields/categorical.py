@@ -14,7 +14,7 @@ from molgen.core.densities import pick
 from molgen.core.errors import ConfigError
 from molgen.core.fields.field import Field, own_shape, per_sample
 from molgen.core.fields.frequencies import probabilities
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.schedules import JumpSchedule, Window
 
 
@@ -45,8 +45,8 @@ class Categorical(Field):
 
     Example:
         >>> field, mask = Categorical(3), torch.ones(1, 4, dtype=torch.bool)
-        >>> from molgen.core.noise import SampleNoise
-        >>> field.prior(mask, SampleNoise(0, [0])).tolist()
+        >>> from molgen.core.rng import SampleRandom
+        >>> field.prior(mask, SampleRandom(0, [0])).tolist()
         [[3, 3, 3, 3]]
     """
 
@@ -105,21 +105,21 @@ class Categorical(Field):
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.symmetrize(x) * self.valid(mask)
 
-    def uniform(self, mask: Tensor, noise: Noise) -> Tensor:
+    def uniform(self, mask: Tensor, rng: RandomSource) -> Tensor:
         """Uniform numbers, one for each token, `(B, ...)`."""
-        return self.symmetrize(noise.uniform(mask, own_shape(mask, axes=self.axes)))
+        return self.symmetrize(rng.uniform(mask, own_shape(mask, axes=self.axes)))
 
     # -- process
 
-    def prior(self, mask: Tensor, noise: Noise) -> Tensor:
-        u = self.uniform(mask, noise)
+    def prior(self, mask: Tensor, rng: RandomSource) -> Tensor:
+        u = self.uniform(mask, rng)
         weights = self.redraw.to(u).expand(*u.shape, self.states)
         return self.project(pick(weights, u), mask)
 
-    def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+    def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, rng: RandomSource) -> Tensor:
         x = x.long()
         keep = self.schedule.alpha(t) / self.schedule.alpha(s).clamp_min(1e-12)
-        u, v = self.uniform(mask, noise), self.uniform(mask, noise)
+        u, v = self.uniform(mask, rng), self.uniform(mask, rng)
         fresh = pick(self.redraw.to(v).expand(*v.shape, self.states), v)
         return self.project(torch.where(u < per_sample(keep, u), x, fresh), mask)
 
@@ -155,11 +155,11 @@ class Categorical(Field):
         return self._count(mask) if self.noise == "mask" else super().max_steps(mask)
 
     def renoise(
-        self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
+        self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, rng: RandomSource, scale: float = 1.0
     ) -> Tensor:
         if self.noise != "mask":
-            return self.diffuse(x, s, t, mask, noise)
-        x, order = x.long(), self.uniform(mask, noise)
+            return self.diffuse(x, s, t, mask, rng)
+        x, order = x.long(), self.uniform(mask, rng)
         shown = (x != self.classes) & self.valid(mask)
         hide = self._most(shown, self._count(mask) - self._hidden(t, mask), order)
         return self.project(torch.where(hide, torch.full_like(x, self.classes), x), mask)

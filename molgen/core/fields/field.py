@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.schedules import Window
 
 
@@ -88,21 +88,21 @@ class Field(ABC):
     # ------------------------------------------------------------------ the noising process
 
     @abstractmethod
-    def prior(self, mask: Tensor, noise: Noise) -> Tensor:
+    def prior(self, mask: Tensor, rng: RandomSource) -> Tensor:
         """A draw at time 1."""
 
     @abstractmethod
-    def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+    def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, rng: RandomSource) -> Tensor:
         """A draw of x_t given x_s, `s <= t`; with `s = 0` it corrupts data."""
 
     def renoise(
-        self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
+        self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, rng: RandomSource, scale: float = 1.0
     ) -> Tensor:
         """`diffuse` as a sampler goes back: as noisy as a step leaves a sample at time t.
 
         `scale` is the factor on fresh noise that the step takes.
         """
-        return self.diffuse(x, s, t, mask, noise)
+        return self.diffuse(x, s, t, mask, rng)
 
     @abstractmethod
     def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from molgen.core.fields.field import Field, own_shape, per_sample
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.schedules import GaussianSchedule, StraightSchedule
 
 
@@ -68,9 +68,9 @@ class GaussianField(Field, ABC):
 
     # ------------------------------------------------------------------ noise
 
-    def standard_noise(self, mask: Tensor, noise: Noise) -> Tensor:
+    def standard_noise(self, mask: Tensor, rng: RandomSource) -> Tensor:
         """Standard normal noise in the field's geometry, `(B, ..., channels)`."""
-        return self.tangent(noise.normal(mask, own_shape(mask, self.channels, axes=self.axes)), mask)
+        return self.tangent(rng.normal(mask, own_shape(mask, self.channels, axes=self.axes)), mask)
 
     def schedule_sigma(self, t: Tensor, like: Tensor) -> Tensor:
         """The noise's standard deviation, zero for data; broadcastable over `like`."""
@@ -97,25 +97,25 @@ class GaussianField(Field, ABC):
 
     # ------------------------------------------------------------------ process
 
-    def prior(self, mask: Tensor, noise: Noise) -> Tensor:
-        return self.project(self.mean + self.schedule.high * self.standard_noise(mask, noise), mask)
+    def prior(self, mask: Tensor, rng: RandomSource) -> Tensor:
+        return self.project(self.mean + self.schedule.high * self.standard_noise(mask, rng), mask)
 
-    def tempered_prior(self, mask: Tensor, noise: Noise, temperature: float) -> Tensor:
+    def tempered_prior(self, mask: Tensor, rng: RandomSource, temperature: float) -> Tensor:
         """A draw at time 1 whose distance from the mean is multiplied by a temperature."""
-        return self.project(self.mean + temperature * (self.prior(mask, noise) - self.mean), mask)
+        return self.project(self.mean + temperature * (self.prior(mask, rng) - self.mean), mask)
 
     def prior_kl(self, x0: Tensor, mask: Tensor) -> Tensor:
         gap = (x0 - self.mean) * self.valid(mask)
         return 0.5 * (gap**2).flatten(1).sum(1) / self.schedule.high**2
 
-    def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise) -> Tensor:
+    def diffuse(self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, rng: RandomSource) -> Tensor:
         added = (self.schedule_sigma(t, x) ** 2 - self.schedule_sigma(s, x) ** 2).clamp_min(0).sqrt()
-        return self.project(x + added * self.standard_noise(mask, noise).to(x.dtype), mask)
+        return self.project(x + added * self.standard_noise(mask, rng).to(x.dtype), mask)
 
     def renoise(
-        self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, noise: Noise, scale: float = 1.0
+        self, x: Tensor, s: Tensor, t: Tensor, mask: Tensor, rng: RandomSource, scale: float = 1.0
     ) -> Tensor:
-        return self.project(x + scale * self.logmap(self.diffuse(x, s, t, mask, noise), x), mask)
+        return self.project(x + scale * self.logmap(self.diffuse(x, s, t, mask, rng), x), mask)
 
     def reverse_step(
         self,
@@ -124,7 +124,7 @@ class GaussianField(Field, ABC):
         t: Tensor,
         s: Tensor,
         mask: Tensor,
-        noise: Noise,
+        rng: RandomSource,
         eta: float = 0.0,
         scale: float = 1.0,
     ) -> Tensor:
@@ -140,7 +140,7 @@ class GaussianField(Field, ABC):
         down = (sigma_s**2 - up**2).clamp_min(0).sqrt()
         y = x0 + down / safe * self.logmap(x, x0)
         if eta > 0:
-            y = y + scale * up * self.standard_noise(mask, noise).to(x.dtype)
+            y = y + scale * up * self.standard_noise(mask, rng).to(x.dtype)
         return self.project(torch.where(sigma_s < sigma_t, y, x), mask)
 
     def log_ratio(self, t: Tensor, s: Tensor) -> Tensor:

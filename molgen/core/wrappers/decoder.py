@@ -11,7 +11,7 @@ from torch import Tensor
 from molgen.core.capabilities import Entries
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.trunk import Streams, TrunkSpec
 from molgen.core.wrappers.wrapper import MakeTrunk, Spread, TrunkWrapper
 
@@ -47,9 +47,9 @@ class Decoder(TrunkWrapper):
         outputs = {name: e.count * e.outputs for name, e in self.entries.items()}
         self.add_heads(outputs, silent=False)
 
-    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+    def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`."""
-        return {**self.coded(mask, noise), "mask": mask, **self.told(mask)}
+        return {**self.coded(mask, rng), "mask": mask, **self.told(mask)}
 
     def forward(
         self, code: Tensor, mask: Tensor, labels: Mapping[str, Tensor] | None = None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from molgen.core.capabilities import Denoising
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.solvers import Denoise, State
 from molgen.core.trunk import Streams, TrunkSpec
 from molgen.core.wrappers.wrapper import MakeTrunk, Spread, TrunkWrapper, channels, gather
@@ -60,11 +60,11 @@ class Denoiser(TrunkWrapper):
         self.self_condition, self.denoising = self_condition, denoising
         self.add_heads({name: d.outputs for name, d in denoising.items()})
 
-    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+    def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward` but the previous estimate, see `Exportable`."""
-        x = {name: f.prior(mask, noise) for name, f in self.fields.items()}
-        t = noise.uniform(mask, ())
-        return {"x": x, "t": t, "mask": mask, **self.told(mask), **self.coded(mask, noise)}
+        x = {name: f.prior(mask, rng) for name, f in self.fields.items()}
+        t = rng.uniform(mask, ())
+        return {"x": x, "t": t, "mask": mask, **self.told(mask), **self.coded(mask, rng)}
 
     def forward(
         self,
@@ -122,13 +122,13 @@ def earlier(
     t: Tensor,
     mask: Tensor,
     labels: Mapping[str, Tensor],
-    noise: Noise,
+    rng: RandomSource,
 ) -> State | None:
     """What a step of training is shown as the previous estimate: in half of them one, without gradients.
 
     Source: Chen et al., Analog Bits (2023), algorithm 1.
     """
-    if noise.uniform(mask, ())[0] >= 0.5:
+    if rng.uniform(mask, ())[0] >= 0.5:
         return None
     with torch.no_grad():
         params: State = network(x, t, mask, labels)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from molgen.core.capabilities import Denoising
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.trunk import TrunkSpec
 from molgen.core.wrappers.wrapper import SILU_GAIN, MakeTrunk, TrunkWrapper, channels, gather, preserving
 
@@ -67,9 +67,9 @@ class Encoder(TrunkWrapper):
         )
         self.denoising = denoising
 
-    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+    def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward` for values without noise, see `Exportable`."""
-        x = {name: f.prior(mask, noise) for name, f in self.fields.items()}
+        x = {name: f.prior(mask, rng) for name, f in self.fields.items()}
         return {"x": x, "mask": mask, **self.told(mask)}
 
     def forward(

@@ -15,7 +15,7 @@ from molgen.core.conditions import Condition
 from molgen.core.densities import PLAIN, Sharpen
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.trunk import CausalTrunk, Streams, TrunkSpec
 from molgen.core.waves import waves
 from molgen.core.wrappers.order import GenerationOrder, Order, PairOrder
@@ -179,13 +179,12 @@ class Predictor(TrunkWrapper):
 
     sized = True
 
-    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+    def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`; slots are laid out for one number of sites."""
         values = {
-            k: e.round(e.continuous().prior(mask, noise), mask)
-            for k, e in Embedding.each(self.fields).items()
+            k: e.round(e.continuous().prior(mask, rng), mask) for k, e in Embedding.each(self.fields).items()
         }
-        return {"values": values, "mask": mask, **self.told(mask), **self.coded(mask, noise)}
+        return {"values": values, "mask": mask, **self.told(mask), **self.coded(mask, rng)}
 
     def forward(
         self,
@@ -236,7 +235,7 @@ class Predictor(TrunkWrapper):
     def write(
         self,
         mask: Tensor,
-        noise: Noise,
+        rng: RandomSource,
         labels: Mapping[str, Tensor] | None = None,
         code: Tensor | None = None,
         how: Sharpen = PLAIN,
@@ -250,7 +249,7 @@ class Predictor(TrunkWrapper):
 
         Arguments:
             mask: real sites.
-            noise: the source of randomness.
+            rng: the source of randomness.
             labels, code: as in `forward`.
             how: temperature, top-k and top-p.
             given, keep: values, and the sites `(B, *extent)` whose entries are taken from them.
@@ -262,7 +261,7 @@ class Predictor(TrunkWrapper):
         kept = layout.valid(keep, self.fields) if keep is not None else torch.zeros_like(valid)
         labels = labels or {}
         rows = PrefixSharing.of([mask, *labels.values(), code]) if trunk.shares else PrefixSharing.own(mask)
-        u = self._uniforms(layout, mask, noise)
+        u = self._uniforms(layout, mask, rng)
         fields = list(self.fields.items())
         place = {name: 0 for name in self.fields}
         at = dict(
@@ -318,13 +317,13 @@ class Predictor(TrunkWrapper):
             n: f.project(_empty(f, mask), mask) for n, f in fields if not drawn[n]
         }
 
-    def _uniforms(self, layout: GenerationOrder, mask: Tensor, noise: Noise) -> Tensor:
+    def _uniforms(self, layout: GenerationOrder, mask: Tensor, rng: RandomSource) -> Tensor:
         """Two uniforms per slot, `(B, T, 2)`, that depend on the sample and on its own slots alone."""
         valid = layout.valid(mask, self.fields)
         counts = valid.sum(1)
         longest = int(counts.max()) if len(counts) else 0
         own = torch.arange(longest, device=mask.device) < counts[:, None]
-        u = noise.uniform(own, (-1, 2))
+        u = rng.uniform(own, (-1, 2))
         index = (valid.cumsum(1) - 1).clamp_min(0)
         return u.gather(1, index[..., None].expand(-1, -1, 2))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from molgen.core.conditions import Condition
 from molgen.core.fields import Field
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
 from molgen.core.waves import waves
 
@@ -92,9 +92,9 @@ class TrunkWrapper(nn.Module, ABC):
         labels = {c.name: torch.full((len(mask),), c.missing(), device=mask.device) for c in self.conditions}
         return {"labels": labels} if labels else {}
 
-    def coded(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+    def coded(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """The code of an example; nothing where the network has none."""
-        return {} if self.embed_code is None else {"code": noise.normal(mask, (self.embed_code.in_features,))}
+        return {} if self.embed_code is None else {"code": rng.normal(mask, (self.embed_code.in_features,))}
 
     @property
     def dtype(self) -> torch.dtype:

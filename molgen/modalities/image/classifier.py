@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import CheckpointError, DataError
-from molgen.core.noise import generator
+from molgen.core.rng import generator
 from molgen.modalities.image.codec import stacked
 
 SHAPE = (28, 28, 1)

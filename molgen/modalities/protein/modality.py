@@ -14,8 +14,8 @@ from molgen.core.conditions import Condition, Scalar
 from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Positions
 from molgen.core.modality import Modality, View
-from molgen.core.noise import Noise, generator
 from molgen.core.records import Records
+from molgen.core.rng import RandomSource, generator
 from molgen.core.trunk import Trunk, TrunkSpec
 
 NM = 0.1
@@ -167,7 +167,7 @@ class ProteinModality(Modality):
     def decode(self, sample: Sample, view: str) -> Any:
         return self._build([self._trace(sample, view)])[0]
 
-    def decode_all(self, batch: Batch, view: str, noise: Noise | None = None) -> list[Any]:
+    def decode_all(self, batch: Batch, view: str, rng: RandomSource | None = None) -> list[Any]:
         return self._build([self._trace(sample, view) for sample in split(batch)])
 
     def _trace(self, sample: Sample, view: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from molgen.core.batch import Batch
 from molgen.core.capabilities import Classes, Embedding
 from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.modality import Modality
-from molgen.core.noise import BatchNoise, Noise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, RandomSource, SampleRandom, generator
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.io.samples import Samples
 from molgen.models.energy.base import EnergyModel
@@ -40,12 +40,12 @@ class Inference(nn.Module):
         super().__init__()
         self.machine, self.iterations = machine, iterations
 
-    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+    def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`."""
         fields = self.machine.visible.fields
         return {
             "values": {
-                k: e.round(e.continuous().prior(mask, noise), mask) for k, e in Embedding.each(fields).items()
+                k: e.round(e.continuous().prior(mask, rng), mask) for k, e in Embedding.each(fields).items()
             },
             "mask": mask,
         }
@@ -144,7 +144,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
     # ------------------------------------------------------------------ training
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         r"""Mean energies, those of the data less those of the model, in nats per entry.
 
@@ -163,11 +163,11 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         share = 0.0 if self.history["runs"] else self.options.pretraining
         if step.progress < share:
             layer = int(step.progress / share * len(net.weights))
-            loss = net.pair_contrast(layer, v, real, noise.uniform(batch.mask, (net.draws,)))
-            net.advance(noise, 1)  # the chains follow from the start
+            loss = net.pair_contrast(layer, v, real, rng.uniform(batch.mask, (net.draws,)))
+            net.advance(rng, 1)  # the chains follow from the start
             return {f"layer{layer + 1}": loss.mean() / entries}
         positive = net.mean_field(v, real, self.options.iterations)
-        negative = net.advance(noise, self.options.gibbs_steps)
+        negative = net.advance(rng, self.options.gibbs_steps)
         gap = (net.energy(positive, real).mean() - net.energy(negative, net.real).mean()) / entries
         step.log("gap", gap.detach())
         return {"contrast": gap}
@@ -200,7 +200,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         self,
         mask: Tensor,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        rng: RandomSource,
         init: Mapping[str, Tensor] | None = None,
         *,
         gibbs_steps: int = 1000,
@@ -210,7 +210,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: none.
-            noise: the source of randomness.
+            rng: the source of randomness.
             init: values to start from; by default random ones.
             gibbs_steps: of all layers.
         """
@@ -218,7 +218,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         net = self._network
         self._known(mask)
         real, own = net.visible.real(mask), (net.draws,)
-        u = noise.uniform(mask, own)
+        u = rng.uniform(mask, own)
         if init is None:
             state = net.random(real, u)
         else:
@@ -226,7 +226,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
             means = net.mean_field(v, real, self.options.iterations)
             state = [v, *(net.draw(i, means[i].logit(), real, u) for i in range(1, len(means)))]
         for _ in range(gibbs_steps):
-            state = net.sweep(state, real, noise.uniform(mask, own))
+            state = net.sweep(state, real, rng.uniform(mask, own))
         return net.visible.decode(state[0], mask)
 
     @torch.no_grad()
@@ -235,8 +235,8 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         if not len(records):
             return Samples([], self.modality)
         batch = self.encode(records)
-        noise = SampleNoise(seed, range(len(batch)))
-        values = self.generate(batch.mask, {}, noise, gibbs_steps=gibbs_steps, init=batch.values)
+        rng = SampleRandom(seed, range(len(batch)))
+        values = self.generate(batch.mask, {}, rng, gibbs_steps=gibbs_steps, init=batch.values)
         return self.decode(batch.replace(values=values))
 
     # ------------------------------------------------------------------ likelihood
@@ -281,16 +281,16 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         if key in self._partitions:
             return self._partitions[key]
         annealer = Annealer(net, net.visible.real(mask)[0])
-        noise = BatchNoise(generator(seed, _ANNEAL, reverse))
+        rng = BatchRandom(generator(seed, _ANNEAL, reverse))
         betas = [k / temperatures for k in range(temperatures + 1)]
         if reverse:
             which = torch.arange(chains) % len(net.chains)
             chained = list(torch.split(net.chains[which].to(net.biases[0]), net.sizes, 1))
-            start, _ = annealer.run(chained, [1.0] * (burn_in + 1), noise)
-            log_w = annealer.run(start, betas[::-1], noise)[1]
+            start, _ = annealer.run(chained, [1.0] * (burn_in + 1), rng)
+            log_w = annealer.run(start, betas[::-1], rng)[1]
             found = Partition.of(log_w, -annealer.base, which).inverse()
         else:
-            log_w = annealer.run(annealer.start(chains, noise), betas, noise)[1]
+            log_w = annealer.run(annealer.start(chains, rng), betas, rng)[1]
             found = Partition.of(log_w, annealer.base)
         return self._partitions.setdefault(key, found)
 
@@ -308,7 +308,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         )
 
     def log_density(
-        self, batch: Batch, noise: Noise, *, chains: int = 100, temperatures: int = 1000
+        self, batch: Batch, rng: RandomSource, *, chains: int = 100, temperatures: int = 1000
     ) -> Tensor:
         r"""The variational lower bound less an estimate of log Z, `(B,)`.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import DataError
-from molgen.core.noise import generator
+from molgen.core.rng import generator
 from molgen.nn.boltzmann import DeepBoltzmann
 
 _ORDER, _WEIGHTS = 0x0DE, 0x3E1  # what a key of randomness is for

@@ -13,7 +13,7 @@ from molgen.core.capabilities import Langevin
 from molgen.core.derivatives import differentiable
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
-from molgen.core.noise import Noise, SampleNoise
+from molgen.core.rng import RandomSource, SampleRandom
 from molgen.core.solvers import State
 from molgen.core.wrappers import Encoder, MakeTrunk
 
@@ -44,13 +44,13 @@ class Energy(nn.Module):
             fields, make_trunk, conditions, outputs=len(fields), extensive=True, width=width
         )
         self.fields = fields
-        noise = SampleNoise(0, range(len(chains)))
+        rng = SampleRandom(0, range(len(chains)))
         self.chains: Tensor
         self.times: Tensor
         self.register_buffer("chains", chains)
         self.register_buffer("times", torch.arange(1, len(chains) + 1) / max(len(chains), 1))
         for name, f in fields.items():
-            self.register_buffer(f"chain_{name}", f.prior(chains, noise))
+            self.register_buffer(f"chain_{name}", f.prior(chains, rng))
 
     def forward(self, x: State, t: Tensor, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """E `(B,)`."""
@@ -63,10 +63,10 @@ class Energy(nn.Module):
 
     sized = False
 
-    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+    def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`."""
-        x = {name: f.prior(mask, noise) for name, f in self.fields.items()}
-        return {"x": x, "t": noise.uniform(mask, ()), "mask": mask, "labels": {}, **self.critic.told(mask)}
+        x = {name: f.prior(mask, rng) for name, f in self.fields.items()}
+        return {"x": x, "t": rng.uniform(mask, ()), "mask": mask, "labels": {}, **self.critic.told(mask)}
 
     @property
     def langevin(self) -> dict[str, Langevin]:
@@ -111,7 +111,7 @@ def langevin(
     t: Tensor,
     mask: Tensor,
     labels: Mapping[str, Tensor],
-    noise: Noise,
+    rng: RandomSource,
     step: float = 0.3,
     heat: float = 1.0,
     adjusted: bool | Tensor = True,
@@ -141,7 +141,7 @@ def langevin(
 
     energy, slope = slopes(x)
     h = {k: heat * step * f.langevin_step(t) * f.field.window.active(t) for k, f in fields.items()}
-    y = {k: f.propose(x[k], slope[k], h[k], t, mask, noise) for k, f in fields.items()}
+    y = {k: f.propose(x[k], slope[k], h[k], t, mask, rng) for k, f in fields.items()}
     if not judged.any():
         return y
     ahead, back = slopes(y)
@@ -149,5 +149,5 @@ def langevin(
     for k, f in fields.items():
         gain = gain + f.log_proposal(x[k], y[k], back[k], h[k], t, mask)
         gain = gain - f.log_proposal(y[k], x[k], slope[k], h[k], t, mask)
-    accept = (noise.uniform(mask, ()).clamp_min(1e-12).log() < gain) | ~judged
+    accept = (rng.uniform(mask, ()).clamp_min(1e-12).log() < gain) | ~judged
     return {k: torch.where(per_sample(accept, x[k]), y[k], x[k]) for k in x}

@@ -16,7 +16,7 @@ from molgen.core.batch import Batch
 from molgen.core.capabilities import Denoising, Embedding, Langevin, PathLikelihood
 from molgen.core.errors import ConfigError, MolgenWarning, UnsupportedError
 from molgen.core.fields.field import per_sample
-from molgen.core.noise import Noise, SampleNoise, stratified
+from molgen.core.rng import RandomSource, SampleRandom, stratified
 from molgen.core.solvers import State, time_grid
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.io.samples import Samples
@@ -98,13 +98,13 @@ class NeuralEnergy(EnergyModel, kind="neural"):
     # ------------------------------------------------------------------ training
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         net, mask = cast(Energy, network), batch.mask
-        labels = self.drop_labels(batch, noise, self.options.label_dropout)
-        t = stratified(mask, noise).clamp_min(1e-3)
+        labels = self.drop_labels(batch, rng, self.options.label_dropout)
+        t = stratified(mask, rng).clamp_min(1e-3)
         x0 = self.relaxed(batch)
-        x = {k: f.add_noise(x0[k], f.standard_noise(mask, noise), t, mask) for k, f in net.fields.items()}
+        x = {k: f.add_noise(x0[k], f.standard_noise(mask, rng), t, mask) for k, f in net.fields.items()}
         clean = net.denoise(x, t, mask, labels)
         terms = {
             k: net.fields[k].weight * own.denoising_loss(clean[k], x0[k], t, mask).mean()
@@ -112,30 +112,30 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         }
         weight = self.options.cd_weight
         if network.training and weight and step.progress >= self.options.warmup:
-            gap = self._contrast(net, batch, x0, noise)
+            gap = self._contrast(net, batch, x0, rng)
             step.log("gap", gap.detach())
             terms["contrast"] = weight * gap
         return terms
 
-    def _contrast(self, net: Energy, batch: Batch, x0: State, noise: Noise) -> Tensor:
+    def _contrast(self, net: Energy, batch: Batch, x0: State, rng: RandomSource) -> Tensor:
         """Energies of data less those of chains that have taken a step, at the times of the chains."""
         count = min(len(batch), len(net.times))
-        first = int(noise.uniform(batch.mask, ())[0] * len(net.times))
+        first = int(rng.uniform(batch.mask, ())[0] * len(net.times))
         turn = (first + torch.arange(count, device=batch.mask.device)) % len(net.times)
         mask, t = net.chains[turn], net.times[turn]
         x = {k: getattr(net, f"chain_{k}")[turn] for k in net.fields}
         s = (t - 1 / self.options.steps).clamp_min(1e-3)
-        x = self._kernel(net, x, t, s, mask, {}, noise)
+        x = self._kernel(net, x, t, s, mask, {}, rng)
         few, own = slice(None, count), batch.mask[:count]
         data = {
-            k: f.add_noise(x0[k][few], f.field.standard_noise(own, noise), s, own)
+            k: f.add_noise(x0[k][few], f.field.standard_noise(own, rng), s, own)
             for k, f in net.walkers.items()
         }
         # Where they have arrived, chains begin anew.
         end = s <= 1e-3
         net.times[turn] = torch.where(end, torch.ones_like(s), s)
         for k, f in net.fields.items():
-            fresh = f.prior(mask, noise)
+            fresh = f.prior(mask, rng)
             getattr(net, f"chain_{k}")[turn] = torch.where(per_sample(end, fresh), fresh, x[k])
         gap = net.quietness(s) * (net(data, s, own, {}) - net(x, s, mask, {}))
         mean: Tensor = gap.mean()
@@ -162,7 +162,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         s: Tensor,
         mask: Tensor,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        rng: RandomSource,
         corrector_steps: int | None = None,
         heat: float = 1.0,
     ) -> State:
@@ -175,16 +175,16 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         jumps = torch.stack([f.jumps(s) & f.field.window.active(s) for f in fields.values()]).any(0)
         with torch.no_grad():
             clean = net.denoise(x, t, mask, labels)
-            x = {k: f.reverse_step(x[k], clean[k], t, s, mask, noise, scale=heat) for k, f in fields.items()}
+            x = {k: f.reverse_step(x[k], clean[k], t, s, mask, rng, scale=heat) for k, f in fields.items()}
             for _ in range(self.options.corrector_steps if corrector_steps is None else corrector_steps):
-                x = langevin(net, fields, x, s, mask, labels, noise, heat=heat, adjusted=jumps)
+                x = langevin(net, fields, x, s, mask, labels, rng, heat=heat, adjusted=jumps)
         return x
 
     def generate(
         self,
         mask: Tensor,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        rng: RandomSource,
         init: Batch | None = None,
         level: float = 1.0,
         *,
@@ -197,7 +197,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
-            noise: the source of randomness.
+            rng: the source of randomness.
             init: values to start with, at time `level`; by default noise, at time 1.
             level: the time of the noise that is added to `init`.
             steps: levels of noise, 1 to 1000.
@@ -207,19 +207,19 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         o = self.resolved(steps=steps, corrector_steps=corrector_steps, temperature=temperature)
         net, heat = self._network, max(o.temperature, 1e-3)  # at 0 nothing would move
         if init is None:
-            x = {k: f.tempered_prior(mask, noise, heat) for k, f in net.fields.items()}
+            x = {k: f.tempered_prior(mask, rng, heat) for k, f in net.fields.items()}
         else:
             t = torch.full((len(mask),), level, device=mask.device)
             x0 = self.relaxed(init)
             x = {
-                k: f.add_noise(x0[k], f.field.standard_noise(mask, noise), t, mask)
+                k: f.add_noise(x0[k], f.field.standard_noise(mask, rng), t, mask)
                 for k, f in net.walkers.items()
             }
         times = level * time_grid(o.steps, net.fields, mask)
         for t, s in pairwise(times):
             # The last step leaves no noise, and nothing to correct.
             some = o.corrector_steps if bool((s > 0).any()) else 0
-            x = self._kernel(net, x, t, s, mask, labels, noise, some, heat)
+            x = self._kernel(net, x, t, s, mask, labels, rng, some, heat)
         return {k: e.round(x[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
     def sample_from(
@@ -237,9 +237,9 @@ class NeuralEnergy(EnergyModel, kind="neural"):
             raise ConfigError(f"level is {level}, expected above 0 and at most 1")
         self.check_sampling(options)
         batch = self.encode(records)
-        noise = SampleNoise(seed, range(len(batch)))
+        rng = SampleRandom(seed, range(len(batch)))
         labels = self.labels(batch)
-        values = self.generate(batch.mask, labels, noise, init=batch, level=level, **options)
+        values = self.generate(batch.mask, labels, rng, init=batch, level=level, **options)
         return self.decode(batch.replace(values=values, conditions={}))
 
     # ------------------------------------------------------------------ energies
@@ -304,8 +304,8 @@ class NeuralEnergy(EnergyModel, kind="neural"):
                 "there is no energy of all fields whose log Z could be estimated; choose another view"
             )
         sizes = self.modality.draw_sizes(seed, range(chains), **({} if size is None else {"size": size}))
-        mask, noise = self.modality.template(sizes), SampleNoise(seed, range(chains))
-        x = {k: f.prior(mask, noise) for k, f in net.fields.items()}
+        mask, rng = self.modality.template(sizes), SampleRandom(seed, range(chains))
+        x = {k: f.prior(mask, rng) for k, f in net.fields.items()}
         times = torch.linspace(1, level, temperatures)[:, None].expand(-1, chains)
         log_w = -net(x, times[0], mask, {})
         log_w = log_w - torch.stack(
@@ -313,5 +313,5 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         ).sum(0)
         for t, s in pairwise(times):
             log_w = log_w + net(x, t, mask, {}) - net(x, s, mask, {})
-            x = langevin(net, net.langevin, x, s, mask, {}, noise, step)
+            x = langevin(net, net.langevin, x, s, mask, {}, rng, step)
         return Partition.of(log_w)

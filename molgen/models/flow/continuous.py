@@ -15,7 +15,7 @@ from molgen.core.batch import Batch
 from molgen.core.capabilities import Denoising, Embedding, PathLikelihood, Transport
 from molgen.core.fields import GaussianField
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise, stratified
+from molgen.core.rng import RandomSource, stratified
 from molgen.core.solvers import SOLVERS, ReverseProcess, State, restart_times, sample_with_restarts
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.wrappers import Denoiser, earlier, recalling
@@ -104,17 +104,17 @@ class ContinuousFlow(FlowModel, kind="continuous"):
     # ------------------------------------------------------------------ training
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         fields, mask = self.fields, batch.mask
-        t = stratified(mask, noise).clamp_min(1e-3)
+        t = stratified(mask, rng).clamp_min(1e-3)
         x0 = self.relaxed(batch)
-        eps = {k: f.standard_noise(mask, noise) for k, f in fields.items()}
+        eps = {k: f.standard_noise(mask, rng) for k, f in fields.items()}
         if self.options.pairing:
             eps = paired(fields, x0, eps, mask)
         x = {k: f.add_noise(x0[k], eps[k], t, mask) for k, f in fields.items()}
-        labels = self.drop_labels(batch, noise, self.options.label_dropout)
-        previous = earlier(network, x, t, mask, labels, noise) if self.options.self_condition else None
+        labels = self.drop_labels(batch, rng, self.options.label_dropout)
+        previous = earlier(network, x, t, mask, labels, rng) if self.options.self_condition else None
         params = network(x, t, mask, labels, previous)
         loss = {k: d.loss(params[k], x0[k], x[k], t, mask) for k, d in Denoising.each(fields).items()}
         return {k: f.weight * loss[k].mean() for k, f in fields.items()}
@@ -125,7 +125,7 @@ class ContinuousFlow(FlowModel, kind="continuous"):
         self,
         mask: Tensor,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        rng: RandomSource,
         *,
         steps: int | None = None,
         solver: str | None = None,
@@ -138,7 +138,7 @@ class ContinuousFlow(FlowModel, kind="continuous"):
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
-            noise: the source of randomness.
+            rng: the source of randomness.
             steps: number of steps, 1 to 1000.
             solver: ``euler``, ``heun`` or ``dpm_2m``.
             temperature, restarts, restart_from: see the class.
@@ -148,19 +148,19 @@ class ContinuousFlow(FlowModel, kind="continuous"):
         )
         fields = self.fields
 
-        def reverse(noise: Noise) -> ReverseProcess:
+        def reverse(rng: RandomSource) -> ReverseProcess:
             denoise = recalling(self.trained, mask, labels, o.self_condition)
-            return ReverseProcess(denoise, fields, mask, noise, o.temperature)
+            return ReverseProcess(denoise, fields, mask, rng, o.temperature)
 
-        start = {k: f.tempered_prior(mask, noise, o.temperature) for k, f in fields.items()}
+        start = {k: f.tempered_prior(mask, rng, o.temperature) for k, f in fields.items()}
         times = restart_times(o.steps, fields, mask, o.restarts, o.restart_from)
-        end = sample_with_restarts(SOLVERS[o.solver], reverse, start, times, noise)
+        end = sample_with_restarts(SOLVERS[o.solver], reverse, start, times, rng)
         return {k: e.round(end[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
     # ------------------------------------------------------------------ likelihood
 
     def log_density(
-        self, batch: Batch, noise: Noise, *, steps: int = 100, probes: int = 1, exact: bool = False
+        self, batch: Batch, rng: RandomSource, *, steps: int = 100, probes: int = 1, exact: bool = False
     ) -> Tensor:
         r"""log p by Heun's method from data to noise, in even steps of log sigma.
 
@@ -170,7 +170,7 @@ class ContinuousFlow(FlowModel, kind="continuous"):
 
         Arguments:
             batch: values.
-            noise: of that bound, and of the divergence's estimate.
+            rng: of that bound, and of the divergence's estimate.
             steps: number of steps through the noise of one stage.
             probes: vectors that the divergence is estimated from.
             exact: the whole divergence instead, at one derivative for every real number.
@@ -184,7 +184,7 @@ class ContinuousFlow(FlowModel, kind="continuous"):
         for k, f in fields.items():
             if not paths[k].exact:
                 low = paths[k].sigma_min
-                x[k] = f.project(x0[k] + low * f.standard_noise(mask, noise), mask)
+                x[k] = f.project(x0[k] + low * f.standard_noise(mask, rng), mask)
                 total = total - paths[k].log_normal(f.logmap(x[k], x0[k]), low, mask)
         for k, f in fields.items():
             if not paths[k].exact:
@@ -193,7 +193,7 @@ class ContinuousFlow(FlowModel, kind="continuous"):
                 total = total - Denoising.of(f).vlb_term(params, x0[k], x[k], start, 0 * start, mask)
 
         def slope(x: State, t: float) -> tuple[State, dict[str, Tensor]]:
-            return _slope(network, fields, x, t * ones, mask, labels, noise, probes, exact)
+            return _slope(network, fields, x, t * ones, mask, labels, rng, probes, exact)
 
         for s, t in pairwise(levels):
             h = {k: p.log_sigma(t) - p.log_sigma(s) for k, p in paths.items()}
@@ -243,7 +243,7 @@ def _slope(
     t: Tensor,
     mask: Tensor,
     labels: Mapping[str, Tensor],
-    noise: Noise,
+    rng: RandomSource,
     probes: int,
     exact: bool,
 ) -> tuple[State, dict[str, Tensor]]:
@@ -267,7 +267,5 @@ def _slope(
                     probe({k: f.tangent(basis, mask)}, 1.0)
         else:
             for _ in range(probes):
-                probe(
-                    {k: f.standard_noise(mask, noise).to(x[k].dtype) for k, f in fields.items()}, 1 / probes
-                )
+                probe({k: f.standard_noise(mask, rng).to(x[k].dtype) for k, f in fields.items()}, 1 / probes)
     return {k: v.detach() for k, v in slopes.items()}, divergence

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.wrappers import Conditioner
 from molgen.models.flow.bijections import (
     Bijection,
@@ -82,8 +82,8 @@ class CouplingFlow(Invertible, kind="coupling"):
     def log_prior(self, z: Tensor) -> Tensor:
         return -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
 
-    def white(self, mask: Tensor, own: tuple[int, ...], noise: Noise) -> Tensor:
-        return noise.normal(mask, own)
+    def white(self, mask: Tensor, own: tuple[int, ...], rng: RandomSource) -> Tensor:
+        return rng.normal(mask, own)
 
     def build(self) -> nn.Module:
         channels = {k: d.dim for k, d in self._dequantization.items()}

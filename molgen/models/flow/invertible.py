@@ -17,7 +17,7 @@ from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError
 from molgen.core.fields import Field
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise, SampleNoise
+from molgen.core.rng import RandomSource, SampleRandom
 from molgen.core.solvers import State
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.io.samples import Samples
@@ -46,11 +46,11 @@ class Way(nn.Module):
         super().__init__()
         self.flow, self.fields, self.conditions, self.back = flow, fields, tuple(conditions), back
 
-    def example(self, mask: Tensor, noise: Noise) -> dict[str, Any]:
+    def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`."""
         sites = self._sites(mask, {})
         z = {
-            k: f.symmetrize(noise.normal(mask, Dequantization.of(f).shape(mask)))
+            k: f.symmetrize(rng.normal(mask, Dequantization.of(f).shape(mask)))
             for k, f in self.fields.items()
         }
         labels = {c.name: torch.full((len(mask),), c.missing()) for c in self.conditions}
@@ -104,7 +104,7 @@ class Invertible(FlowModel):
         """The log-density of each number of noise, `(...)`."""
 
     @abstractmethod
-    def white(self, mask: Tensor, own: tuple[int, ...], noise: Noise) -> Tensor:
+    def white(self, mask: Tensor, own: tuple[int, ...], rng: RandomSource) -> Tensor:
         """Noise of the shape `own` for each sample."""
 
     def parts(self) -> dict[str, nn.Module]:
@@ -123,13 +123,13 @@ class Invertible(FlowModel):
         return Sites(mask, {k: d.weight(mask) for k, d in self._dequantization.items()}, labels)
 
     def to_noise(
-        self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], noise: Noise
+        self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], rng: RandomSource
     ) -> tuple[State, Tensor]:
         """Noise z of every field, and the log-volume of a value in units of it, `(B,)`."""
         mask, fields = batch.mask, self._dequantization
         sites = self._sites(mask, labels)
         flow = cast(Bijection, network)
-        u = {k: f.uniform(mask, noise) for k, f in fields.items()}
+        u = {k: f.uniform(mask, rng) for k, f in fields.items()}
         inside = {k: u[k] for k, f in fields.items() if f.discrete}
 
         def middle() -> State:
@@ -158,17 +158,19 @@ class Invertible(FlowModel):
         r = cast(Bijection, network).inverse({k: sites.only(k, z[k]) for k in fields}, sites)
         return {k: f.quantize(r[k], mask) for k, f in fields.items()}
 
-    def _score(self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], noise: Noise) -> Tensor:
+    def _score(
+        self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], rng: RandomSource
+    ) -> Tensor:
         """The bound at one draw of the dequantisation, `(B,)`."""
-        z, volume = self.to_noise(network, batch, labels, noise)
+        z, volume = self.to_noise(network, batch, labels, rng)
         sites = self._sites(batch.mask, labels)
         return volume + torch.stack([sites.total(k, self.log_prior(z[k])) for k in z]).sum(0)
 
     @torch.no_grad()
     def forward(self, records: Sequence[Any], seed: int = 0) -> tuple[State, Tensor]:
         batch = self.encode(records)
-        noise = SampleNoise(seed, range(len(batch)))
-        return self.to_noise(self.trained.eval(), batch, self.labels(batch), noise)
+        rng = SampleRandom(seed, range(len(batch)))
+        return self.to_noise(self.trained.eval(), batch, self.labels(batch), rng)
 
     @torch.no_grad()
     def inverse(
@@ -183,18 +185,18 @@ class Invertible(FlowModel):
     # ------------------------------------------------------------------ the family's verbs
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         """The negative bound per site."""
-        labels = self.drop_labels(batch, noise, self.options.label_dropout)
+        labels = self.drop_labels(batch, rng, self.options.label_dropout)
         sites = batch.sizes.sum().clamp_min(1)
-        return {"nll": -self._score(network, batch, labels, noise).sum() / sites}
+        return {"nll": -self._score(network, batch, labels, rng).sum() / sites}
 
     def generate(
         self,
         mask: Tensor,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        rng: RandomSource,
         *,
         temperature: float | None = None,
     ) -> State:
@@ -203,20 +205,20 @@ class Invertible(FlowModel):
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
-            noise: the source of randomness.
+            rng: the source of randomness.
             temperature: factor on the spread of the noise; 0 takes its mode.
         """
         spread = self.resolved(temperature=temperature).temperature
         z = {
-            k: spread * d.field.symmetrize(self.white(mask, d.shape(mask), noise))
+            k: spread * d.field.symmetrize(self.white(mask, d.shape(mask), rng))
             for k, d in self._dequantization.items()
         }
         return self.from_noise(self.trained, z, mask, labels)
 
-    def log_density(self, batch: Batch, noise: Noise, *, draws: int = 1) -> Tensor:
+    def log_density(self, batch: Batch, rng: RandomSource, *, draws: int = 1) -> Tensor:
         """log p where values are reals, else the bound from so many draws of the dequantisation."""
         if draws < 1:
             raise ConfigError(f"draws is {draws}, expected 1 or more")
         labels = self.labels(batch)
-        scores = [self._score(self.trained, batch, labels, noise) for _ in range(draws)]
+        scores = [self._score(self.trained, batch, labels, rng) for _ in range(draws)]
         return torch.stack(scores).logsumexp(0) - math.log(draws)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.wrappers import Conditioner
 from molgen.models.flow.bijections import Chain, Coupling, Scaling, Shift, alternating
 from molgen.models.flow.invertible import BijectiveOptions, Invertible
@@ -134,8 +134,8 @@ class NICE(Invertible, kind="nice"):
     def log_prior(self, z: Tensor) -> Tensor:
         return nn.functional.logsigmoid(z) + nn.functional.logsigmoid(-z)
 
-    def white(self, mask: Tensor, own: tuple[int, ...], noise: Noise) -> Tensor:
-        return noise.uniform(mask, own).clamp(1e-6, 1 - 1e-6).logit()
+    def white(self, mask: Tensor, own: tuple[int, ...], rng: RandomSource) -> Tensor:
+        return rng.uniform(mask, own).clamp(1e-6, 1 - 1e-6).logit()
 
     def build(self) -> nn.Module:
         extent, count, fields = self.modality.extent, self.options.layers, self.view.fields

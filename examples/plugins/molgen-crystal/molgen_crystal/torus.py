@@ -11,7 +11,7 @@ from torch import Tensor
 
 from molgen.core.fields import CircularField
 from molgen.core.fields.field import own_shape
-from molgen.core.noise import Noise
+from molgen.core.rng import RandomSource
 from molgen.core.schedules import GaussianSchedule, Window
 
 
@@ -108,5 +108,5 @@ class Torus(CircularField):
 
     # -- process
 
-    def prior(self, mask: Tensor, noise: Noise) -> Tensor:
-        return self.project(noise.uniform(mask, own_shape(mask, self.channels)), mask)
+    def prior(self, mask: Tensor, rng: RandomSource) -> Tensor:
+        return self.project(rng.uniform(mask, own_shape(mask, self.channels)), mask)

@@ -10,7 +10,7 @@ import torch
 from molgen_crystal import Torus, wrapped
 
 from molgen.core.capabilities import Consistency, Denoising, Dequantization, Entries, PathLikelihood
-from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, SampleRandom, generator
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
 PAIR = torch.ones(1, 2, dtype=torch.bool)
@@ -32,7 +32,7 @@ def many(field: Torus, x0: float, t: float, count: int = 40_000) -> np.ndarray:
     """Noisy values of one coordinate."""
     mask = PAIR.expand(count, 2)
     x = field.project(torch.tensor([[0.0], [x0]]).expand(count, 2, 1), mask)
-    noisy = field.diffuse(x, torch.zeros(count), torch.full((count,), t), mask, BatchNoise(generator(0)))
+    noisy = field.diffuse(x, torch.zeros(count), torch.full((count,), t), mask, BatchRandom(generator(0)))
     return noisy[:, 1, 0].double().numpy()
 
 
@@ -100,10 +100,10 @@ def test_a_step_interpolates_along_the_short_arc() -> None:
     params = field.direction(torch.tensor([[[0.0], [-0.45]]]))
     t, s = torch.tensor([0.6]), torch.tensor([0.4])
     share = 1 - field.schedule.sigma(s) / field.schedule.sigma(t)
-    y = Denoising.of(field).step(x, params, t, s, PAIR, SampleNoise(0, [0]))
+    y = Denoising.of(field).step(x, params, t, s, PAIR, SampleRandom(0, [0]))
     expected = (0.45 + 0.1 * share.item() + 0.5) % 1 - 0.5
     assert y[0, 1, 0].item() == pytest.approx(expected, abs=1e-5)
-    end = Denoising.of(field).step(x, params, t, torch.zeros(1), PAIR, SampleNoise(0, [0]))
+    end = Denoising.of(field).step(x, params, t, torch.zeros(1), PAIR, SampleRandom(0, [0]))
     assert end[0, 1, 0].item() == pytest.approx(-0.45, abs=1e-5)
 
 
@@ -136,7 +136,7 @@ def test_the_cut_is_where_data_are_few() -> None:
 
 def test_cells_of_reals_come_back_and_keep_their_volume() -> None:
     field = Torus(3, cut=-0.8)
-    x = field.prior(MASK, SampleNoise(0, [0, 1]))
+    x = field.prior(MASK, SampleRandom(0, [0, 1]))
     z, volume = Dequantization.of(field).dequantize(x, torch.rand(2, 5, 3, generator=generator(1)), MASK)
     assert torch.allclose(Dequantization.of(field).quantize(z, MASK), x, atol=1e-6)
     # One number of log |dx / dz| for each coordinate that is a value: of all atoms but the first.
@@ -145,8 +145,8 @@ def test_cells_of_reals_come_back_and_keep_their_volume() -> None:
 
 def test_padding_and_the_first_site_never_count() -> None:
     field, t = Torus(3), torch.full((2,), 0.5)
-    x0 = field.prior(MASK, SampleNoise(0, [0, 1]))
-    x = field.diffuse(x0, torch.zeros(2), t, MASK, SampleNoise(1, [0, 1]))
+    x0 = field.prior(MASK, SampleRandom(0, [0, 1]))
+    x = field.diffuse(x0, torch.zeros(2), t, MASK, SampleRandom(1, [0, 1]))
     raw = torch.randn(2, 5, 6, generator=generator(2))
     params = Denoising.of(field).precondition(raw, x, t, MASK)
     assert (params[:, 0] == 0).all() and (params[1, 3:] == 0).all()

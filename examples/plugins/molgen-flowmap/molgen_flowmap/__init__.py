@@ -14,7 +14,7 @@ from molgen.core.capabilities import Denoising, Embedding, Transport
 from molgen.core.errors import ConfigError
 from molgen.core.fields import GaussianField
 from molgen.core.fields.field import per_sample
-from molgen.core.noise import Noise, stratified
+from molgen.core.rng import RandomSource, stratified
 from molgen.core.solvers import State
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.waves import waves
@@ -100,15 +100,13 @@ class FlowMapModel(GenerativeModel):
     # ------------------------------------------------------------------ training
 
     def losses(
-        self, network: nn.Module, batch: Batch, noise: Noise, step: TrainingStep = TRAINED
+        self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> dict[str, Tensor]:
         fields, mask = self.fields, batch.mask
-        labels = self.drop_labels(batch, noise, self.options.label_dropout)
-        t, d = self._times(mask, noise)
+        labels = self.drop_labels(batch, rng, self.options.label_dropout)
+        t, d = self._times(mask, rng)
         x0 = self.relaxed(batch)
-        eps = {
-            k: Transport.of(f).align(f.standard_noise(mask, noise), x0[k], mask) for k, f in fields.items()
-        }
+        eps = {k: Transport.of(f).align(f.standard_noise(mask, rng), x0[k], mask) for k, f in fields.items()}
         x = {k: f.add_noise(x0[k], eps[k], t, mask) for k, f in fields.items()}
         target = dict(x0)
         long = d > 0
@@ -116,7 +114,7 @@ class FlowMapModel(GenerativeModel):
             with torch.no_grad():
                 some = {k: v[long] for k, v in labels.items()}
                 aim = self._aim(network, mask[long], some)
-                far = self.chord(aim, {k: v[long] for k, v in x.items()}, t[long], d[long], mask[long], noise)
+                far = self.chord(aim, {k: v[long] for k, v in x.items()}, t[long], d[long], mask[long], rng)
                 for k in fields:
                     target[k] = target[k].index_put((long,), far[k])
         params = network(x, t, mask, labels, code=waves(d))
@@ -127,10 +125,10 @@ class FlowMapModel(GenerativeModel):
             terms[k] = f.weight * Denoising.of(f).loss(params[k], target[k], x[k], begun, mask).mean()
         return terms
 
-    def _times(self, mask: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+    def _times(self, mask: Tensor, rng: RandomSource) -> tuple[Tensor, Tensor]:
         """Times t and lengths d of steps, `(B,)`: any time and no length, or multiples of a power of 1/2."""
-        t = stratified(mask, noise).clamp_min(1e-3)
-        order, u, v = (noise.uniform(mask, ()) for _ in range(3))
+        t = stratified(mask, rng).clamp_min(1e-3)
+        order, u, v = (rng.uniform(mask, ()) for _ in range(3))
         length = 0.5 ** (u * self.options.finest.bit_length()).floor()
         start = length * (1 + (v / length).floor())
         long = order.argsort().argsort() < round(self.options.shortcuts * len(mask))
@@ -143,7 +141,7 @@ class FlowMapModel(GenerativeModel):
 
         return aim
 
-    def chord(self, aim: Aim, x: State, t: Tensor, d: Tensor, mask: Tensor, noise: Noise) -> State:
+    def chord(self, aim: Aim, x: State, t: Tensor, d: Tensor, mask: Tensor, rng: RandomSource) -> State:
         """Where a step of length d is aimed if it shall end where two of half the length do.
 
         Arguments:
@@ -151,12 +149,12 @@ class FlowMapModel(GenerativeModel):
             x: values at the times t.
             t, d: times and lengths, `(B,)`, `0 < d <= t`.
             mask: real sites.
-            noise: not used, since the flow has none.
+            rng: not used, since the flow has none.
         """
         m, s = t - d / 2, t - d
         half = torch.where(d * self.options.finest > 1, d / 2, torch.zeros_like(d))
         first = aim(x, t, half)
-        middle = {k: f.reverse_step(x[k], first[k], t, m, mask, noise) for k, f in self.fields.items()}
+        middle = {k: f.reverse_step(x[k], first[k], t, m, mask, rng) for k, f in self.fields.items()}
         second = aim(middle, m, half)
         out = {}
         for k, f in self.fields.items():
@@ -169,14 +167,14 @@ class FlowMapModel(GenerativeModel):
     # ------------------------------------------------------------------ sampling
 
     def generate(
-        self, mask: Tensor, labels: Mapping[str, Tensor], noise: Noise, *, steps: int | None = None
+        self, mask: Tensor, labels: Mapping[str, Tensor], rng: RandomSource, *, steps: int | None = None
     ) -> State:
         """From noise to data in steps of one length.
 
         Arguments:
             mask: real sites, `(B, *extent)`.
             labels: conditions, `(B,)` each.
-            noise: the source of randomness.
+            rng: the source of randomness.
             steps: evaluations of the network, 1 or more.
 
         Source: Frans et al. (2025), algorithm 2.
@@ -184,13 +182,13 @@ class FlowMapModel(GenerativeModel):
         steps = self.resolved(steps=steps).steps
         aim, x = (
             self._aim(self.trained, mask, labels),
-            {k: f.prior(mask, noise) for k, f in self.fields.items()},
+            {k: f.prior(mask, rng) for k, f in self.fields.items()},
         )
         d = torch.full((len(mask),), 1 / steps, device=mask.device)
         for i in range(steps):
             t, s = 1 - i * d, (1 - (i + 1) * d).clamp_min(0) if i + 1 < steps else torch.zeros_like(d)
             end = aim(x, t, d)
-            x = {k: f.reverse_step(x[k], end[k], t, s, mask, noise) for k, f in self.fields.items()}
+            x = {k: f.reverse_step(x[k], end[k], t, s, mask, rng) for k, f in self.fields.items()}
         return {k: e.round(x[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
 

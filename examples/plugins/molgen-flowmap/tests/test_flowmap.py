@@ -16,7 +16,7 @@ from molgen.core.batch import Sample
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.fields import Continuous, Field
 from molgen.core.modality import Modality
-from molgen.core.noise import BatchNoise, SampleNoise, generator
+from molgen.core.rng import BatchRandom, SampleRandom, generator
 from molgen.core.solvers import State
 from molgen.testing import Check, model_checks
 from molgen.testing.toys import TOYS
@@ -78,20 +78,20 @@ def test_the_exact_aim_satisfies_the_identity() -> None:
     mask = torch.ones(n, 1, dtype=torch.bool)
     d = torch.tensor([1.0, 0.5, 0.25, 0.125]).repeat(n // 4).double()
     t = d * (1 + (torch.arange(n) % (1 / d)))
-    noise = BatchNoise(generator(0))
-    x = MEAN + column((SD**2 + model.fields["x"].schedule.sigma(t) ** 2).sqrt()) * noise.normal(mask, (-1, 1))
+    rng = BatchRandom(generator(0))
+    x = MEAN + column((SD**2 + model.fields["x"].schedule.sigma(t) ** 2).sqrt()) * rng.normal(mask, (-1, 1))
 
     def aim(values: State, time: Tensor, length: Tensor) -> State:
         return {"x": aimed(model, values["x"], time, length)}
 
-    found = model.chord(aim, {"x": x}, t, d, mask, noise)["x"]
+    found = model.chord(aim, {"x": x}, t, d, mask, rng)["x"]
     assert torch.allclose(found, aimed(model, x, t, d), atol=1e-5)
 
 
 def test_the_finest_steps_are_learned_from_none_at_all() -> None:
     """Two Euler steps: near the exact aim, by an error of the second order in the length."""
-    mask, noise, errors = torch.ones(50, 1, dtype=torch.bool), BatchNoise(generator(0)), []
-    white = noise.normal(mask, (-1, 1)).double()
+    mask, rng, errors = torch.ones(50, 1, dtype=torch.bool), BatchRandom(generator(0)), []
+    white = rng.normal(mask, (-1, 1)).double()
     for finest in (16, 32, 64):
         model = FlowMapModel(Number(scales={"x": {"mean": MEAN, "sd": SD}}), finest=finest)
         t, d = torch.full((50,), 0.5).double(), torch.full((50,), 1 / finest).double()
@@ -101,7 +101,7 @@ def test_the_finest_steps_are_learned_from_none_at_all() -> None:
             assert (length == 0).all()
             return {"x": aimed(model, values["x"], time, length)}
 
-        found = model.chord(aim, {"x": x}, t, d, mask, noise)["x"]
+        found = model.chord(aim, {"x": x}, t, d, mask, rng)["x"]
         errors.append(float((found - aimed(model, x, t, d)).abs().max()))
     assert errors[0] < 0.05
     # The aim is divided by the length of the step: of its error one order is left.
@@ -114,19 +114,19 @@ def test_the_aim_of_a_long_step_lies_among_the_data(toy: type[Modality]) -> None
     records = next(iter(toy().datasets.values())).load("train")
     model = FlowMapModel(toy().fitted(records))
     batch = model.encode(records[:8])
-    x0, noise = model.relaxed(batch), BatchNoise(generator(0))
+    x0, rng = model.relaxed(batch), BatchRandom(generator(0))
     t, d = torch.full((8,), 0.75), torch.full((8,), 0.5)
     x = {
-        k: f.add_noise(x0[k], f.standard_noise(batch.mask, noise), t, batch.mask)
+        k: f.add_noise(x0[k], f.standard_noise(batch.mask, rng), t, batch.mask)
         for k, f in model.fields.items()
     }
-    same = model.chord(lambda *_: x0, x, t, d, batch.mask, noise)
+    same = model.chord(lambda *_: x0, x, t, d, batch.mask, rng)
     assert all(torch.allclose(same[k], x0[k], atol=1e-5) for k in x0)
 
 
 def test_times_are_those_of_the_algorithm() -> None:
     model, mask = FlowMapModel(Number(), finest=8, shortcuts=0.5), torch.ones(4000, 1, dtype=torch.bool)
-    t, d = model._times(mask, BatchNoise(generator(0)))
+    t, d = model._times(mask, BatchRandom(generator(0)))
     assert (d > 0).sum() == 2000
     lengths, counts = d[d > 0].unique(return_counts=True)
     assert lengths.tolist() == [1 / 8, 1 / 4, 1 / 2, 1]
@@ -151,8 +151,8 @@ def test_a_trained_map_is_the_exact_one(steps: int) -> None:
     """From the same noise it ends within a tenth of the spread of where the exact flow does."""
     model, mask = trained(), torch.ones(500, 1, dtype=torch.bool)
     with torch.no_grad():
-        found = model.generate(mask, {}, SampleNoise(1, range(500)), steps=steps)["x"]
-    start = model.fields["x"].prior(mask, SampleNoise(1, range(500)))
+        found = model.generate(mask, {}, SampleRandom(1, range(500)), steps=steps)["x"]
+    start = model.fields["x"].prior(mask, SampleRandom(1, range(500)))
     exact = carried(model, start, torch.ones(500), torch.zeros(500))
     assert ((found - exact) ** 2).mean().sqrt() < 0.1 * SD
     assert found.mean().item() == pytest.approx(MEAN, abs=0.1)

@@ -28,7 +28,7 @@ def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device).manual_seed(state % 2**63)
 
 
-class Noise(ABC):
+class RandomSource(ABC):
     """A source of random numbers for a batch: one draw per call, in a fixed order.
 
     The shape of one sample's draw is given as `own`: for a sample with `n` sites it is the tuple
@@ -44,7 +44,7 @@ class Noise(ABC):
         """Numbers uniform in [0, 1), `(B, *padded own)`; zero on padding."""
 
     @abstractmethod
-    def apart(self, key: int) -> Noise:
+    def apart(self, key: int) -> RandomSource:
         """An independent source by this number, whatever has been drawn from this one."""
 
 
@@ -53,7 +53,7 @@ def _padded(mask: Tensor, own: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @final
-class BatchNoise(Noise):
+class BatchRandom(RandomSource):
     """One generator for a whole batch: the noise of training.
 
     Arguments:
@@ -71,12 +71,12 @@ class BatchNoise(Noise):
         shape = (mask.shape[0], *_padded(mask, own))
         return torch.rand(shape, generator=self.source, device=self.source.device).to(mask.device)
 
-    def apart(self, key: int) -> BatchNoise:
-        return BatchNoise(generator(self.source.initial_seed(), _APART, key, device=self.source.device))
+    def apart(self, key: int) -> BatchRandom:
+        return BatchRandom(generator(self.source.initial_seed(), _APART, key, device=self.source.device))
 
 
 @final
-class SampleNoise(Noise):
+class SampleRandom(RandomSource):
     """One generator per sample, keyed by `(seed, index)`: the noise of sampling.
 
     The numbers of sample `i` depend on `(seed, i)` and on its own size alone, never on its
@@ -89,8 +89,8 @@ class SampleNoise(Noise):
 
     Example:
         >>> mask = torch.tensor([[True, True], [True, False]])
-        >>> both = SampleNoise(0, [4, 5]).normal(mask, (-1, 3))
-        >>> alone = SampleNoise(0, [5]).normal(mask[1:, :1], (-1, 3))
+        >>> both = SampleRandom(0, [4, 5]).normal(mask, (-1, 3))
+        >>> alone = SampleRandom(0, [5]).normal(mask[1:, :1], (-1, 3))
         >>> bool((both[1, :1] == alone[0]).all())
         True
     """
@@ -99,8 +99,8 @@ class SampleNoise(Noise):
         self.seed, self.indices, self.path = seed, indices, path
         self.sources = [generator(seed, i, *path) for i in indices]
 
-    def apart(self, key: int) -> SampleNoise:
-        return SampleNoise(self.seed, self.indices, (*self.path, _APART, key))
+    def apart(self, key: int) -> SampleRandom:
+        return SampleRandom(self.seed, self.indices, (*self.path, _APART, key))
 
     def normal(self, mask: Tensor, own: tuple[int, ...]) -> Tensor:
         return self._draw(torch.randn, mask, own)
@@ -119,7 +119,7 @@ class SampleNoise(Noise):
         return out.to(mask.device)
 
 
-def stratified(mask: Tensor, noise: Noise) -> Tensor:
+def stratified(mask: Tensor, rng: RandomSource) -> Tensor:
     """Times uniform in [0, 1), one for each sample of a batch and evenly spread over it, `(B,)`.
 
     They begin anywhere: samples that always stand at one place of a batch, as the smallest of few do,
@@ -128,4 +128,4 @@ def stratified(mask: Tensor, noise: Noise) -> Tensor:
     Source: Kingma et al., Variational Diffusion Models (2021).
     """
     places = torch.arange(len(mask), device=mask.device) / max(len(mask), 1)
-    return (places + noise.uniform(mask, ())[:1]) % 1
+    return (places + rng.uniform(mask, ())[:1]) % 1

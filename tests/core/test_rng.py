@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from molgen.core.noise import BatchNoise, SampleNoise, generator, stratified
+from molgen.core.rng import BatchRandom, SampleRandom, generator, stratified
 
 
 def test_times_are_evenly_spread_and_uniform_at_every_place_of_a_batch() -> None:
     mask = torch.ones(4, 2, dtype=torch.bool)
-    drawn = torch.stack([stratified(mask, BatchNoise(generator(0, i))) for i in range(4000)])
+    drawn = torch.stack([stratified(mask, BatchRandom(generator(0, i))) for i in range(4000)])
     assert ((drawn >= 0) & (drawn < 1)).all()
     gaps = drawn.sort(1).values.diff(dim=1)
     assert torch.allclose(gaps, torch.full_like(gaps, 0.25), atol=1e-6)
@@ -20,7 +20,7 @@ def test_times_are_evenly_spread_and_uniform_at_every_place_of_a_batch() -> None
 
 def test_a_source_apart_does_not_depend_on_what_was_drawn() -> None:
     mask = torch.ones(2, 3, dtype=torch.bool)
-    for make in (lambda: SampleNoise(0, [0, 1]), lambda: BatchNoise(generator(0))):
+    for make in (lambda: SampleRandom(0, [0, 1]), lambda: BatchRandom(generator(0))):
         fresh, used = make(), make()
         own = used.normal(mask, (-1,))
         assert torch.equal(fresh.apart(1).normal(mask, (-1,)), used.apart(1).normal(mask, (-1,)))
