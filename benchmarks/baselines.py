@@ -87,7 +87,7 @@ class Marginals(Baseline):
 
     def learn(self, records: Records) -> Self:
         """Counts the records."""
-        self.modality = self.modality.fitted(records)
+        self.modality = self.modality.fit_to(records)
         self.view = self.modality.view(invariant=True)
         batch = self.modality.encode_all(records, self.view.name)
         labels = np.zeros(len(records)) if self.label is None else np.asarray(records.labels[self.label])
@@ -131,7 +131,7 @@ class Marginals(Baseline):
             own = (classes == y).nonzero().flatten().tolist()
             if not own:
                 continue
-            mask = self.modality.template([sizes[i] for i in own])
+            mask = self.modality.make_mask([sizes[i] for i in own])
             rng = SampleRandom(seed, [indices[i] for i in own])
             batch = Batch({k: e.draw(mask, rng) for k, e in part.items()}, mask, {}, self.view.pairs)
             found.update(zip(own, self.modality.decode_all(batch, self.view.name), strict=True))

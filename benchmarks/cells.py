@@ -139,7 +139,7 @@ _LATENT_GAN = tuple(
     )
     for modality, width in (("smiles", 48), ("molecule", 64))
 )
-"""Adversaries over codes, where those over characters and coordinates gave nothing."""
+"""GeneratorAndCritic over codes, where those over characters and coordinates gave nothing."""
 
 _DATA = {"image": "mnist", "smiles": "qm9", "graph": "qm9", "molecule": "qm9", "protein": "pdb_chains_128"}
 

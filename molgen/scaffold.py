@@ -61,7 +61,7 @@ class $title(Modality):
 
     @property
     def fields(self):
-        # What `fitted` learns of a field from data (here its mean and spread) comes back by its name.
+        # What `fit_to` learns of a field from data (here its mean and spread) comes back by its name.
         return {"x": Continuous(1, **self.learned("x"))}
 
     def encode(self, record, view):

@@ -61,8 +61,8 @@ def forward(model: Any) -> dict[str, list[float]]:
     """One forward pass of each network: mean, standard deviation and first entries of every output."""
     found = {}
     for part, network in model.parts().items():
-        n = model.modality.largest if getattr(network, "sized", False) else 7
-        mask = model.modality.template([n, max(1, n - 1)])
+        n = model.modality.max_size if getattr(network, "fixed_size", False) else 7
+        mask = model.modality.make_mask([n, max(1, n - 1)])
         with torch.no_grad():
             out = network(**network.example(mask, SampleRandom(0, range(2))))
         for i, value in enumerate(_tensors(out)):

@@ -52,7 +52,7 @@ def built(family: str, name: str) -> GenerativeModel:
 
 def inputs(model: GenerativeModel, part: str, sizes: list[int]) -> tuple[Any, dict[str, Any]]:
     network = model.parts()[part]
-    mask = model.modality.template(sizes)
+    mask = model.modality.make_mask(sizes)
     return network, network.example(mask, SampleRandom(5, range(len(sizes))))
 
 

@@ -76,7 +76,7 @@ def trajectory(
 ) -> list[tuple[State, State]]:
     """Every state of a diffusion model's sampler and the estimate of the data there, from noise to data."""
     fields = model.view.fields
-    mask = model.modality.template(model.modality.draw_sizes(seed, range(count)))
+    mask = model.modality.make_mask(model.modality.draw_sizes(seed, range(count)))
     rng = SampleRandom(seed, range(count))
     labels = {k: torch.full((count,), v) for k, v in condition.items()}
     denoise = model._denoise(mask, labels, 1.0)

@@ -40,7 +40,7 @@ def draw(shelf: Shelf, seed: int) -> Sheet:
 def chain(model: Any, seed: int) -> dict[int, State]:
     """States of Gibbs chains from random units, after some numbers of sweeps."""
     net = cast(DeepBoltzmann, model.trained)
-    mask = model.modality.template(model.modality.draw_sizes(seed, range(_CHAINS)))
+    mask = model.modality.make_mask(model.modality.draw_sizes(seed, range(_CHAINS)))
     real, rng = net.visible.real(mask), SampleRandom(seed, range(_CHAINS))
     state = net.random(real, rng.uniform(mask, (net.draws,)))
     kept = {0: state}

@@ -13,7 +13,7 @@ from benchmarks.drawing.shelf import Shelf, examples
 from benchmarks.drawing.style import CLASSES, FAMILIES, INK, SOFT, WIDTH, Sheet, tint
 from molgen.core.rng import SampleRandom
 from molgen.core.solvers import State
-from molgen.models.flow.bijections import Coupling, Sites
+from molgen.models.flow.bijections import Coupling, FlowContext
 
 _SHOWN = (0, 2, 4, 6, 8)
 """Numbers of layers after which states are shown."""
@@ -91,10 +91,10 @@ def couplings(model: Any) -> list[Coupling]:
     return [module for module in model.trained.modules() if isinstance(module, Coupling)]
 
 
-def _sites(model: Any, count: int) -> Sites:
-    mask = model.modality.template([784] * count)
+def _sites(model: Any, count: int) -> FlowContext:
+    mask = model.modality.make_mask([784] * count)
     labels = {c.name: torch.full((count,), c.missing()) for c in model.conditions}
-    sites: Sites = model._sites(mask, labels)
+    sites: FlowContext = model._sites(mask, labels)
     return sites
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.peers.shared import size
 from benchmarks.peers.timing import Contest
 from molgen.core.linear import Linear
-from molgen.models.flow.bijections import Coupling, Sites, Spline, alternating
+from molgen.models.flow.bijections import Coupling, FlowContext, Spline, alternating
 
 FEATURES, LAYERS, BINS, HIDDEN, BOUND = 16, 4, 8, 64, 5.0
 _COUNT = 2048
@@ -58,8 +58,8 @@ class Splines(nn.Module):
         spline = Spline(BINS, BOUND)
         self.coupling = Coupling(Dense(spline.outputs), LAYERS, spline, alternating)
 
-    def _sites(self, count: int) -> Sites:
-        return Sites(torch.ones(count, 1, dtype=torch.bool), {"x": torch.ones(count, 1, 1)}, {})
+    def _sites(self, count: int) -> FlowContext:
+        return FlowContext(torch.ones(count, 1, dtype=torch.bool), {"x": torch.ones(count, 1, 1)}, {})
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p of rows, `(n,)`."""

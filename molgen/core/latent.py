@@ -78,8 +78,8 @@ class Latent(Modality):
         """The sizes that samples may have; nothing to model where there is one only."""
         if self.base.extent is not None:
             return range(math.prod(self.base.extent), math.prod(self.base.extent) + 1)
-        smallest = next(n for n in range(1, self.base.largest + 1) if self.base.log_size(n) > -math.inf)
-        return range(smallest, self.base.largest + 1)
+        smallest = next(n for n in range(1, self.base.max_size + 1) if self.base.log_size(n) > -math.inf)
+        return range(smallest, self.base.max_size + 1)
 
     @cached_property
     def views(self) -> Mapping[str, View]:
@@ -87,8 +87,8 @@ class Latent(Modality):
         if len(self._sizes) > 1:
             shares = [math.exp(self.base.log_size(n)) for n in self._sizes]
             fields[_SIZE] = Categorical(len(shares), marginal=shares)
-        recipe = {"batch_size": 128, "lr": 1e-3, "solver": "dpm_2m", "steps": 20}
-        return {_VIEW: View(_VIEW, fields, bijective=False, recipe=recipe)}
+        defaults = {"batch_size": 128, "lr": 1e-3, "solver": "dpm_2m", "steps": 20}
+        return {_VIEW: View(_VIEW, fields, bijective=False, defaults=defaults)}
 
     # ------------------------------------------------------------------ codec
 
@@ -98,13 +98,13 @@ class Latent(Modality):
 
     def decode(self, sample: Sample, view: str) -> Any:
         values = {name: torch.as_tensor(value)[None] for name, value in sample.items()}
-        return self.decode_all(Batch(values, self.template([1])), view)[0]
+        return self.decode_all(Batch(values, self.make_mask([1])), view)[0]
 
     def encode_all(
         self, records: Sequence[Any], view: str, conditions: Mapping[str, np.ndarray] | None = None
     ) -> Batch:
         mean, sd = self.vae.encode_latent(records)
-        mask = self.template([1] * len(records))
+        mask = self.make_mask([1] * len(records))
         white = SampleRandom(0, range(len(records))).normal(mask, mean.shape[1:])
         values = {_CODE: mean[:, None] + sd[:, None] * white[:, None]}
         if _SIZE in self.views[view].fields:
@@ -120,10 +120,10 @@ class Latent(Modality):
         temperature = 0.0 if rng is None else None
         return self.vae.decode_latent(batch.values[_CODE][:, 0], sizes, temperature=temperature, rng=rng)
 
-    def template(self, sizes: Sequence[int]) -> Tensor:
+    def make_mask(self, sizes: Sequence[int]) -> Tensor:
         return torch.ones(len(sizes), 1, dtype=torch.bool)
 
-    def fitted(self, records: Sequence[Any]) -> Self:
+    def fit_to(self, records: Sequence[Any]) -> Self:
         return self
 
     def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:
@@ -185,5 +185,5 @@ class Latent(Modality):
     def plot(self, records: Sequence[Any], path: Path) -> None:
         self.base.plot(records, path)
 
-    def solid(self, record: Any) -> Any:
-        return self.base.solid(record)
+    def to_3d(self, record: Any) -> Any:
+        return self.base.to_3d(record)

@@ -45,7 +45,7 @@ class View:
         invariant: values do not change when the object moves, so a decoder can say each by itself.
         denoisable: every state between noise and data has a meaning, so it suits denoisers.
         ordered: sites have a meaningful order, so it suits autoregression.
-        recipe: defaults for options of training and sampling that suit this data, whatever the
+        defaults: defaults for options of training and sampling that suit this data, whatever the
             family; a family takes those that it has (`batch_size`, `lr`, `steps`, `solver`, ...).
     """
 
@@ -55,7 +55,7 @@ class View:
     invariant: bool = True
     denoisable: bool = True
     ordered: bool = False
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pairs(self) -> frozenset[str]:
@@ -89,7 +89,7 @@ class Modality(ABC):
     """One kind of data: fields, sizes, codec, trunk, and at the edges files, data sets and metrics.
 
     Required are `name`, `fields` (or `views`), `encode` and `decode`; all else has a default. A modality is
-    immutable. What depends on the data (vocabulary, sizes, scales) is learned by `fitted`, which returns a
+    immutable. What depends on the data (vocabulary, sizes, scales) is learned by `fit_to`, which returns a
     new modality, and travels in `config`.
 
     Arguments:
@@ -111,7 +111,7 @@ class Modality(ABC):
         ...         return {"x": np.asarray(record, np.float32)[:, None]}
         ...     def decode(self, sample, view):
         ...         return sample["x"][:, 0].tolist()
-        >>> line = Line().fitted([[1.0, 3.0], [2.0]])
+        >>> line = Line().fit_to([[1.0, 3.0], [2.0]])
         >>> line.config()
         {'sizes': {'1': 1, '2': 1}, 'scales': {'x': {'mean': 2.0, 'sd': 0.816497}}, 'labels': {}}
     """
@@ -159,14 +159,14 @@ class Modality(ABC):
         return {"fields": View("fields", fields, invariant=invariant, ordered=True)}
 
     def learned(self, name: str) -> dict[str, Any]:
-        """What the data said of a field, as keyword arguments for its constructor; empty before `fitted`."""
+        """What the data said of a field, as keyword arguments for its constructor; empty before `fit_to`."""
         return dict(self.scales.get(name, {}))
 
     def learn(self, records: Sequence[Any]) -> dict[str, Any]:
         """Arguments of the constructor that these records decide, e.g. an alphabet; fields learn next."""
         return {}
 
-    def fitted(self, records: Sequence[Any]) -> Self:
+    def fit_to(self, records: Sequence[Any]) -> Self:
         """A modality whose vocabulary, sizes and scales come from these records."""
         if not len(records):
             raise DataError("no records to fit to", fix=f"give at least one {self.name}")
@@ -331,14 +331,14 @@ class Modality(ABC):
         """Draws records to a PNG: by default the values of their fields."""
         self.toolkit.plot(records, path)
 
-    def solid(self, record: Any) -> Any:
+    def to_3d(self, record: Any) -> Any:
         """A record as a viewer of objects in space takes it (`molgen.io.samples.Solid`); None by default."""
-        return self.toolkit.solid(record)
+        return self.toolkit.to_3d(record)
 
     # ------------------------------------------------------------------ sizes
 
     @property
-    def largest(self) -> int:
+    def max_size(self) -> int:
         """The largest number of sites that a sample has, at most 4096."""
         for n in range(4096, 0, -1):
             if self.log_size(n) > -math.inf:
@@ -381,7 +381,7 @@ class Modality(ABC):
         """A batch to records, in order; noise is for a kind of data that draws as it decodes."""
         return [self.decode(sample, view) for sample in split(batch)]
 
-    def template(self, sizes: Sequence[int]) -> Tensor:
+    def make_mask(self, sizes: Sequence[int]) -> Tensor:
         """The mask of a batch with these sizes, `(B, *extent)`."""
         if self.extent is not None:
             return torch.ones((len(sizes), *self.extent), dtype=torch.bool)

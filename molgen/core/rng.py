@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _MIX = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads consecutive integers over all 64 bits
-_APART = 0xA9A7  # so that no source apart has the key of another use of the same seed
+_SPAWN = 0xA9A7  # so that no source apart has the key of another use of the same seed
 
 
 def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -44,7 +44,7 @@ class RandomSource(ABC):
         """Numbers uniform in [0, 1), `(B, *padded own)`; zero on padding."""
 
     @abstractmethod
-    def apart(self, key: int) -> RandomSource:
+    def spawn(self, key: int) -> RandomSource:
         """An independent source by this number, whatever has been drawn from this one."""
 
 
@@ -71,8 +71,8 @@ class BatchRandom(RandomSource):
         shape = (mask.shape[0], *_padded(mask, own))
         return torch.rand(shape, generator=self.source, device=self.source.device).to(mask.device)
 
-    def apart(self, key: int) -> BatchRandom:
-        return BatchRandom(generator(self.source.initial_seed(), _APART, key, device=self.source.device))
+    def spawn(self, key: int) -> BatchRandom:
+        return BatchRandom(generator(self.source.initial_seed(), _SPAWN, key, device=self.source.device))
 
 
 @final
@@ -99,8 +99,8 @@ class SampleRandom(RandomSource):
         self.seed, self.indices, self.path = seed, indices, path
         self.sources = [generator(seed, i, *path) for i in indices]
 
-    def apart(self, key: int) -> SampleRandom:
-        return SampleRandom(self.seed, self.indices, (*self.path, _APART, key))
+    def spawn(self, key: int) -> SampleRandom:
+        return SampleRandom(self.seed, self.indices, (*self.path, _SPAWN, key))
 
     def normal(self, mask: Tensor, own: tuple[int, ...]) -> Tensor:
         return self._draw(torch.randn, mask, own)

@@ -165,7 +165,7 @@ def sample_with_restarts(
     """
     x = solver(begin(rng), x, times[0])
     for number, (before, leg) in enumerate(pairwise(times)):
-        reverse = begin(rng.apart(number))
+        reverse = begin(rng.spawn(number))
         x = solver(reverse, reverse.renoise(x, before[-1], leg[0], reverse.scale), leg)
     return x
 

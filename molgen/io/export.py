@@ -27,7 +27,7 @@ class Exportable(Protocol):
     In `forward` the number of samples is `mask.shape[0]`: `len(mask)` would fix it in a program.
     """
 
-    sized: bool
+    fixed_size: bool
     """Whether samples of another number of sites need another program."""
 
     def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def program(
     inputs = own.example(mask, rng)
     with torch.no_grad():
         own(**inputs)  # what is computed once for a number of sites must not be remembered from a trace
-        sites = None if own.sized or mask.dim() > 2 else mask.shape[1]
+        sites = None if own.fixed_size or mask.dim() > 2 else mask.shape[1]
         dynamic = tree_map(lambda x: _free(x, sites), inputs)
         try:
             found = torch.export.export(own, (), inputs, dynamic_shapes=dynamic, strict=False)

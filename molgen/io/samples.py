@@ -93,7 +93,7 @@ class Samples(list[Any]):
         """Views of the first objects in space; None where there are none, or no viewer."""
         if self.modality is None:
             return None
-        some = [self.modality.solid(record) for record in self[:_MOST]]
+        some = [self.modality.to_3d(record) for record in self[:_MOST]]
         found = [solid for solid in some if solid is not None]
         return _views(found, len(self)) if found else None
 

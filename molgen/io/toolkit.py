@@ -97,7 +97,7 @@ class Toolkit(ABC, Generic[M]):  # noqa: B024
 
         save_grid(self.modality, records, path)
 
-    def solid(self, record: Any) -> Solid | None:
+    def to_3d(self, record: Any) -> Solid | None:
         """A record as a viewer of objects in space takes it; None where it is none."""
         return None
 

@@ -198,7 +198,7 @@ class AutoregressiveModel(GenerativeModel):
         sizes = [size] * n if size is not None else self._sizes(n, seed, kept)
         if min(sizes, default=kept) < kept:
             raise ConfigError(f"size is {size}, expected at least the {kept} sites that are kept")
-        mask = self.modality.template(sizes)
+        mask = self.modality.make_mask(sizes)
         whole = mask.flatten(1).shape[1]
         network = self._predictor(self.trained.eval())
         layout, _ = network.layout(whole)

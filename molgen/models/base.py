@@ -92,8 +92,8 @@ class GenerativeModel(Declaration, Stored):
         self.trunk = trunk
         # What is recorded is what JSON gives back, so that a loaded model is the model that was saved.
         self.trunk_options: dict[str, Any] = json.loads(json.dumps(dict(trunk_options or {})))
-        self.options = self.options_type.resolve(self.title(), options, self.view.recipe)
-        self.fit_options = FitOptions.resolve(self.title(), {}, self.view.recipe)
+        self.options = self.options_type.resolve(self.title(), options, self.view.defaults)
+        self.fit_options = FitOptions.resolve(self.title(), {}, self.view.defaults)
         self.conditions: tuple[Condition, ...] = ()
         self.history: dict[str, Any] = {"seconds": 0.0, "steps": 0, "samples": 0, "runs": []}
         self.metrics: dict[str, float | None] = {}
@@ -260,7 +260,7 @@ class GenerativeModel(Declaration, Stored):
         """
         fresh = self.network is None
         if fresh:
-            self.modality = self.modality.fitted(known)
+            self.modality = self.modality.fit_to(known)
             self.conditions = self._conditions(condition, records)
         elif condition and {c.name for c in self.conditions} != set(condition):
             raise ConfigError(

@@ -18,7 +18,7 @@ from molgen.core.fields.field import per_sample
 from molgen.core.rng import RandomSource, stratified
 from molgen.core.solvers import State
 from molgen.core.step import TRAINED, TrainingStep
-from molgen.core.wrappers import Denoiser, earlier, recalling
+from molgen.core.wrappers import Denoiser, self_condition_estimate, with_self_conditioning
 from molgen.io.samples import Samples
 from molgen.models.base import GenerativeModel
 from molgen.models.options import Options, option
@@ -158,7 +158,9 @@ class ConsistencyModel(GenerativeModel):
         x0 = self.relaxed(batch)
         eps = {k: f.standard_noise(mask, rng) for k, f in fields.items()}
         x, y = (self._perturbed(x0, eps, time, mask) for time in (t, r))
-        previous = earlier(network, x, t, mask, labels, rng) if self.options.self_condition else None
+        previous = (
+            self_condition_estimate(network, x, t, mask, labels, rng) if self.options.self_condition else None
+        )
         ahead = network(x, t, mask, labels, previous)
         with torch.no_grad():
             behind = network(y, r, mask, labels, previous)
@@ -209,7 +211,7 @@ class ConsistencyModel(GenerativeModel):
         o = self.resolved(steps=steps, temperature=temperature, gamma=gamma)
         steps, heat, fresh = o.steps, o.temperature, o.gamma
         fields, b = self._fields, len(mask)
-        denoise = recalling(self.trained, mask, labels, self.options.self_condition)
+        denoise = with_self_conditioning(self.trained, mask, labels, self.options.self_condition)
         x = {k: f.tempered_prior(mask, rng, heat) for k, f in fields.items()}
         clean, s = x, torch.ones(b, device=mask.device)
         for i in range(steps):

@@ -15,7 +15,7 @@ from molgen.core.errors import UnsupportedError
 from molgen.core.rng import RandomSource, stratified
 from molgen.core.solvers import SOLVERS, Denoise, ReverseProcess, State, restart_times, sample_with_restarts
 from molgen.core.step import TRAINED, TrainingStep
-from molgen.core.wrappers import Denoiser, earlier, recalling
+from molgen.core.wrappers import Denoiser, self_condition_estimate, with_self_conditioning
 from molgen.models.latent import LatentFamily
 from molgen.models.options import Options, option
 
@@ -120,7 +120,7 @@ class DiffusionModel(LatentFamily):
         x = self._corrupt(batch, t, rng)
         labels = self.drop_labels(batch, rng, self.options.label_dropout)
         known = self.options.self_condition
-        previous = earlier(network, x, t, batch.mask, labels, rng) if known else None
+        previous = self_condition_estimate(network, x, t, batch.mask, labels, rng) if known else None
         params = network(x, t, batch.mask, labels, previous)
         denoising = Denoising.each(self.view.fields)
         return {
@@ -192,7 +192,9 @@ class DiffusionModel(LatentFamily):
     def _denoise(self, mask: Tensor, labels: Mapping[str, Tensor], guidance: float) -> Denoise:
         """The network as a function of (x, t), with self-conditioning and guidance inside."""
         known, denoising = self.options.self_condition, Denoising.each(self.view.fields)
-        conditional, base = (recalling(self.trained, mask, given, known) for given in (labels, {}))
+        conditional, base = (
+            with_self_conditioning(self.trained, mask, given, known) for given in (labels, {})
+        )
         if not labels or guidance == 1:
             return conditional
 

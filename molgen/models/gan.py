@@ -33,7 +33,7 @@ _NARROW = 0.3
 
 
 @final
-class Adversaries(nn.Module):
+class GeneratorAndCritic(nn.Module):
     """A generator and its critic, over relaxed values."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Adversaries(nn.Module):
         params = self.generator(start, t, mask, labels, code=code)
         return {k: r.rsample(params[k], mask, rng) for k, r in Reparameterization.each(self.fields).items()}
 
-    def judge(self, x: State, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+    def logit(self, x: State, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """How much the critic takes values for data, `(B,)`."""
         score: Tensor = self.critic(x, mask, labels).squeeze(-1)
         return score
@@ -139,7 +139,7 @@ class GANModel(LatentFamily):
     options: GANOptions
 
     def build(self) -> nn.Module:
-        return Adversaries(
+        return GeneratorAndCritic(
             {name: e.continuous() for name, e in Embedding.each(self.view.fields).items()},
             self.make_trunk,
             lambda spec: self.make_trunk(spec, self.options.critic_options),
@@ -151,7 +151,7 @@ class GANModel(LatentFamily):
 
     def parts(self) -> dict[str, nn.Module]:
         """``"generator"``: noise to the parameters of p(x | noise), at t = 1; ``"critic"``."""
-        gan = cast(Adversaries, self.trained)
+        gan = cast(GeneratorAndCritic, self.trained)
         return {"generator": gan.generator, "critic": gan.critic}
 
     # ------------------------------------------------------------------ training
@@ -160,7 +160,7 @@ class GANModel(LatentFamily):
         self, network: nn.Module, batch: Batch, rng: RandomSource, step: TrainingStep = TRAINED
     ) -> State:
         """Both players' terms; each moves its own weights only."""
-        gan, mask = cast(Adversaries, network), batch.mask
+        gan, mask = cast(GeneratorAndCritic, network), batch.mask
         labels = self.drop_labels(batch, rng, self.options.label_dropout)
         real = self.relaxed(batch)
         fake = gan.generate(mask, labels, rng)
@@ -169,10 +169,10 @@ class GANModel(LatentFamily):
         level = self.options.instance_noise * rng.uniform(mask, ()) ** 2
         real, fake = (self._blurred(gan, x, level, mask, rng) for x in (real, fake))
         still = {k: v.detach() for k, v in fake.items()}
-        truth = gan.judge(real, mask, labels)
-        lead = truth - gan.judge(still, mask, labels)
+        truth = gan.logit(real, mask, labels)
+        lead = truth - gan.logit(still, mask, labels)
         with _frozen(gan.critic):
-            chase = gan.judge(fake, mask, labels) - truth.detach()
+            chase = gan.logit(fake, mask, labels) - truth.detach()
         step.log("balance", (lead > 0).float().mean())
         half = self.options.r1_gamma / 2
         return {
@@ -183,19 +183,19 @@ class GANModel(LatentFamily):
         }
 
     @staticmethod
-    def _blurred(gan: Adversaries, x: State, level: Tensor, mask: Tensor, rng: RandomSource) -> State:
+    def _blurred(gan: GeneratorAndCritic, x: State, level: Tensor, mask: Tensor, rng: RandomSource) -> State:
         return {
             k: f.project(x[k] + per_sample(level, x[k]) * f.sd * f.standard_noise(mask, rng), mask)
             for k, f in gan.fields.items()
         }
 
     @staticmethod
-    def _steepness(gan: Adversaries, x: State, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+    def _steepness(gan: GeneratorAndCritic, x: State, mask: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """Mean squared gradient of the critic at some of the values, per standard deviation."""
         few = slice(None, None, _PENALISED)
         with differentiable() as training:
             leaves = {k: v[few].detach().requires_grad_() for k, v in x.items()}
-            score = gan.judge(leaves, mask[few], {k: v[few] for k, v in labels.items()})
+            score = gan.logit(leaves, mask[few], {k: v[few] for k, v in labels.items()})
             grads = torch.autograd.grad(score.sum(), list(leaves.values()), create_graph=training)
         squares = [
             f.inner(g, g) * f.sd**2 for f, g in zip((gan.fields[k] for k in leaves), grads, strict=True)
@@ -203,7 +203,7 @@ class GANModel(LatentFamily):
         return torch.stack(squares).sum(0).mean()
 
     @staticmethod
-    def _diversity(gan: Adversaries, real: State, fake: State, mask: Tensor) -> Tensor:
+    def _diversity(gan: GeneratorAndCritic, real: State, fake: State, mask: Tensor) -> Tensor:
         """How far samples of a batch lie apart, as a share of how far data do."""
 
         def apart(x: State) -> Tensor:
@@ -247,7 +247,7 @@ class GANModel(LatentFamily):
         Source: Brock et al., Large Scale GAN Training for High Fidelity Natural Image Synthesis (2019).
         """
         heat = self.resolved(temperature=temperature).temperature
-        made = cast(Adversaries, self.trained).generate(mask, labels, rng, heat)
+        made = cast(GeneratorAndCritic, self.trained).generate(mask, labels, rng, heat)
         return {k: e.round(made[k], mask) for k, e in Embedding.each(self.view.fields).items()}
 
 

@@ -70,7 +70,7 @@ def option(
         default: the value where nothing else gives one.
         doc: what it means, with its unit; a phrase without a full stop.
         ge, gt, le, lt: bounds of a number, or of each number of a tuple.
-        from_view: whether `View.recipe` may hold a default that suits the data better.
+        from_view: whether `View.defaults` may hold a default that suits the data better.
         derive: the value in place of None, from the options before it.
         derived: `derive` in words.
     """

@@ -109,7 +109,7 @@ class Sampler:
         order = sorted(range(len(sizes)), key=sizes.__getitem__)
         for start in range(0, len(order), self.batch_size):
             part = order[start : start + self.batch_size]
-            mask = modality.template([sizes[i] for i in part]).to(device)
+            mask = modality.make_mask([sizes[i] for i in part]).to(device)
             own = [indices[i] for i in part]
             labels = {k: torch.full((len(part),), v, device=device) for k, v in self.labels.items()}
             labels |= {k: v.to(device) for k, v in self.drawn_labels(own).items()}

@@ -202,8 +202,8 @@ class Stored(ABC):
         if name not in known:
             raise ConfigError.unknown(f"part of {self.family}", name, known)
         network, modality = known[name], self.modality
-        n = sites or (modality.largest if getattr(network, "sized", False) else _TRACED)
-        mask = modality.template([n, n, max(1, n - 1)]).to(next(network.parameters()).device)
+        n = sites or (modality.max_size if getattr(network, "fixed_size", False) else _TRACED)
+        mask = modality.make_mask([n, n, max(1, n - 1)]).to(next(network.parameters()).device)
         header = {**self.header(), "part": name}
         what = f"{name} of {self.family} on {modality.name!r}"
         return program(network, mask, SampleRandom(0, range(len(mask))), what, path, header)

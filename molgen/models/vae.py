@@ -345,7 +345,7 @@ class VAEModel(GenerativeModel):
         if z.dim() != 2 or z.shape[1] != self.options.latent:
             raise ConfigError(f"z is of shape {tuple(z.shape)}, expected (n, {self.options.latent})")
         known = self.modality.draw_sizes(seed, range(len(z))) if sizes is None else list(sizes)
-        mask = self.modality.template(known).to(z.device)
+        mask = self.modality.make_mask(known).to(z.device)
         rng = SampleRandom(seed, range(len(z))) if rng is None else rng
         values = self._network.draw(mask, {}, z, rng, self.resolved(temperature=temperature).temperature)
         return self.decode(Batch(values, mask, {}, self.view.pairs))

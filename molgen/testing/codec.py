@@ -103,7 +103,7 @@ def check_padding_and_masks(subject: Subject) -> None:
                 f"sample {i + 1} of a batch in view {name!r} is not what was encoded: {different}",
                 "leave encode_all, or override it so that split gives the samples back",
             )
-        template = m.template(batch.sizes.tolist())
+        template = m.make_mask(batch.sizes.tolist())
         demand(
             template.shape == batch.mask.shape and bool((template == batch.mask).all()),
             f"template of sizes {batch.sizes.tolist()} is not the mask of such a batch",

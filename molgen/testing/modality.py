@@ -94,7 +94,7 @@ def check_fitting(subject: Subject) -> None:
     """Fitting returns a new modality, equal for equal data, and does not change the old one."""
     m = subject.modality
     before = json.dumps(m.config(), sort_keys=True)
-    first, second = m.fitted(subject.records), m.fitted(subject.records)
+    first, second = m.fit_to(subject.records), m.fit_to(subject.records)
     demand(
         json.dumps(m.config(), sort_keys=True) == before,
         "fitted changes the modality it is called on",
@@ -147,7 +147,7 @@ def check_sizes(subject: Subject) -> None:
         "log_size of a record that the modality was fitted to is minus infinity",
         "take the histogram from the records in fitted",
     )
-    total = sum(math.exp(m.log_size(n)) for n in range(1, max(m.largest, 1) + 1))
+    total = sum(math.exp(m.log_size(n)) for n in range(1, max(m.max_size, 1) + 1))
     demand(total < 1 + 1e-6, f"p(size) sums to {total:.6g}", "divide the counts by their sum")
 
 
@@ -218,7 +218,7 @@ def check_bad_records(subject: Subject) -> None:
         m.encode_all([subject.records[0], object()], view)
     demand("record 2" in str(caught[0]), f"the error says {caught[0]}", "leave encode_all to name the record")
     with refused("fitted to no records", "raise DataError('no records ...')", MolgenError):
-        m.fitted(Records([]))
+        m.fit_to(Records([]))
 
 
 def check_files(subject: Subject) -> None:
@@ -258,7 +258,7 @@ def check_datasets(subject: Subject) -> None:
                 f"split {part!r} of {name!r} holds no Records",
                 "return molgen.io.data.Records with at least one item",
             )
-            subject.modality.fitted(found[:_SEEN]).encode(found[0], next(iter(subject.modality.views)))
+            subject.modality.fit_to(found[:_SEEN]).encode(found[0], next(iter(subject.modality.views)))
 
 
 _SEEN = 20

@@ -68,7 +68,7 @@ class Subject:
     @cached_property
     def fitted(self) -> Modality:
         """The modality fitted to the records."""
-        return self.modality.fitted(self.records)
+        return self.modality.fit_to(self.records)
 
     def samples(self, view: str) -> list[Sample]:
         """The records in a view."""
@@ -160,7 +160,7 @@ def draw(
     sampler = Sampler(model, seed, batch_size, {}, precision, options)
     with torch.no_grad():
         for indices in _chunks(n, batch_size or n):
-            mask = model.modality.template(model.modality.draw_sizes(seed, indices))
+            mask = model.modality.make_mask(model.modality.draw_sizes(seed, indices))
             values = sampler.values(mask, {}, SampleRandom(seed, indices))
             batch = Batch(values, mask, {}, model.view.pairs)
             out += [

@@ -42,7 +42,7 @@ def test_entries_of_samples_are_distributed_as_those_of_the_data(name: str) -> N
     data = model.modality.encode_all(records, model.view.name)
     own = model.parts[0]
     sizes = model.modality.draw_sizes(0, range(300))
-    mask = model.modality.template(sizes)
+    mask = model.modality.make_mask(sizes)
     for key, field in model.view.fields.items():
         drawn = own[key].draw(mask, SampleRandom(0, range(300)))
         assert torch.allclose(drawn.double(), field.project(drawn, mask).double(), atol=1e-5), (

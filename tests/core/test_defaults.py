@@ -100,7 +100,7 @@ def test_fitting_learns_sizes_scales_labels_and_keeps_the_old_one() -> None:
     data = Records(curves(50), {"kind": np.arange(50) % 3, "height": np.linspace(0, 1, 50)})
     plain = Lines()
     before = plain.config()
-    fitted = plain.fitted(data)
+    fitted = plain.fit_to(data)
     assert plain.config() == before
     values = np.concatenate(data.items)
     assert fitted.fields["x"].mean == pytest.approx(values.mean(), abs=1e-4)  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ def test_fitting_learns_sizes_scales_labels_and_keeps_the_old_one() -> None:
 
 def test_every_field_learns_its_scale() -> None:
     data = words(200)
-    fitted = Mixed().fitted(data)
+    fitted = Mixed().fit_to(data)
     assert fitted.alphabet == "xyz"
     letters = fitted.scales["letters"]["marginal"]
     assert letters == pytest.approx([0.5, 0.3, 0.2], abs=0.08)

@@ -87,7 +87,7 @@ def test_backbones_come_back_line_by_line() -> None:
 @pytest.mark.parametrize("toy", TOYS)
 def test_fields_come_back_in_every_geometry(toy: Any) -> None:
     data = next(iter(toy().datasets.values())).load("test")
-    modality = toy().fitted(data)
+    modality = toy().fit_to(data)
     graphs = molgen.to_pyg(data, modality)
     back = molgen.from_pyg(Batch.from_data_list(graphs), modality)  # joined, and parted again
     view = next(iter(modality.views))
@@ -100,7 +100,7 @@ def test_fields_come_back_in_every_geometry(toy: Any) -> None:
 
 def test_images_are_graphs_of_pixels() -> None:
     images = records("image")[:2]
-    modality = get_modality("image").fitted(images)
+    modality = get_modality("image").fit_to(images)
     graphs = molgen.to_pyg(images, modality)
     assert graphs[0].num_nodes == 64
     assert all((a == b).all() for a, b in zip(molgen.from_pyg(graphs, modality), images, strict=True))

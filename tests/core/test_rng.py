@@ -23,7 +23,7 @@ def test_a_source_apart_does_not_depend_on_what_was_drawn() -> None:
     for make in (lambda: SampleRandom(0, [0, 1]), lambda: BatchRandom(generator(0))):
         fresh, used = make(), make()
         own = used.normal(mask, (-1,))
-        assert torch.equal(fresh.apart(1).normal(mask, (-1,)), used.apart(1).normal(mask, (-1,)))
-        numbers = [own, *(fresh.apart(key).normal(mask, (-1,)) for key in (0, 1))]
-        numbers.append(fresh.apart(0).apart(1).normal(mask, (-1,)))
+        assert torch.equal(fresh.spawn(1).normal(mask, (-1,)), used.spawn(1).normal(mask, (-1,)))
+        numbers = [own, *(fresh.spawn(key).normal(mask, (-1,)) for key in (0, 1))]
+        numbers.append(fresh.spawn(0).spawn(1).normal(mask, (-1,)))
         assert len({tuple(x.flatten().tolist()) for x in numbers}) == len(numbers)

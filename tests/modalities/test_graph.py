@@ -71,7 +71,7 @@ def test_round_trip_of_every_embedded_record() -> None:
 
 @pytest.mark.parametrize("smiles", TRICKY)
 def test_round_trip_of_charges_aromatic_rings_and_fragments(smiles: str) -> None:
-    assert same(GraphModality().fitted([mol(smiles)]), smiles)
+    assert same(GraphModality().fit_to([mol(smiles)]), smiles)
 
 
 @pytest.mark.skipif(not (DATA / "qm9" / "qm9.npz").is_file(), reason="MOLGEN_DATA has no qm9/qm9.npz")
@@ -84,7 +84,7 @@ def test_round_trip_of_qm9() -> None:
 @pytest.mark.skipif(not (DATA / "zinc250k").is_dir(), reason="MOLGEN_DATA has no zinc250k")
 def test_round_trip_of_zinc() -> None:
     strings = gzip.decompress((DATA / "zinc250k" / "zinc250k.smi.gz").read_bytes()).decode().split()[::1500]
-    modality = GraphModality().fitted(Molecules(strings))
+    modality = GraphModality().fit_to(Molecules(strings))
     assert all(same(modality, s) for s in strings)
 
 
@@ -183,21 +183,21 @@ def test_kinds() -> None:
 
 
 def test_fitting_counts_kinds_bonds_and_sizes() -> None:
-    fitted = GraphModality().fitted(Records([mol("CC=O"), mol("C#N")], {"gap": np.array([1.0, 3.0])}))
+    fitted = GraphModality().fit_to(Records([mol("CC=O"), mol("C#N")], {"gap": np.array([1.0, 3.0])}))
     assert fitted.kinds == ["C", "N", "O"]
     assert fitted.marginals["atoms"] == pytest.approx([0.6, 0.2, 0.2])
     assert fitted.marginals["bonds"] == pytest.approx([0.25] * 4)
     assert fitted.sizes.counts == {2: 1, 3: 1}
     assert fitted.conditions["gap"].config()["mean"] == 2.0
     with pytest.raises(DataError, match="record 2"):
-        GraphModality().fitted([mol("C"), mol("[Fe]<-N")])
+        GraphModality().fit_to([mol("C"), mol("[Fe]<-N")])
     with pytest.raises(DataError):
-        GraphModality().fitted([])
+        GraphModality().fit_to([])
 
 
 def test_config_rebuilds_the_modality() -> None:
     changed = GraphModality(windows={"atoms": (0.5, 1.0)}, noise="marginal")
-    for modality in (changed, changed.fitted([mol("CBr"), mol("CC")])):
+    for modality in (changed, changed.fit_to([mol("CBr"), mol("CC")])):
         again = GraphModality(**json.loads(json.dumps(modality.config())))
         assert again.config() == modality.config()
         assert again.windows["atoms"] == (0.5, 1.0) and again.noise == "marginal"
@@ -215,7 +215,7 @@ def test_trunk() -> None:
     g = torch.Generator().manual_seed(0)
     pair = torch.randn(2, 4, 4, 5, generator=g)
     streams = Streams(site=torch.randn(2, 4, 9, generator=g), pair=pair + pair.transpose(1, 2))
-    out = trunk(streams, modality.template([4, 3]), torch.zeros(2, 3))
+    out = trunk(streams, modality.make_mask([4, 3]), torch.zeros(2, 3))
     assert out.site is not None and out.site.shape == (2, 4, 16)
     assert out.pair is not None and out.pair.shape == (2, 4, 4, 8)
     with pytest.raises(ConfigError, match="trunk of graph"):

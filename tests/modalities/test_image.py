@@ -66,7 +66,7 @@ def test_pixels_round_trip_exactly_for_every_level(shape) -> None:
 
 def test_binary_view_keeps_bits_and_is_bijective_for_binarised_data_only() -> None:
     bits = (images(20, 6, 6, 1) > 127).astype(np.uint8) * np.uint8(255)
-    modality = ImageModality((6, 6, 1)).fitted(list(bits))
+    modality = ImageModality((6, 6, 1)).fit_to(list(bits))
     assert modality.view("binary").bijective and modality.view().name == "binary"
     batch = modality.encode_all(list(bits), "binary")
     assert batch.values["image"].shape == (20, 6, 6) and set(batch.values["image"].unique().tolist()) == {
@@ -74,7 +74,7 @@ def test_binary_view_keeps_bits_and_is_bijective_for_binarised_data_only() -> No
         1,
     }
     assert np.array_equal(stacked(modality.decode_all(batch, "binary")), bits)
-    grey = ImageModality((6, 6, 1)).fitted(list(images(20, 6, 6, 1)))
+    grey = ImageModality((6, 6, 1)).fit_to(list(images(20, 6, 6, 1)))
     assert not grey.view("binary").bijective and grey.view().name == "pixels"
     assert "binary" not in ImageModality((6, 6, 3)).views
 
@@ -88,7 +88,7 @@ def test_decoding_is_total() -> None:
 def test_fitting_takes_shape_scale_and_labels() -> None:
     pixels = images(50, 9, 4, 3)
     labels = {"class": np.array([0, 3] * 25), "score": np.linspace(0, 1.5, 50)}
-    modality = ImageModality().fitted(Records(list(pixels), labels))
+    modality = ImageModality().fit_to(Records(list(pixels), labels))
     real = pixels / 127.5 - 1
     assert modality.shape == (9, 4, 3) and modality.extent == (9, 4)
     assert modality.mean == pytest.approx(real.mean(), abs=1e-4)
@@ -102,7 +102,7 @@ def test_sizes_are_the_grid() -> None:
     modality = ImageModality((3, 5, 1))
     assert modality.draw_sizes(0, range(4)) == [15] * 4
     assert modality.log_size(15) == 0.0 and modality.log_size(14) == -np.inf
-    assert modality.template([15, 15]).shape == (2, 3, 5)
+    assert modality.make_mask([15, 15]).shape == (2, 3, 5)
     with pytest.raises(ConfigError, match="length"):
         modality.draw_sizes(0, [0], length=7)
 
@@ -111,7 +111,7 @@ def test_sizes_are_the_grid() -> None:
 def test_trunk_takes_the_grid(shape) -> None:
     modality = ImageModality(shape)
     trunk = modality.trunk(TrunkSpec(site=shape[2], context=4), width=8)
-    out = trunk(Streams(torch.randn(2, *shape)), modality.template([1, 1]), torch.randn(2, 4))
+    out = trunk(Streams(torch.randn(2, *shape)), modality.make_mask([1, 1]), torch.randn(2, 4))
     assert out.site is not None and out.site.shape == (2, *shape[:2], trunk.width)
     with pytest.raises(ConfigError, match="unet"):
         modality.trunk(TrunkSpec(site=1), "unett")
@@ -129,10 +129,10 @@ def test_bad_records_are_named() -> None:
         with pytest.raises(DataError, match=text):
             modality.encode_all([good, bad], "pixels")
         with pytest.raises(DataError, match=text):
-            modality.fitted([good, bad])
+            modality.fit_to([good, bad])
         assert modality.is_valid(good) and not modality.is_valid(bad)
     with pytest.raises(DataError, match="no images"):
-        modality.fitted([])
+        modality.fit_to([])
     with pytest.raises(ConfigError, match="shape"):
         ImageModality((0, 3, 1))
     with pytest.raises(UnsupportedError, match="digit"):
@@ -303,7 +303,7 @@ def test_mnist_reads_and_has_the_default_scale() -> None:
     modality = ImageModality()
     parts = {split: modality.datasets["mnist"].load(split) for split in ("train", "valid", "test")}
     assert [len(p) for p in parts.values()] == [55_000, 5_000, 10_000]
-    learned = modality.fitted(parts["train"]).config()
+    learned = modality.fit_to(parts["train"]).config()
     shares = learned.pop("shares")  # of grey levels, which no default knows
     assert len(shares) == 256 and sum(shares) == pytest.approx(1, abs=1e-3)
     assert {**learned, "shares": None} == modality.config()

@@ -76,21 +76,21 @@ def comes_back(modality: MoleculeModality, mol: Mol) -> None:
 
 def test_round_trip_of_the_embedded_molecules() -> None:
     records = load_gdb6("test")[::2]
-    modality = MoleculeModality().fitted(records)
+    modality = MoleculeModality().fit_to(records)
     for mol in records:
         comes_back(modality, mol)
 
 
 def test_round_trip_of_charges_radicals_and_aromatic_rings() -> None:
     mols = [solid(smiles) for smiles in TRICKY]
-    modality = MoleculeModality().fitted(mols)
+    modality = MoleculeModality().fit_to(mols)
     for mol in mols:
         comes_back(modality, mol)
 
 
 def test_round_trip_of_qm9(canonical_data: Path) -> None:
     records = load_qm9("valid")
-    modality = MoleculeModality().fitted(records[::150])
+    modality = MoleculeModality().fit_to(records[::150])
     for i in range(0, len(records), len(records) // 300):
         mol = records[i]
         if set(kinds(mol)) <= {(symbol, charge) for symbol, charge, _ in modality.atoms}:
@@ -164,7 +164,7 @@ def test_decoding_repairs_nothing() -> None:
 
 def test_fitting_counts_atoms_bonds_and_sizes() -> None:
     records = Records([solid("O"), solid("C#N")], {"gap": np.array([1.0, 3.0])})
-    fitted = MoleculeModality().fitted(records)
+    fitted = MoleculeModality().fit_to(records)
     assert [(symbol, charge) for symbol, charge, _ in fitted.atoms] == [
         ("H", 0),
         ("C", 0),
@@ -177,9 +177,9 @@ def test_fitting_counts_atoms_bonds_and_sizes() -> None:
     assert fitted.scales["gap"] == (2.0, 1.0)
     assert fitted.draw_sizes(0, [0, 1, 2]) == [3, 3, 3] and fitted.log_size(4) == -math.inf
     with pytest.raises(DataError, match="record 2"):
-        MoleculeModality().fitted([solid("O"), Chem.AddHs(Chem.MolFromSmiles("C"))])
+        MoleculeModality().fit_to([solid("O"), Chem.AddHs(Chem.MolFromSmiles("C"))])
     with pytest.raises(DataError):
-        MoleculeModality().fitted([])
+        MoleculeModality().fit_to([])
 
 
 def test_sizes_depend_on_seed_and_index_alone() -> None:
@@ -199,7 +199,7 @@ def test_sizes_depend_on_seed_and_index_alone() -> None:
 
 def test_config_rebuilds_the_modality() -> None:
     changed = MoleculeModality(windows={"graph": (0.4, 1.0)})
-    for modality in (changed, changed.fitted([solid("CO"), solid("C#N")])):
+    for modality in (changed, changed.fit_to([solid("CO"), solid("C#N")])):
         again = MoleculeModality(**json.loads(json.dumps(modality.config())))
         assert again.config() == modality.config()
         assert again.windows["graph"] == (0.4, 1.0)

@@ -63,7 +63,7 @@ def comes_back(modality: MoleculeModality, mol: Mol) -> None:
 
 def test_round_trip_of_the_embedded_molecules() -> None:
     records = load_gdb6("test")[::2]
-    modality = MoleculeModality().fitted(records)
+    modality = MoleculeModality().fit_to(records)
     for mol in records:
         comes_back(modality, mol)
 
@@ -115,7 +115,7 @@ def test_rounding_does_not_add_up_along_a_chain() -> None:
 
 def test_values_do_not_change_when_a_molecule_moves() -> None:
     records = load_gdb6("test")[::40]
-    modality = MoleculeModality().fitted(records)
+    modality = MoleculeModality().fit_to(records)
     for i, mol in enumerate(records):
         turn = Rotation.random(random_state=i).as_matrix()
         a, b = modality.encode(mol, VIEW), modality.encode(moved(mol, turn, 5.0), VIEW)
@@ -175,7 +175,7 @@ def test_torsions_of_siblings_are_fixed_by_hybridisation() -> None:
 
 def test_what_the_first_atoms_lack_is_zero_in_the_unit_of_its_field() -> None:
     records = load_gdb6("test")[::40]
-    modality = MoleculeModality().fitted(records)
+    modality = MoleculeModality().fit_to(records)
     fields = modality.views[VIEW].fields
     for mol in records:
         sample = modality.encode(mol, VIEW)
@@ -229,12 +229,12 @@ def test_broken_graphs_come_back() -> None:
 
 
 def test_lengths_and_angles_are_fitted_and_recorded() -> None:
-    modality = MoleculeModality().fitted([solid("CC"), solid("O")])
+    modality = MoleculeModality().fit_to([solid("CC"), solid("O")])
     lengths = [v for m in (solid("CC"), solid("O")) for v in _lengths(m)]
     assert modality.internal["lengths"] == pytest.approx((np.mean(lengths), np.std(lengths)), abs=1e-3)
     again = MoleculeModality(**json.loads(json.dumps(modality.config())))
     assert again.internal == modality.internal
-    single = MoleculeModality().fitted([solid("[H][H]")])  # has no angles: the default stays
+    single = MoleculeModality().fit_to([solid("[H][H]")])  # has no angles: the default stays
     assert single.internal["angles"] == MoleculeModality().internal["angles"]
     with pytest.raises(ConfigError, match="did you mean 'angles'"):
         MoleculeModality(internal={"angle": (0, 1)})

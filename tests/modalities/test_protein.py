@@ -269,7 +269,7 @@ def test_bad_records_are_refused(modality: ProteinModality) -> None:
 
 
 def test_fitting_and_config(modality: ProteinModality, records: Records) -> None:
-    fitted = modality.fitted(records)
+    fitted = modality.fit_to(records)
     again = ProteinModality(**json.loads(json.dumps(fitted.config())))
     assert again.config() == fitted.config() and sum(fitted.sizes.values()) == len(records)
     spread = np.concatenate([trace(r) - trace(r).mean(0) for r in records]).std() / 10

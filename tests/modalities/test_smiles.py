@@ -47,7 +47,7 @@ def test_bad_records_are_named() -> None:
 
 def test_fitting_learns_vocabulary_lengths_and_scales() -> None:
     records = Records(["CS", "ClC", "C"], {"gap": np.array([1.0, 2.0, math.nan])})
-    fitted = SmilesModality().fitted(records)
+    fitted = SmilesModality().fit_to(records)
     assert fitted.vocabulary == "CSl"
     tokens = fitted.views[VIEW].fields["tokens"]
     assert Denoising.of(tokens).outputs == Entries.of(tokens).outputs == 3
@@ -56,13 +56,13 @@ def test_fitting_learns_vocabulary_lengths_and_scales() -> None:
     assert fitted.conditions["gap"].config()["mean"] == 1.5
     assert {"logp", "qed", "tpsa", "weight"} <= set(fitted.conditions)
     with pytest.raises(DataError):
-        SmilesModality().fitted([])
+        SmilesModality().fit_to([])
     with pytest.raises(DataError, match="record 2"):
-        SmilesModality().fitted(["C", ""])
+        SmilesModality().fit_to(["C", ""])
 
 
 def test_config_rebuilds_the_modality() -> None:
-    for modality in (SmilesModality(), SmilesModality().fitted(["CCO", "c1ccccc1Br"])):
+    for modality in (SmilesModality(), SmilesModality().fit_to(["CCO", "c1ccccc1Br"])):
         again = SmilesModality(**json.loads(json.dumps(modality.config())))
         assert again.config() == modality.config()
         assert again.draw_sizes(3, range(20)) == modality.draw_sizes(3, range(20))
@@ -81,7 +81,7 @@ def test_sizes() -> None:
 def test_trunk() -> None:
     modality = SmilesModality()
     trunk = modality.trunk(TrunkSpec(site=5, context=3), width=24, depth=1, heads=2)
-    mask = modality.template([4, 2])
+    mask = modality.make_mask([4, 2])
     out = trunk(
         Streams(site=torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))),
         mask,

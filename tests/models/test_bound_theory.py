@@ -26,9 +26,9 @@ from molgen.core.rng import BatchRandom, generator
 from molgen.core.step import TrainingStep
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.models.energy.boltzmann import BoltzmannMachine
-from molgen.models.flow.bijections import Scaling, Sites
+from molgen.models.flow.bijections import FlowContext, Scaling
 from molgen.models.flow.continuous import paired
-from molgen.models.gan import Adversaries
+from molgen.models.gan import GeneratorAndCritic
 from molgen.models.vae import Prior
 from molgen.nn.boltzmann import DeepBoltzmann
 from molgen.nn.pair import PairTransformer
@@ -156,7 +156,7 @@ def play(monkeypatch: pytest.MonkeyPatch, blur: float) -> tuple[dict[str, Tensor
     data = list(0.5 * np.random.default_rng(0).normal(size=(4096, 2)).astype(np.float32))
     model = GANModel(Half(), r1_gamma=0.6, instance_noise=blur)
     model.fit(data[:16], data[:16], max_steps=1, batch_size=16, seed=0)
-    gan, batch, bowl = cast(Adversaries, model.trained), model.encode(data), Bowl()
+    gan, batch, bowl = cast(GeneratorAndCritic, model.trained), model.encode(data), Bowl()
     gan.critic = bowl  # type: ignore[assignment]
     monkeypatch.setattr(gan, "generate", lambda mask, *rest: {"x": torch.ones(len(mask), 1, 2)})
     return dict(model.losses(gan, batch, BatchRandom(generator(0)))), bowl, batch.values["x"]
@@ -329,6 +329,6 @@ def test_a_factor_is_learned_five_times_as_fast_as_a_weight() -> None:
     with torch.no_grad():
         weight.copy_(torch.tensor([0.1, -0.2]))
     mask = torch.ones(1, 1, dtype=torch.bool)
-    z, log_det = scaling({"x": torch.ones(1, 1, 2)}, Sites(mask, {"x": mask[..., None].float()}, {}))
+    z, log_det = scaling({"x": torch.ones(1, 1, 2)}, FlowContext(mask, {"x": mask[..., None].float()}, {}))
     assert torch.allclose(z["x"].log(), torch.tensor([0.5, -1.0]))
     assert log_det.item() == pytest.approx(-0.5)

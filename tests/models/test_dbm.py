@@ -99,7 +99,7 @@ def test_annealing_of_a_machine_without_weights_is_exact() -> None:
 def test_gibbs_sampling_has_the_exact_marginals() -> None:
     model, x, log_p, log_z = truth()
     p = (log_p - log_z).exp()
-    mask = PLAIN.template([6] * 3000)
+    mask = PLAIN.make_mask([6] * 3000)
     values = model.generate(mask, {}, BatchRandom(generator(3)), gibbs_steps=60)["image"].flatten(1).double()
     exact = (p[:, None] * x).sum(0).double()
     assert (values.mean(0) - exact).abs().max() < 4 * 0.5 / math.sqrt(3000)
@@ -202,7 +202,7 @@ def test_units_give_the_values_back_at_every_size() -> None:
     model = BoltzmannMachine("graph", **SMALL)
     modality = model.modality
     records = modality.datasets["gdb6"].load("train")[::8][:12]
-    model.modality = modality.fitted(records)
+    model.modality = modality.fit_to(records)
     net = cast(DeepBoltzmann, model._built(0))
     batch = model.encode(records)
     for part in (batch, batch[batch.sizes <= batch.sizes.min() + 1].trimmed()):

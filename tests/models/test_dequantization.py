@@ -15,7 +15,7 @@ from molgen import ConfigError, FlowModel
 from molgen.core.batch import Batch
 from molgen.core.fields import Categorical, Continuous, Field
 from molgen.core.rng import BatchRandom, RandomSource, SampleRandom, generator
-from molgen.models.flow.bijections import Coupling, Dequantized, Sites, Spline, beside
+from molgen.models.flow.bijections import Coupling, Dequantized, FlowContext, Spline, beside
 from molgen.models.flow.invertible import Invertible
 from tests.models.cells import records, tiny
 from tests.models.test_flow_kinds import Local, Points, shaken
@@ -39,7 +39,7 @@ class Fixed(RandomSource):
     def uniform(self, mask: Tensor, own: tuple[int, ...]) -> Tensor:
         return self.u
 
-    def apart(self, key: int) -> Fixed:
+    def spawn(self, key: int) -> Fixed:
         return self
 
 
@@ -101,14 +101,16 @@ def test_places_in_cells_invert_and_know_their_density() -> None:
     assert isinstance(within, Coupling)
     flow = Dequantized(Coupling(Local(17), 2, Spline(6, 1.0), beside), within, coarse=True)
     mask = torch.ones(1, 4, 4, dtype=torch.bool)
-    sites = Sites(mask, {"a": mask[..., None].double()}, {})
+    sites = FlowContext(mask, {"a": mask[..., None].double()}, {})
     middle = {"a": torch.randn(1, 4, 4, 1, generator=generator(0), dtype=torch.float64)}
     u = torch.rand(16, generator=generator(1), dtype=torch.float64)
 
     def place(u: Tensor) -> Tensor:
-        return flow.place({"a": u.reshape(1, 4, 4, 1)}, lambda: middle, sites)[0]["a"].flatten()
+        return flow.variational_dequantize({"a": u.reshape(1, 4, 4, 1)}, lambda: middle, sites)[0][
+            "a"
+        ].flatten()
 
-    _, log_q = flow.place({"a": u.reshape(1, 4, 4, 1)}, lambda: middle, sites)
+    _, log_q = flow.variational_dequantize({"a": u.reshape(1, 4, 4, 1)}, lambda: middle, sites)
     placed = place(u)
     assert ((placed > 0) & (placed < 1) & (placed != u)).all()
     jacobian = torch.autograd.functional.jacobian(place, u)

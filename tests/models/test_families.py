@@ -14,7 +14,7 @@ from molgen.core.rng import BatchRandom, generator
 from molgen.core.step import TrainingStep
 from tests.models.cells import CELLS, FAMILIES, fitted, records, tiny
 
-# Adversaries have not spread out after a few steps.
+# GeneratorAndCritic have not spread out after a few steps.
 pytestmark = pytest.mark.filterwarnings("ignore:mode collapse")
 
 
@@ -45,7 +45,7 @@ collapsing = pytest.mark.filterwarnings("ignore:posterior collapse")
 def test_the_loss_falls_on_a_tiny_set(family: str, name: str) -> None:
     """The loss at fixed noise, before and after a short fit to four records.
 
-    Adversaries have no loss that falls: what one gains the other loses.
+    GeneratorAndCritic have no loss that falls: what one gains the other loses.
     """
     # What two families are trained by changes on the way; here they keep to their first stage nearly always.
     quick = {"consistency": {"pretraining": 0.9}, "energy": {"warmup": 1.0}, "flow-coupling": {"layers": 2}}

@@ -42,7 +42,7 @@ class Toy(Modality):
     def decode(self, sample: Sample, view: str) -> Any:
         return sample["x"]
 
-    def fitted(self, records: Sequence[Any]) -> Self:
+    def fit_to(self, records: Sequence[Any]) -> Self:
         return self
 
     def draw_sizes(self, seed: int, indices: Sequence[int], **fixed: Any) -> list[int]:

@@ -21,11 +21,11 @@ from molgen.models.flow.bijections import (
     Chain,
     Coarse,
     Coupling,
+    FlowContext,
     Half,
     Mixing,
     Scaling,
     Shift,
-    Sites,
     Spline,
     alternating,
     halving,
@@ -150,7 +150,7 @@ def test_every_layer_inverts_and_knows_its_determinant(layer: str) -> None:
     assert isinstance(bijection, Bijection)
     if grid:
         mask = torch.ones(1, 4, 4, dtype=torch.bool)
-        sites = Sites(mask, {"a": mask[..., None].double()}, {})
+        sites = FlowContext(mask, {"a": mask[..., None].double()}, {})
         v = torch.randn(16, generator=generator(4), dtype=torch.float64)
 
         def run(v: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ def test_every_layer_inverts_and_knows_its_determinant(layer: str) -> None:
         mask = torch.arange(padded)[None] < n
         off = ~torch.eye(padded, dtype=torch.bool)
         pairs = mask[:, :, None] & mask[:, None] & off
-        sites = Sites(mask, {"a": mask[..., None].double(), "b": pairs[..., None].double() / 2}, {})
+        sites = FlowContext(mask, {"a": mask[..., None].double(), "b": pairs[..., None].double() / 2}, {})
         v = torch.randn(2 * n + n * (n - 1), generator=generator(4), dtype=torch.float64)
 
         def run(v: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def test_the_published_network_on_a_grid_keeps_volume_and_inverts() -> None:
     bijection = shaken(Coupling(Perceptrons(shapes, (), 4, 8), 4, Shift(), alternating), 0.1)
     assert isinstance(bijection, Bijection)
     mask = torch.ones(5, 2, 3, dtype=torch.bool)
-    sites = Sites(mask, {"a": mask[..., None].double()}, {})
+    sites = FlowContext(mask, {"a": mask[..., None].double()}, {})
     x = torch.randn(5, 2, 3, 2, generator=generator(5), dtype=torch.float64)
     z, log_det = bijection({"a": x}, sites)
     assert (z["a"] != x).all()

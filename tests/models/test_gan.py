@@ -19,7 +19,7 @@ from molgen.core.modality import Modality, View
 from molgen.core.rng import BatchRandom, generator
 from molgen.core.step import TrainingStep
 from molgen.core.trunk import Streams, Trunk, TrunkSpec
-from molgen.models.gan import Adversaries
+from molgen.models.gan import GeneratorAndCritic
 from tests.models.cells import fitted, records
 
 # A game of a few steps has not spread out yet.
@@ -58,7 +58,7 @@ class Plane(Modality):
     def decode(self, sample: Sample, view: str) -> Any:
         return sample["x"][0]
 
-    def fitted(self, records: Any) -> Plane:
+    def fit_to(self, records: Any) -> Plane:
         return self
 
     def draw_sizes(self, seed: int, indices: Any, **fixed: Any) -> list[int]:
@@ -99,11 +99,11 @@ def test_it_covers_all_eight_gaussians() -> None:
     assert float(logged["diversity"]) > 0.8
 
 
-def game() -> tuple[GANModel, Adversaries, Batch]:
+def game() -> tuple[GANModel, GeneratorAndCritic, Batch]:
     points, _ = ring(16)
     model = GANModel(Plane(), r1_gamma=2.0, instance_noise=0.0)
     model.fit(points, points, max_steps=1, batch_size=16, seed=0)
-    return model, cast(Adversaries, model.trained), model.encode(points)
+    return model, cast(GeneratorAndCritic, model.trained), model.encode(points)
 
 
 def test_each_player_moves_its_own_weights_only() -> None:
@@ -137,7 +137,7 @@ def test_the_penalty_of_a_linear_critic_is_known() -> None:
 @pytest.mark.parametrize("name", ["smiles", "graph"])
 def test_gradients_reach_the_generator_through_classes(name: str) -> None:
     model = fitted(name, "gan")
-    gan, batch = cast(Adversaries, model.trained), model.encode(records(name)[:8]).trimmed()
+    gan, batch = cast(GeneratorAndCritic, model.trained), model.encode(records(name)[:8]).trimmed()
     gan.zero_grad()
     model.losses(gan, batch, BatchRandom(generator(0)))["generator"].backward()
     heads = [p.grad for n, p in gan.generator.named_parameters() if "heads" in n]

@@ -113,7 +113,7 @@ def test_decodes_draws_of_the_likelihood(vae: VAEModel) -> None:
     z, size = torch.zeros(n, 4), vae.encode([word]).sizes
     space = Latent(vae)
     values = {"code": z[:, None], "size": (size - space._sizes[0]).expand(n)[:, None]}
-    codes, rng = Batch(values, space.template([1] * n)), SampleRandom(5, range(n))
+    codes, rng = Batch(values, space.make_mask([1] * n)), SampleRandom(5, range(n))
     drawn = space.decode_all(codes, "latent", rng)
     one = vae.encode([word])
     with torch.no_grad():

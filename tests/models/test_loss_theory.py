@@ -182,7 +182,7 @@ def test_the_ratio_of_noise_to_data_is_at_most_one() -> None:
     _, net, _ = independent(field, 1)
     t = torch.linspace(0.05, 1, 9)
     exact = (field.schedule.sigma(t) / 0.7).clamp_max(1.0)
-    assert torch.allclose(net.quietness(t), exact, rtol=1e-4)
+    assert torch.allclose(net.noise_to_data_ratio(t), exact, rtol=1e-4)
     assert exact.min() < 0.1
 
 

@@ -111,8 +111,8 @@ def test_signature_docstring_and_help_name_every_option(made: type[GenerativeMod
 
 
 def flipped(view: View) -> View:
-    assert set(view.recipe) - {"sample_batch"} <= set(FLIPPED), "give another value to each default"
-    return replace(view, recipe=FLIPPED)
+    assert set(view.defaults) - {"sample_batch"} <= set(FLIPPED), "give another value to each default"
+    return replace(view, defaults=FLIPPED)
 
 
 @pytest.fixture

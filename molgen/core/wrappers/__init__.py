@@ -7,7 +7,7 @@ the density of the next one), and conditioner (half of the reals to the map of t
 
 from molgen.core.wrappers.conditioner import Conditioner
 from molgen.core.wrappers.decoder import Decoder
-from molgen.core.wrappers.denoiser import Denoiser, earlier, recalling
+from molgen.core.wrappers.denoiser import Denoiser, self_condition_estimate, with_self_conditioning
 from molgen.core.wrappers.encoder import Encoder
 from molgen.core.wrappers.order import ORDERS, GenerationOrder
 from molgen.core.wrappers.predictor import Predictor
@@ -25,7 +25,7 @@ __all__ = [
     "MakeTrunk",
     "Predictor",
     "TrunkWrapper",
-    "earlier",
+    "self_condition_estimate",
     "preserving",
-    "recalling",
+    "with_self_conditioning",
 ]

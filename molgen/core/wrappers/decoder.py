@@ -49,7 +49,7 @@ class Decoder(TrunkWrapper):
 
     def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`."""
-        return {**self.coded(mask, rng), "mask": mask, **self.told(mask)}
+        return {**self.coded(mask, rng), "mask": mask, **self.null_labels(mask)}
 
     def forward(
         self, code: Tensor, mask: Tensor, labels: Mapping[str, Tensor] | None = None

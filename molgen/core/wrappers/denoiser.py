@@ -64,7 +64,7 @@ class Denoiser(TrunkWrapper):
         """Inputs of `forward` but the previous estimate, see `Exportable`."""
         x = {name: f.prior(mask, rng) for name, f in self.fields.items()}
         t = rng.uniform(mask, ())
-        return {"x": x, "t": t, "mask": mask, **self.told(mask), **self.coded(mask, rng)}
+        return {"x": x, "t": t, "mask": mask, **self.null_labels(mask), **self.coded(mask, rng)}
 
     def forward(
         self,
@@ -116,7 +116,7 @@ class Denoiser(TrunkWrapper):
 # ---------------------------------------------------------------------- self-conditioning
 
 
-def earlier(
+def self_condition_estimate(
     network: nn.Module,
     x: State,
     t: Tensor,
@@ -135,8 +135,10 @@ def earlier(
     return params
 
 
-def recalling(network: nn.Module, mask: Tensor, labels: Mapping[str, Tensor], remembers: bool) -> Denoise:
-    """The network as a function of (x, t) that is shown what it said last, if it remembers.
+def with_self_conditioning(
+    network: nn.Module, mask: Tensor, labels: Mapping[str, Tensor], conditioned: bool
+) -> Denoise:
+    """The network as a function of (x, t) that reads its previous estimate, if it is conditioned on it.
 
     Source: Chen et al., Analog Bits (2023), algorithm 2.
     """
@@ -144,7 +146,7 @@ def recalling(network: nn.Module, mask: Tensor, labels: Mapping[str, Tensor], re
 
     def denoise(x: State, t: Tensor) -> State:
         nonlocal last
-        params: State = network(x, t, mask, labels, last if remembers else None)
+        params: State = network(x, t, mask, labels, last if conditioned else None)
         last = params
         return params
 

@@ -70,7 +70,7 @@ class Encoder(TrunkWrapper):
     def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward` for values without noise, see `Exportable`."""
         x = {name: f.prior(mask, rng) for name, f in self.fields.items()}
-        return {"x": x, "mask": mask, **self.told(mask)}
+        return {"x": x, "mask": mask, **self.null_labels(mask)}
 
     def forward(
         self,

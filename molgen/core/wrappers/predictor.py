@@ -177,14 +177,14 @@ class Predictor(TrunkWrapper):
         size = (1 + mask.flatten(1).sum(1)).to(self.dtype).log() / 4
         return self.embed(size[:, None], labels, code, count=mask.shape[0])
 
-    sized = True
+    fixed_size = True
 
     def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`; slots are laid out for one number of sites."""
         values = {
             k: e.round(e.continuous().prior(mask, rng), mask) for k, e in Embedding.each(self.fields).items()
         }
-        return {"values": values, "mask": mask, **self.told(mask), **self.coded(mask, rng)}
+        return {"values": values, "mask": mask, **self.null_labels(mask), **self.coded(mask, rng)}
 
     def forward(
         self,

@@ -85,9 +85,9 @@ class TrunkWrapper(nn.Module, ABC):
         self.embed_code = preserving(nn.Linear(code, width)) if code else None
         self.context = nn.Sequential(nn.SiLU(), preserving(nn.Linear(width, width), SILU_GAIN), nn.SiLU())
 
-    sized = False  # see `Exportable`
+    fixed_size = False  # see `Exportable`
 
-    def told(self, mask: Tensor) -> dict[str, Any]:
+    def null_labels(self, mask: Tensor) -> dict[str, Any]:
         """The labels of an example, none of them given; nothing where the network knows no labels."""
         labels = {c.name: torch.full((len(mask),), c.missing(), device=mask.device) for c in self.conditions}
         return {"labels": labels} if labels else {}

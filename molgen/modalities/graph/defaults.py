@@ -1,4 +1,4 @@
-"""What `GraphModality.fitted` finds in the training split of QM9: the defaults of its constructor."""
+"""What `GraphModality.fit_to` finds in the training split of QM9: the defaults of its constructor."""
 
 KINDS = ("C", "O", "N", "F", "N+", "O-", "C-", "N-")
 """Kinds of atoms."""

@@ -21,7 +21,7 @@ from molgen.modalities.graph.defaults import ATOM_MARGINAL, BOND_MARGINAL, KINDS
 ATOMS, BONDS = "atoms", "bonds"
 _TRUNKS = ("pair", "message")
 
-RECIPE = {
+DEFAULTS = {
     "batch_size": 64,
     "lr": 1e-3,
     "solver": "ancestral",
@@ -108,7 +108,7 @@ class GraphModality(ConstitutionModality):
             weight=4.0,  # a molecule has four times as many pairs as atoms, and they are as hard
         )
         fields: dict[str, Field] = {ATOMS: atoms, BONDS: bonds}
-        return {"graph": View("graph", fields, bijective=False, ordered=True, recipe=RECIPE)}
+        return {"graph": View("graph", fields, bijective=False, ordered=True, defaults=DEFAULTS)}
 
     def encode(self, record: Any, view: str) -> Sample:
         from molgen.modalities.graph.codec import to_arrays
@@ -129,7 +129,7 @@ class GraphModality(ConstitutionModality):
         last = len(self.kinds) - 1
         return to_mol([self.kinds[min(i, last)] for i in sample[ATOMS].tolist()], np.asarray(sample[BONDS]))
 
-    def fitted(self, records: Sequence[Any]) -> Self:
+    def fit_to(self, records: Sequence[Any]) -> Self:
         """The modality with the kinds of atoms, sizes, frequencies and property scales of these molecules."""
         from molgen.modalities.chemistry.properties import scales
         from molgen.modalities.graph.codec import to_arrays

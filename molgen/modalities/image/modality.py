@@ -20,7 +20,7 @@ from molgen.modalities.image.codec import checked, size_of, stacked
 
 FIELD = "image"
 
-RECIPE = {
+DEFAULTS = {
     "batch_size": 64,
     "lr": 1e-3,
     "solver": "dpm_2m",
@@ -81,7 +81,7 @@ class ImageModality(Modality):
         reals: dict[str, Field] = {
             FIELD: Continuous(self.shape[2], levels=256, shares=self.shares, mean=self.mean, sd=self.sd),
         }
-        views = {"pixels": View("pixels", reals, ordered=True, recipe=RECIPE)}
+        views = {"pixels": View("pixels", reals, ordered=True, defaults=DEFAULTS)}
         if self.shape[2] == 1:
             bits: dict[str, Field] = {FIELD: Categorical(2, marginal=[1 - self.lit, self.lit])}
             views["binary"] = View("binary", bits, bijective=self.binarised, ordered=True)
@@ -101,7 +101,7 @@ class ImageModality(Modality):
         image: np.ndarray = np.rint(levels).clip(0, 255).astype(np.uint8)
         return image
 
-    def fitted(self, records: Sequence[Any]) -> Self:
+    def fit_to(self, records: Sequence[Any]) -> Self:
         """The modality with the shape, scale and labels of these images; `DataError` for mixed shapes."""
         stack = stacked(records)
         # Counting levels keeps memory at one byte a pixel, where a mean of float64 copies would not.

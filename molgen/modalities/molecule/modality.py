@@ -29,7 +29,7 @@ TRUNKS = ("pair", "equivariant", "message")
 _FIT_ON = 2000  # records that fix the scales of computed properties
 _MEASURE = 400  # records that fix those of lengths and angles, which differ little between molecules
 
-RECIPE = {
+DEFAULTS = {
     "batch_size": 64,
     "lr": 1e-3,
     "solver": "ancestral",  # forgets errors of earlier steps; steadier than dpm_2m here
@@ -137,8 +137,8 @@ class MoleculeModality(Modality):
             TORSIONS: Angles(1, window=geometry),
         }
         return {
-            "cartesian": View("cartesian", cartesian, bijective=False, invariant=False, recipe=RECIPE),
-            "internal": View("internal", internal, bijective=False, ordered=True, recipe=INTERNAL),
+            "cartesian": View("cartesian", cartesian, bijective=False, invariant=False, defaults=DEFAULTS),
+            "internal": View("internal", internal, bijective=False, ordered=True, defaults=INTERNAL),
         }
 
     # ------------------------------------------------------------------ codec
@@ -180,7 +180,7 @@ class MoleculeModality(Modality):
 
     # ------------------------------------------------------------------ what the data teach
 
-    def fitted(self, records: Sequence[Any]) -> Self:
+    def fit_to(self, records: Sequence[Any]) -> Self:
         atoms: Counter[tuple[str, int]] = Counter()
         bonds = np.zeros(4)
         sizes: Counter[int] = Counter()
@@ -297,7 +297,7 @@ def _labels(records: Sequence[Any]) -> dict[str, tuple[float, float]]:
     return {name: (float(f"{mean:.6g}"), float(f"{sd:.6g}")) for name, (mean, sd) in found.items()}
 
 
-# What `fitted` gives on QM9's training set, so that an unfitted modality can be constructed and tried.
+# What `fit_to` gives on QM9's training set, so that an unfitted modality can be constructed and tried.
 QM9_ATOMS = [
     ("H", 0, 0.5140657),
     ("C", 0, 0.3524294),

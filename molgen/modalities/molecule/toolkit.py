@@ -55,7 +55,7 @@ class MoleculeToolkit(Toolkit[MoleculeModality]):
 
         save_grid(records, path)
 
-    def solid(self, record: Any) -> Solid | None:
+    def to_3d(self, record: Any) -> Solid | None:
         from molgen.modalities.molecule.sdf import mol_block
 
         try:

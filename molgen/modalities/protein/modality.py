@@ -22,7 +22,7 @@ NM = 0.1
 """Nanometres per Angstrom."""
 
 INTERNAL = {"batch_size": 16, "lr": 1e-3, "sample_batch": 32, "decoder": "autoregressive"}
-RECIPE = {
+DEFAULTS = {
     "batch_size": 4,
     "lr": 1e-3,
     "solver": "ancestral",
@@ -33,7 +33,7 @@ RECIPE = {
     "sample_batch": 16,
 }
 FOLDED = {
-    **RECIPE,
+    **DEFAULTS,
     "steps": 90,
     "restarts": 0,  # would draw secondary structure and pairing again as well
     "self_condition": True,
@@ -90,7 +90,7 @@ class ProteinModality(Modality):
                 {"ca": Positions(sd=self.sd, noise=_NOISE)},
                 bijective=False,
                 invariant=False,
-                recipe=RECIPE,
+                defaults=DEFAULTS,
             ),
             "folded": View(
                 "folded",
@@ -110,14 +110,14 @@ class ProteinModality(Modality):
                 },
                 bijective=False,
                 invariant=False,
-                recipe=FOLDED,
+                defaults=FOLDED,
             ),
             "internal": View(
                 "internal",
                 {"angles": Angles(2)},
                 bijective=False,
                 ordered=True,
-                recipe=INTERNAL,
+                defaults=INTERNAL,
             ),
         }
 
@@ -189,7 +189,7 @@ class ProteinModality(Modality):
 
     # ------------------------------------------------------------------ what the data say
 
-    def fitted(self, records: Sequence[Any]) -> Self:
+    def fit_to(self, records: Sequence[Any]) -> Self:
         from molgen.modalities.protein.backbone import trace
 
         traces = [trace(record) for record in records]

@@ -51,7 +51,7 @@ class ProteinToolkit(Toolkit[ProteinModality]):
 
         plot(records, path)
 
-    def solid(self, record: Any) -> Solid | None:
+    def to_3d(self, record: Any) -> Solid | None:
         from molgen.modalities.protein.writing import pdb_text
 
         try:

@@ -1,4 +1,4 @@
-"""What `SmilesModality.fitted` finds in the training split of QM9: the defaults of its constructor."""
+"""What `SmilesModality.fit_to` finds in the training split of QM9: the defaults of its constructor."""
 
 VOCABULARY = "#()+-12345=CFHNO[]cno"
 """The characters."""

@@ -19,7 +19,7 @@ from molgen.modalities.smiles.defaults import MARGINAL, SCALES, SIZES, VOCABULAR
 
 FIELD = "tokens"
 
-RECIPE = {
+DEFAULTS = {
     "batch_size": 64,
     "lr": 1e-3,
     "solver": "ancestral",
@@ -77,7 +77,7 @@ class SmilesModality(ConstitutionModality):
     @cached_property
     def views(self) -> Mapping[str, View]:
         tokens = Categorical(len(self.vocabulary), marginal=self.marginal)
-        return {"characters": View("characters", {FIELD: tokens}, ordered=True, recipe=RECIPE)}
+        return {"characters": View("characters", {FIELD: tokens}, ordered=True, defaults=DEFAULTS)}
 
     def encode(self, record: Any, view: str) -> Sample:
         if not isinstance(record, str):
@@ -98,7 +98,7 @@ class SmilesModality(ConstitutionModality):
         k = len(self.vocabulary)
         return "".join(self.vocabulary[i] if 0 <= i < k else "?" for i in sample[FIELD].tolist())
 
-    def fitted(self, records: Sequence[Any]) -> Self:
+    def fit_to(self, records: Sequence[Any]) -> Self:
         """The modality with the characters, lengths and property scales of these strings."""
         from molgen.modalities.chemistry.properties import scales
 

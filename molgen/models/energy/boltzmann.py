@@ -34,7 +34,7 @@ _ANNEAL = 0xA15  # what a key of randomness is for
 class Inference(nn.Module):
     """A machine's mean field: what is exported of it."""
 
-    sized = True  # a machine has units for its largest sample
+    fixed_size = True  # a machine has units for its largest sample
 
     def __init__(self, machine: DeepBoltzmann, iterations: int) -> None:
         super().__init__()
@@ -130,10 +130,10 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         return {"hidden": (12, 8), "chains": 8, "gibbs_steps": 2}
 
     def build(self) -> nn.Module:
-        sizes = [math.prod(self.modality.extent or (self.modality.largest,))]
-        visible = Visible(self.view.fields, self.modality.template(sizes))
+        sizes = [math.prod(self.modality.extent or (self.modality.max_size,))]
+        visible = Visible(self.view.fields, self.modality.make_mask(sizes))
         own = self.modality.draw_sizes(0, range(self.options.chains))
-        real = visible.real(self.modality.template(own))
+        real = visible.real(self.modality.make_mask(own))
         return DeepBoltzmann(visible, self.options.hidden, real)
 
     def _conditions(self, names: Sequence[str], records: Any) -> tuple[Any, ...]:
@@ -275,7 +275,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         _positive("temperatures", temperatures)
         net = self._network
         sites = net.visible.template[0].numel() if size is None else size
-        mask = self.modality.template([sites]).to(net.real.device)
+        mask = self.modality.make_mask([sites]).to(net.real.device)
         self._known(mask)
         key = (chains, temperatures, seed, burn_in if reverse else None, sites)
         if key in self._partitions:

@@ -61,12 +61,18 @@ class Energy(nn.Module):
             parts.append(torch.where(f.window.active(t), own, torch.zeros_like(own)))
         return torch.stack(parts).sum(0)
 
-    sized = False
+    fixed_size = False
 
     def example(self, mask: Tensor, rng: RandomSource) -> dict[str, Any]:
         """Inputs of `forward`, see `Exportable`."""
         x = {name: f.prior(mask, rng) for name, f in self.fields.items()}
-        return {"x": x, "t": rng.uniform(mask, ()), "mask": mask, "labels": {}, **self.critic.told(mask)}
+        return {
+            "x": x,
+            "t": rng.uniform(mask, ()),
+            "mask": mask,
+            "labels": {},
+            **self.critic.null_labels(mask),
+        }
 
     @property
     def langevin(self) -> dict[str, Langevin]:
@@ -94,7 +100,7 @@ class Energy(nn.Module):
         _, slope = self.slope(x, t, mask, labels)
         return {k: f.project(x[k] - f.sigma(t, x[k]) ** 2 * slope[k], mask) for k, f in self.fields.items()}
 
-    def quietness(self, t: Tensor) -> Tensor:
+    def noise_to_data_ratio(self, t: Tensor) -> Tensor:
         """Noise relative to the data's spread, least over the fields that resolve, `(B,)`."""
         shares = [
             torch.where(f.window.active(t), f.sigma(t) / f.sd, torch.full_like(t, math.inf))

@@ -88,7 +88,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
             self.make_trunk,
             self.conditions,
             self.options.width,
-            self.modality.template(sizes),
+            self.modality.make_mask(sizes),
         )
 
     def parts(self) -> dict[str, nn.Module]:
@@ -137,7 +137,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
         for k, f in net.fields.items():
             fresh = f.prior(mask, rng)
             getattr(net, f"chain_{k}")[turn] = torch.where(per_sample(end, fresh), fresh, x[k])
-        gap = net.quietness(s) * (net(data, s, own, {}) - net(x, s, mask, {}))
+        gap = net.noise_to_data_ratio(s) * (net(data, s, own, {}) - net(x, s, mask, {}))
         mean: Tensor = gap.mean()
         return mean
 
@@ -304,7 +304,7 @@ class NeuralEnergy(EnergyModel, kind="neural"):
                 "there is no energy of all fields whose log Z could be estimated; choose another view"
             )
         sizes = self.modality.draw_sizes(seed, range(chains), **({} if size is None else {"size": size}))
-        mask, rng = self.modality.template(sizes), SampleRandom(seed, range(chains))
+        mask, rng = self.modality.make_mask(sizes), SampleRandom(seed, range(chains))
         x = {k: f.prior(mask, rng) for k, f in net.fields.items()}
         times = torch.linspace(1, level, temperatures)[:, None].expand(-1, chains)
         log_w = -net(x, times[0], mask, {})

@@ -16,7 +16,7 @@ from molgen.nn.spline import spline, spline_outputs
 
 @final
 @dataclass(frozen=True)
-class Sites:
+class FlowContext:
     """Where the reals stand, and what is known besides.
 
     Arguments:
@@ -37,7 +37,7 @@ class Sites:
         """The reals with zero on padding."""
         return x * (self.weight[name] > 0)
 
-    def coarse(self) -> Sites:
+    def coarse(self) -> FlowContext:
         """The blocks of 2 x 2 sites of a grid."""
         weight = {k: v[:, ::2, ::2] for k, v in self.weight.items()}
         return replace(self, mask=self.mask[:, ::2, ::2], weight=weight)
@@ -47,14 +47,16 @@ class Bijection(nn.Module, ABC):
     """An invertible map of the reals of all fields, `(B, ..., C)` each; padding stays zero."""
 
     @abstractmethod
-    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+    def forward(self, z: State, sites: FlowContext) -> tuple[State, Tensor]:
         """The image, and the logarithm of the determinant of the Jacobian, `(B,)`."""
 
     @abstractmethod
-    def inverse(self, z: State, sites: Sites) -> State:
+    def inverse(self, z: State, sites: FlowContext) -> State:
         """What `forward` takes to `z`."""
 
-    def place(self, u: State, middle: Callable[[], State], sites: Sites) -> tuple[State, Tensor]:
+    def variational_dequantize(
+        self, u: State, middle: Callable[[], State], sites: FlowContext
+    ) -> tuple[State, Tensor]:
         """Where in their cells values lie, in (0, 1), and the log-density of that, `(B,)`; uniform here.
 
         Arguments:
@@ -72,14 +74,14 @@ class Chain(Bijection):
         super().__init__()
         self.steps = nn.ModuleList(steps)
 
-    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+    def forward(self, z: State, sites: FlowContext) -> tuple[State, Tensor]:
         total = torch.zeros(sites.mask.shape[0], device=sites.mask.device)
         for step in self.steps:
             z, log_det = step(z, sites)
             total = total + log_det
         return z, total
 
-    def inverse(self, z: State, sites: Sites) -> State:
+    def inverse(self, z: State, sites: FlowContext) -> State:
         for step in reversed(self.steps):
             assert isinstance(step, Bijection)
             z = step.inverse(z, sites)
@@ -94,11 +96,11 @@ class Coarse(Bijection):
         super().__init__()
         self.inner = inner
 
-    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+    def forward(self, z: State, sites: FlowContext) -> tuple[State, Tensor]:
         z, log_det = self.inner({k: _squeezed(v) for k, v in z.items()}, sites.coarse())
         return {k: _spread(v) for k, v in z.items()}, log_det
 
-    def inverse(self, z: State, sites: Sites) -> State:
+    def inverse(self, z: State, sites: FlowContext) -> State:
         z = self.inner.inverse({k: _squeezed(v) for k, v in z.items()}, sites.coarse())
         return {k: _spread(v) for k, v in z.items()}
 
@@ -127,12 +129,12 @@ class Half(Bijection):
         super().__init__()
         self.inner = inner
 
-    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+    def forward(self, z: State, sites: FlowContext) -> tuple[State, Tensor]:
         out, rest = _halves(z)
         rest, log_det = self.inner(rest, sites)
         return {k: torch.cat([out[k], rest[k]], -1) for k in z}, log_det
 
-    def inverse(self, z: State, sites: Sites) -> State:
+    def inverse(self, z: State, sites: FlowContext) -> State:
         out, rest = _halves(z)
         rest = self.inner.inverse(rest, sites)
         return {k: torch.cat([out[k], rest[k]], -1) for k in z}
@@ -163,12 +165,12 @@ class Scaling(Bijection):
         log_factor: Tensor = _GAIN * self.log_scale[f"field_{name}"]
         return log_factor
 
-    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+    def forward(self, z: State, sites: FlowContext) -> tuple[State, Tensor]:
         scaled = {k: v * self._log(k).exp() for k, v in z.items()}
         parts = [sites.total(k, self._log(k).expand_as(v)) for k, v in z.items()]
         return scaled, torch.stack(parts).sum(0)
 
-    def inverse(self, z: State, sites: Sites) -> State:
+    def inverse(self, z: State, sites: FlowContext) -> State:
         return {k: v * self._log(k).neg().exp() for k, v in z.items()}
 
 
@@ -211,7 +213,7 @@ class Mixing(Bijection):
         assert isinstance(found, _Affine)
         return found
 
-    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+    def forward(self, z: State, sites: FlowContext) -> tuple[State, Tensor]:
         out, parts = {}, []
         for k, x in z.items():
             affine = self._map(k)
@@ -220,7 +222,7 @@ class Mixing(Bijection):
             parts.append(sites.total(k, affine.log_scale.expand_as(x)))
         return out, torch.stack(parts).sum(0)
 
-    def inverse(self, z: State, sites: Sites) -> State:
+    def inverse(self, z: State, sites: FlowContext) -> State:
         out = {}
         for k, y in z.items():
             affine = self._map(k)
@@ -327,7 +329,7 @@ class Coupling(Bijection):
         self.transform, self.partition = transform, partition
         self.mixings = nn.ModuleList(mixings)
 
-    def _layer(self, z: State, layer: int, sites: Sites, inverse: bool) -> tuple[State, Tensor]:
+    def _layer(self, z: State, layer: int, sites: FlowContext, inverse: bool) -> tuple[State, Tensor]:
         seen = {k: self.partition(v, layer) for k, v in z.items()}
         raw = self.conditioner(z, seen, layer, sites.mask, sites.labels)
         out, parts = {}, []
@@ -341,7 +343,7 @@ class Coupling(Bijection):
             parts.append(sites.total(k, slopes))
         return out, torch.stack(parts).sum(0)
 
-    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+    def forward(self, z: State, sites: FlowContext) -> tuple[State, Tensor]:
         total = torch.zeros(sites.mask.shape[0], device=sites.mask.device)
         for layer in range(self.layers):
             if self.mixings:
@@ -351,7 +353,7 @@ class Coupling(Bijection):
             total = total + log_det
         return z, total
 
-    def inverse(self, z: State, sites: Sites) -> State:
+    def inverse(self, z: State, sites: FlowContext) -> State:
         for layer in reversed(range(self.layers)):
             z, _ = self._layer(z, layer, sites, inverse=True)
             if self.mixings:
@@ -386,14 +388,16 @@ class Dequantized(Bijection):
         super().__init__()
         self.inner, self.within, self.coarse = inner, within, coarse
 
-    def forward(self, z: State, sites: Sites) -> tuple[State, Tensor]:
+    def forward(self, z: State, sites: FlowContext) -> tuple[State, Tensor]:
         out: tuple[State, Tensor] = self.inner(z, sites)
         return out
 
-    def inverse(self, z: State, sites: Sites) -> State:
+    def inverse(self, z: State, sites: FlowContext) -> State:
         return self.inner.inverse(z, sites)
 
-    def place(self, u: State, middle: Callable[[], State], sites: Sites) -> tuple[State, Tensor]:
+    def variational_dequantize(
+        self, u: State, middle: Callable[[], State], sites: FlowContext
+    ) -> tuple[State, Tensor]:
         parts = {k: (m, 2 * u[k] - 1) for k, m in middle().items()}
         if self.coarse:
             parts, sites = {k: (_squeezed(m), _squeezed(v)) for k, (m, v) in parts.items()}, sites.coarse()

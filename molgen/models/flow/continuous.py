@@ -18,7 +18,7 @@ from molgen.core.modality import Modality
 from molgen.core.rng import RandomSource, stratified
 from molgen.core.solvers import SOLVERS, ReverseProcess, State, restart_times, sample_with_restarts
 from molgen.core.step import TRAINED, TrainingStep
-from molgen.core.wrappers import Denoiser, earlier, recalling
+from molgen.core.wrappers import Denoiser, self_condition_estimate, with_self_conditioning
 from molgen.models.flow.base import FlowModel
 from molgen.models.options import Options, option
 
@@ -114,7 +114,9 @@ class ContinuousFlow(FlowModel, kind="continuous"):
             eps = paired(fields, x0, eps, mask)
         x = {k: f.add_noise(x0[k], eps[k], t, mask) for k, f in fields.items()}
         labels = self.drop_labels(batch, rng, self.options.label_dropout)
-        previous = earlier(network, x, t, mask, labels, rng) if self.options.self_condition else None
+        previous = (
+            self_condition_estimate(network, x, t, mask, labels, rng) if self.options.self_condition else None
+        )
         params = network(x, t, mask, labels, previous)
         loss = {k: d.loss(params[k], x0[k], x[k], t, mask) for k, d in Denoising.each(fields).items()}
         return {k: f.weight * loss[k].mean() for k, f in fields.items()}
@@ -149,7 +151,7 @@ class ContinuousFlow(FlowModel, kind="continuous"):
         fields = self.fields
 
         def reverse(rng: RandomSource) -> ReverseProcess:
-            denoise = recalling(self.trained, mask, labels, o.self_condition)
+            denoise = with_self_conditioning(self.trained, mask, labels, o.self_condition)
             return ReverseProcess(denoise, fields, mask, rng, o.temperature)
 
         start = {k: f.tempered_prior(mask, rng, o.temperature) for k, f in fields.items()}

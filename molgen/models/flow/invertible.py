@@ -22,13 +22,13 @@ from molgen.core.solvers import State
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.io.samples import Samples
 from molgen.models.flow.base import FlowModel
-from molgen.models.flow.bijections import Bijection, Sites
+from molgen.models.flow.bijections import Bijection, FlowContext
 from molgen.models.options import Options, option
 from molgen.models.sampler import parse_conditions
 
 
 @final
-class Way(nn.Module):
+class ExportedFlow(nn.Module):
     """A bijection one way, from tensors to tensors: what is exported of it.
 
     Arguments:
@@ -38,7 +38,7 @@ class Way(nn.Module):
         back: from noise to reals, instead of reals to noise and the log-determinant.
     """
 
-    sized = False
+    fixed_size = False
 
     def __init__(
         self, flow: Bijection, fields: Mapping[str, Field], conditions: Sequence[Condition], back: bool
@@ -61,8 +61,10 @@ class Way(nn.Module):
         sites = self._sites(mask, labels)
         return self.flow.inverse(dict(z), sites) if self.back else self.flow(dict(z), sites)
 
-    def _sites(self, mask: Tensor, labels: Mapping[str, Tensor]) -> Sites:
-        return Sites(mask, {k: d.weight(mask) for k, d in Dequantization.each(self.fields).items()}, labels)
+    def _sites(self, mask: Tensor, labels: Mapping[str, Tensor]) -> FlowContext:
+        return FlowContext(
+            mask, {k: d.weight(mask) for k, d in Dequantization.each(self.fields).items()}, labels
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ class Invertible(FlowModel):
         """``"inverse"``: noise to reals, which `Field.quantize` makes values of; ``"forward"``: back."""
         flow, fields = cast(Bijection, self.trained), self.view.fields
         ways = {"inverse": True, "forward": False}
-        return {name: Way(flow, fields, self.conditions, back) for name, back in ways.items()}
+        return {name: ExportedFlow(flow, fields, self.conditions, back) for name, back in ways.items()}
 
     # ------------------------------------------------------------------ both ways
 
@@ -119,8 +121,8 @@ class Invertible(FlowModel):
     def _dequantization(self) -> dict[str, Dequantization]:
         return Dequantization.each(self.view.fields)
 
-    def _sites(self, mask: Tensor, labels: Mapping[str, Tensor]) -> Sites:
-        return Sites(mask, {k: d.weight(mask) for k, d in self._dequantization.items()}, labels)
+    def _sites(self, mask: Tensor, labels: Mapping[str, Tensor]) -> FlowContext:
+        return FlowContext(mask, {k: d.weight(mask) for k, d in self._dequantization.items()}, labels)
 
     def to_noise(
         self, network: nn.Module, batch: Batch, labels: Mapping[str, Tensor], rng: RandomSource
@@ -136,7 +138,7 @@ class Invertible(FlowModel):
             half = {k: torch.full_like(v, 0.5) for k, v in inside.items()}
             return {k: fields[k].dequantize(batch.values[k], v, mask)[0] for k, v in half.items()}
 
-        placed, log_q = flow.place(inside, middle, sites)
+        placed, log_q = flow.variational_dequantize(inside, middle, sites)
         r, volumes = {}, []
         for k, f in fields.items():
             r[k], volume = f.dequantize(batch.values[k], placed.get(k, u[k]), mask)
@@ -176,7 +178,7 @@ class Invertible(FlowModel):
     def inverse(
         self, z: Mapping[str, Tensor], sizes: Sequence[int], condition: Mapping[str, Any] | None = None
     ) -> Samples:
-        mask = self.modality.template(sizes)
+        mask = self.modality.make_mask(sizes)
         given, _ = parse_conditions(self, condition or {})
         labels = {k: torch.full((len(mask),), v) for k, v in given.items()}
         values = self.from_noise(self.trained.eval(), z, mask, labels)

@@ -40,14 +40,14 @@ def test_inner_frames_are_those_of_the_formula() -> None:
 
 def test_sounds_come_back() -> None:
     records = Audio().datasets["plucks"].load("test")
-    audio = Audio().fitted(records)
+    audio = Audio().fit_to(records)
     for record in records[:20]:
         assert np.abs(audio.decode(audio.encode(record, "fields"), "fields") - record).max() < 1e-5
 
 
 def test_each_frequency_is_in_units_of_its_spread() -> None:
     records = Audio().datasets["tones"].load("train")
-    audio = Audio().fitted(records)
+    audio = Audio().fit_to(records)
     frames = np.concatenate([audio.encode(record, "fields")["frames"] for record in records])
     spread, spectrum = np.sqrt((frames**2).mean(0)), np.array(audio.spectrum)
     heard = spectrum > 1.01e-3 * spectrum.max()

@@ -43,7 +43,7 @@ class Crystals(Modality):
         learned: as for `Modality`.
 
     Example:
-        >>> kind = Crystals().fitted(crystals(60, seed=0))
+        >>> kind = Crystals().fit_to(crystals(60, seed=0))
         >>> salt = Crystal((5.6,) * 3, (90.0,) * 3, ("Na", "Cl"), ((0.1, 0.1, 0.1), (0.6, 0.1, 0.1)))
         >>> back = kind.decode(kind.encode(salt, "atoms"), "atoms")
         >>> back.species, [round(x, 6) for x in back.places[1]]

@@ -44,7 +44,7 @@ def test_no_family_refuses_crystals() -> None:
 
 
 def test_translation_changes_nothing() -> None:
-    kind = Crystals().fitted(SOME)
+    kind = Crystals().fit_to(SOME)
     for crystal in SOME:
         first, second = (kind.encode(c, "atoms") for c in (crystal, moved(crystal, MOVED)))
         assert (first["species"] == second["species"]).all() and (first["cell"] == second["cell"]).all()
@@ -103,7 +103,7 @@ def test_crystals_depend_on_their_seed_alone() -> None:
 
 def test_cif_round_trip(tmp_path: Path) -> None:
     impossible = Crystal((3.0, 3.0, 3.0), (20.0, 90.0, 160.0), ("Na",), ((0.0, 0.0, 0.0),))
-    kind = Crystals().fitted(SOME)
+    kind = Crystals().fit_to(SOME)
     for suffix in (".cif", ".cif.gz"):
         path = tmp_path / f"some{suffix}"
         write(kind, path, SOME)

@@ -112,7 +112,7 @@ def test_the_finest_steps_are_learned_from_none_at_all() -> None:
 def test_the_aim_of_a_long_step_lies_among_the_data(toy: type[Modality]) -> None:
     """On every geometry: if all halves are aimed at one value, so is the whole; classes stay shares."""
     records = next(iter(toy().datasets.values())).load("train")
-    model = FlowMapModel(toy().fitted(records))
+    model = FlowMapModel(toy().fit_to(records))
     batch = model.encode(records[:8])
     x0, rng = model.relaxed(batch), BatchRandom(generator(0))
     t, d = torch.full((8,), 0.75), torch.full((8,), 0.5)

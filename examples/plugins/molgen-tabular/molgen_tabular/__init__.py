@@ -19,7 +19,7 @@ from molgen.io.resolve import resolve
 from molgen_tabular.tables import TABLES
 
 KINDS = ("real", "integer", "category")
-_FIX = "mend or remove it, or learn the columns from all rows: Tabular().fitted(rows)"
+_FIX = "mend or remove it, or learn the columns from all rows: Tabular().fit_to(rows)"
 
 
 class Tabular(Modality):
@@ -30,10 +30,10 @@ class Tabular(Modality):
 
     Arguments:
         columns: ``"real"``, ``"integer"`` or ``"category"`` for columns whose kind the data tell wrongly, as
-            codes that are no numbers; after `fitted`, all that was learned of each column.
+            codes that are no numbers; after `fit_to`, all that was learned of each column.
 
     Example:
-        >>> table = Tabular().fitted([{"age": 31, "city": "Bern"}, {"age": None, "city": "Basel"}])
+        >>> table = Tabular().fit_to([{"age": 31, "city": "Bern"}, {"age": None, "city": "Basel"}])
         >>> table.decode(table.encode({"age": None, "city": "Bern"}, "row"), "row")
         {'age': None, 'city': 'Bern'}
     """
@@ -113,7 +113,7 @@ class Tabular(Modality):
         if self._known:
             return super().evaluate(resolve(self, records), reference, **options)
         seen = records if reference is None else resolve(self, reference)  # it knows the columns
-        return self.fitted(seen).evaluate(records, reference, **options)
+        return self.fit_to(seen).evaluate(records, reference, **options)
 
     @property
     def formats(self):

@@ -22,7 +22,7 @@ def main():
     asked = parser.parse_args()
     source = Tabular().datasets[asked.data]
     rows = [row for split in source.splits for row in source.load(split)]
-    table = Tabular().fitted(rows)  # so that no half has a value that the other does not know
+    table = Tabular().fit_to(rows)  # so that no half has a value that the other does not know
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     print(f"{asked.data}, {asked.steps} steps, seed {asked.seed}, {machine}, {time.strftime('%Y-%m-%d')}\n")
     print("| family | marginal, mean | worst column | two-sample AUROC |\n|---|---|---|---|")

@@ -17,7 +17,7 @@ from molgen.io.files import atomic, read_lines
 from molgen_text.corpora import descriptions, number, number_names
 
 ASCII = "".join(map(chr, range(32, 127)))
-RECIPE = {"solver": "ancestral", "steps": 64, "decoder": "autoregressive"}
+DEFAULTS = {"solver": "ancestral", "steps": 64, "decoder": "autoregressive"}
 
 
 @final
@@ -29,7 +29,7 @@ class Text(Modality):
         learned: as for `Modality`.
 
     Example:
-        >>> text = Text().fitted(["ab", "cab"])
+        >>> text = Text().fit_to(["ab", "cab"])
         >>> text.alphabet, text.encode("cab", "characters")["characters"].tolist()
         ('abc', [2, 0, 1])
     """
@@ -45,7 +45,7 @@ class Text(Modality):
     @property
     def views(self) -> Mapping[str, View]:
         field = Categorical(len(self.alphabet), **self.learned("characters"))
-        return {"characters": View("characters", {"characters": field}, ordered=True, recipe=RECIPE)}
+        return {"characters": View("characters", {"characters": field}, ordered=True, defaults=DEFAULTS)}
 
     def learn(self, records: Sequence[Any]) -> dict[str, Any]:
         return {"alphabet": "".join(sorted(set("".join(map(str, records))))) or ASCII}

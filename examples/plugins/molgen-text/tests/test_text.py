@@ -48,7 +48,7 @@ def test_a_file_is_cut_into_pieces(tmp_path: Path) -> None:
 
 
 def test_the_alphabet_is_that_of_the_data() -> None:
-    fitted = Text().fitted(["snow", "on ☃"])
+    fitted = Text().fit_to(["snow", "on ☃"])
     assert fitted.alphabet == " nosw☃"
     with pytest.raises(DataError, match="'x' of 'ox' is not among"):
         fitted.encode("ox", "characters")
