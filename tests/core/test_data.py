@@ -154,6 +154,25 @@ def test_dead_link_says_what_to_put_where(server: Server, folder: Path) -> None:
         find_or_download("set/b", [])
 
 
+def test_two_downloads_of_one_file_wait_for_each_other(server: Server, tmp_path: Path) -> None:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:
+        jobs = [pool.submit(download, server.url("breaks"), tmp_path / "a", MD5, pause=0.3) for _ in range(3)]
+        assert all(job.result().read_bytes() == BODY for job in jobs)
+    # Who comes too late to wait may download the file anew, but none goes on with the part of another.
+    assert len(server.asked) in (4, 8, 12)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_cause_is_told_without_the_wrapping_of_libraries(tmp_path: Path) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Handler)  # never answers
+    with pytest.raises(DataError, match=r"/a: timed out\)"):
+        download(f"http://127.0.0.1:{server.server_port}/a", tmp_path / "a", pause=0, timeout=0.05)
+    server.server_close()
+
+
 def test_no_server(tmp_path: Path) -> None:
     server = HTTPServer(("127.0.0.1", 0), Handler)
     server.server_close()
