@@ -157,7 +157,7 @@ def _chains(structure: gemmi.Structure, ligand: Callable[[gemmi.Residue], bool])
                         continue
                     if residue.seqid.num is None:
                         raise DataError(
-                            f"an atom that cannot be read: {residue.name} {atom.name} without a residue number",
+                            f"an atom that cannot be read: {residue.name} {atom.name} without a number",
                             record=f"atom {atom.serial}",
                             fix="give the residue a number",
                         )
