@@ -16,7 +16,7 @@ import numpy as np
 
 from molgen.core.errors import DataError
 from molgen.core.records import Records
-from molgen.io.console import bar
+from molgen.io.console import bar, warn
 from molgen.io.files import check_writable
 
 _CHUNK = 1 << 18
@@ -190,16 +190,21 @@ def checksum(path: str | Path) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Holds `<path>.lock`, and removes it afterwards."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     lock = FileLock(f"{path}.lock")
-    with lock:
-        try:
-            yield
-        finally:
-            # Whoever waits for a file without a name does not get the lock, but makes a new file.
-            if os.name != "nt":
-                Path(lock.lock_file).unlink(missing_ok=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        warn(f"waiting for another process that downloads {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        # FileLock checks that the file it locked still exists, so removing it here is safe.
+        if os.name != "nt":
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _version(path: Path) -> tuple[int, int] | None:
