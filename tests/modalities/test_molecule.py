@@ -288,16 +288,6 @@ def test_sdf_keeps_validity_and_place_of_every_sample(tmp_path: Path) -> None:
         assert np.abs(xyz_of(back) - xyz_of(mol)).max() < 1e-4
 
 
-@pytest.mark.parametrize(
-    "smiles", ["[CH3]", "[CH2]", "[OH]", "[O]", "C[SH](C)C", "[2H]C", "[Cu+2]", "c1cc[nH]c1"]
-)
-def test_sdf_keeps_radicals_hydrogens_and_isotopes(tmp_path: Path, smiles: str) -> None:
-    write_sdf(tmp_path / "a.sdf", [Chem.MolFromSmiles(smiles)])
-    (back,) = read_sdf(tmp_path / "a.sdf", stop)
-    Chem.SanitizeMol(back)
-    assert Chem.MolToSmiles(back) == Chem.CanonSmiles(smiles)
-
-
 def test_sdf_of_other_programs(tmp_path: Path) -> None:
     mol = solid("c1cc[nH]c1")
     mol.SetProp("_Name", "pyrrole")
