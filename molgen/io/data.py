@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -18,12 +16,12 @@ import numpy as np
 
 from molgen.core.errors import DataError
 from molgen.core.records import Records
-from molgen.io.console import bar
+from molgen.io.console import bar, warn
 from molgen.io.files import check_writable
 
 _CHUNK = 1 << 18
 _TRIES = 4  # times that one address is asked before the next one
-_AGENT = {"User-Agent": "molgen (data set downloader)"}
+_HEADERS = {"User-Agent": "molgen (data set downloader)", "Accept-Encoding": "identity"}
 
 
 @final
@@ -145,8 +143,9 @@ def download(
 ) -> Path:
     """Downloads a file; goes on where it broke off, within a call and from one call to the next.
 
-    What has arrived lies in `<path>.part` until it is whole and its checksum right; only then it
-    takes its name.
+    What has arrived lies in `<path>.part` until it is complete and its checksum right; only then it
+    takes its name. The lock `<path>.lock` keeps two processes from writing one file: the second waits,
+    and returns what the first has downloaded.
 
     Arguments:
         urls: the address, or several that are tried in order.
@@ -163,17 +162,21 @@ def download(
     part = path.with_name(path.name + ".part")
     check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = _version(path)
     failures = []
-    for url in addresses:
-        why = _fetch(url, part, pause, timeout, progress)
-        if why is None and md5 is not None and (got := checksum(part)) != md5:
-            part.unlink()
-            why = f"md5 {got}, expected {md5}"
-        if why is None:
-            os.replace(part, path)
+    with _locked(path):
+        if _version(path) not in (None, before) and md5 in (None, checksum(path)):
             return path
-        failures.append(f"{url}: {why}")
-    kept = f"run again to go on after {part.stat().st_size:,} bytes, or " if part.is_file() else ""
+        for url in addresses:
+            why = _fetch(url, part, pause, timeout, progress)
+            if why is None and md5 is not None and (got := checksum(part)) != md5:
+                part.unlink()
+                why = f"md5 {got}, expected {md5}"
+            if why is None:
+                os.replace(part, path)
+                return path
+            failures.append(f"{url}: {why}")
+        kept = f"run again to go on after {part.stat().st_size:,} bytes, or " if part.is_file() else ""
     by_hand = fix or f"fetch it by hand from {' or '.join(addresses)} and put it there"
     raise DataError(f"cannot be downloaded ({'; '.join(failures)})", file=path, fix=kept + by_hand)
 
@@ -184,8 +187,37 @@ def checksum(path: str | Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds `<path>.lock`, and removes it afterwards."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        warn(f"waiting for another process that downloads {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        # FileLock checks that the file it locked still exists, so removing it here is safe.
+        if os.name != "nt":
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Changes whenever the file is replaced; None if there is none."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.is_file() else None
+
+
 def _fetch(url: str, part: Path, pause: float, timeout: float, progress: bool) -> str | None:
-    """Brings an address into `part`, trying a few times; None, or why not."""
+    """Downloads an address to `part`, with several tries; None, or why it failed."""
+    from requests import HTTPError
+
+    if not url.startswith(("http://", "https://")):
+        return "not an http address"
     why = ""
     for attempt in range(_TRIES):
         if attempt:
@@ -193,47 +225,51 @@ def _fetch(url: str, part: Path, pause: float, timeout: float, progress: bool) -
         try:
             _continue(url, part, timeout, progress)
             return None
-        except urllib.error.HTTPError as error:
-            error.close()
-            why = f"HTTP {error.code} {error.reason}"
-            if error.code < 500 and error.code != 429:  # asking again does not help
-                return why
-        except urllib.error.URLError as error:
-            why = str(error.reason)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            why = str(error) or type(error).__name__
+        except HTTPError as error:
+            return str(error)  # asking again does not help
+        except OSError as error:  # those of requests among them
+            why = _cause(error)
     return why
 
 
+def _cause(error: BaseException) -> str:
+    """The message of the innermost error: requests wraps it in those of two libraries."""
+    while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = inner
+    return str(error) or type(error).__name__
+
+
 def _continue(url: str, part: Path, timeout: float, progress: bool) -> None:
-    """One try: asks for what is missing after the bytes of `part`, and appends it."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("not an http address")
+    """One try: requests what is missing after the bytes of `part`, and appends it."""
+    import requests
+    from urllib3.exceptions import HTTPError, ReadTimeoutError
+
     have = part.stat().st_size if part.is_file() else 0
-    headers = _AGENT | ({"Range": f"bytes={have}-"} if have else {})
-    try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code != 416 or not have:
-            raise
-        error.close()
-        if error.headers.get("Content-Range") == f"bytes */{have}":
-            return  # it was whole already
-        part.unlink()
-        raise ConnectionError("the file has changed there; starting anew") from None
-    with answer:
-        resumed = answer.status == 206
+    headers = _HEADERS | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, timeout=timeout, stream=True) as answer:
+        if answer.status_code == 416 and have:
+            if answer.headers.get("Content-Range") == f"bytes */{have}":
+                return  # it was complete already
+            part.unlink()
+            raise ConnectionError("the file has changed there; starting anew")
+        if answer.status_code >= 400:
+            passing = answer.status_code >= 500 or answer.status_code == 429
+            why = f"HTTP {answer.status_code} {answer.reason}"
+            raise ConnectionError(why) if passing else requests.HTTPError(why)
+        resumed = answer.status_code == 206
         if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise ConnectionError("another range came than was asked for")
         length = answer.headers.get("Content-Length")
-        start = have if resumed else 0
-        total = None if length is None else start + int(length)
-        got = start
+        got = have if resumed else 0
+        total = None if length is None else got + int(length)
         with part.open("ab" if resumed else "wb") as file, bar(total, part.stem, progress) as advance:
-            advance(start)
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                got += len(chunk)
-                advance(len(chunk))
-        if total is not None and got != total:
-            raise ConnectionError(f"broke off after {got:,} of {total:,} bytes")
+            advance(got)
+            try:
+                for chunk in answer.raw.stream(_CHUNK, decode_content=False):
+                    file.write(chunk)
+                    got += len(chunk)
+                    advance(len(chunk))
+            except HTTPError as error:  # urllib3 compares the length
+                why = "timed out" if isinstance(error, ReadTimeoutError) else "broke off"
+                of = "" if total is None else f" of {total:,}"
+                raise ConnectionError(f"{why} after {got:,}{of} bytes") from None

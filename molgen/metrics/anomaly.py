@@ -36,14 +36,14 @@ def auroc(normal: npt.ArrayLike, anomalous: npt.ArrayLike) -> float:
         0.875
     """
     from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
 
     ours, theirs = (np.asarray(x, np.float64).ravel() for x in (normal, anomalous))
     for name, scores in (("normal", ours), ("anomalous", theirs)):
         if not len(scores) or np.isnan(scores).any():
             raise DataError(f"{len(scores)} {name} scores, expected some and none of them NaN")
-    ranks = rankdata(np.concatenate([ours, theirs]))
-    wins = ranks[len(ours) :].sum() - len(theirs) * (len(theirs) + 1) / 2
-    return float(wins / (len(ours) * len(theirs)))
+    labels = np.repeat([0, 1], [len(ours), len(theirs)])
+    return float(roc_auc_score(labels, rankdata(np.concatenate([ours, theirs]))))  # ranks are finite
 
 
 def typicality(log_p: npt.ArrayLike, usual: npt.ArrayLike) -> Array:

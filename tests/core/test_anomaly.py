@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from molgen.core.errors import DataError
 from molgen.metrics.anomaly import Background, auroc, complexity, typicality
@@ -12,11 +11,11 @@ from molgen.modalities.image.anomalies import disturbed
 
 
 @pytest.mark.parametrize("decimals", [1, 6])  # one has many ties
-def test_auroc_is_scikit_learns(decimals: int) -> None:
+def test_auroc_is_the_share_of_pairs_in_order(decimals: int) -> None:
     rng = np.random.default_rng(0)
     ours, theirs = rng.normal(0, 1, 83).round(decimals), rng.normal(0.7, 2, 57).round(decimals)
-    truth = np.repeat([0, 1], [83, 57])
-    assert auroc(ours, theirs) == pytest.approx(roc_auc_score(truth, np.concatenate([ours, theirs])))
+    gap = theirs[:, None] - ours[None]
+    assert auroc(ours, theirs) == pytest.approx((gap > 0).mean() + (gap == 0).mean() / 2)
 
 
 def test_auroc_takes_the_infinite_and_refuses_what_is_no_number() -> None:

@@ -6,12 +6,16 @@ import hashlib
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from molgen.core.errors import DataError
 from molgen.core.records import Records
@@ -152,6 +156,36 @@ def test_dead_link_says_what_to_put_where(server: Server, folder: Path) -> None:
     assert "\n" not in line and url in line and str(folder / "set" / "a.gz") in line and "by hand" in line
     with pytest.raises(DataError, match="MOLGEN_DATA to a folder that has set/b"):
         find_or_download("set/b", [])
+
+
+def test_two_downloads_of_one_file_wait_for_each_other(server: Server, tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:
+        jobs = [pool.submit(download, server.url("breaks"), tmp_path / "a", MD5, pause=0.3) for _ in range(3)]
+        assert all(job.result().read_bytes() == BODY for job in jobs)
+    # Who comes too late to wait may download the file anew, but none goes on with the part of another.
+    assert len(server.asked) in (4, 8, 12)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_whoever_waits_takes_what_the_other_has_downloaded(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a"
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(f"{path}.lock"):
+            job = pool.submit(download, server.url("a"), path, MD5)
+            while "waiting for another process" not in capsys.readouterr().err:
+                time.sleep(0.01)
+            path.write_bytes(BODY)
+        assert job.result(10) == path
+    assert server.asked == []
+
+
+def test_a_timeout_is_named_without_the_wrapping_of_libraries(tmp_path: Path) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Handler)  # never answers
+    with pytest.raises(DataError, match=r"/a: timed out\)"):
+        download(f"http://127.0.0.1:{server.server_port}/a", tmp_path / "a", pause=0, timeout=0.05)
+    server.server_close()
 
 
 def test_no_server(tmp_path: Path) -> None:

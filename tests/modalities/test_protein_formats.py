@@ -202,6 +202,39 @@ def test_bad_pdb_files_are_refused_by_name(tmp_path: Path, edit: Edit, message: 
         formats.read(edited(tmp_path / "x.pdb", edit), fail)
 
 
+@pytest.mark.parametrize(
+    "tag", ["Cartn_y", "occupancy", "B_iso_or_equiv", "auth_seq_id", "pdbx_PDB_model_num"]
+)
+def test_a_bad_number_of_an_mmcif_file_is_named(tmp_path: Path, tag: str) -> None:
+    from gemmi import cif
+
+    formats.write(tmp_path / "x.cif", [helix()])
+    document = cif.read(str(tmp_path / "x.cif"))
+    document.sole_block().find_values(f"_atom_site.{tag}")[6] = "1.2.3"
+    document.write_file(str(tmp_path / "x.cif"))
+    with pytest.raises(DataError, match=rf"x.cif, atom 7: an atom that cannot be read: {tag} '1.2.3'"):
+        formats.read(tmp_path / "x.cif", fail)
+
+
+@pytest.mark.parametrize("tag", ["id", "type_symbol", "label_alt_id", "label_asym_id", "B_iso_or_equiv"])
+def test_mmcif_files_without_a_column_that_has_a_default(tmp_path: Path, tag: str) -> None:
+    from gemmi import cif
+
+    formats.write(tmp_path / "x.cif", [helix()])
+    document = cif.read(str(tmp_path / "x.cif"))
+    table = document.sole_block().find_mmcif_category("_atom_site.")
+    table.loop.remove_column(f"_atom_site.{tag}")
+    document.write_file(str(tmp_path / "x.cif"))
+    assert np.abs(coordinates(formats.read(tmp_path / "x.cif", fail)[0]) - coordinates(helix())).max() < 6e-4
+
+
+def test_repeated_model_numbers_are_refused_with_the_line(tmp_path: Path) -> None:
+    model = "MODEL        1"
+    path = edited(tmp_path / "x.pdb", lambda lines: [model, *lines[:-1], "ENDMDL", model])
+    with pytest.raises(DataError, match=r"x.pdb: cannot be read as PDB \(Problem in line \d+: .*MODEL"):
+        formats.read(path, fail)
+
+
 def test_ligands_waters_and_ions_are_no_residues(tmp_path: Path) -> None:
     extra = [
         "HETATM  900  O   HOH A 201      10.000  10.000  10.000  1.00  0.00           O",

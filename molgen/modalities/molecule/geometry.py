@@ -96,6 +96,8 @@ def distances(counts: Counts, reference: Counts) -> dict[str, float]:
         counts: of samples.
         reference: of the data.
     """
+    from scipy.stats import wasserstein_distance
+
     scores = {}
     for term, name in SCORES.items():
         found, true = np.asarray(counts[term], np.float64), np.asarray(reference[term], np.float64)
@@ -107,8 +109,7 @@ def distances(counts: Counts, reference: Counts) -> dict[str, float]:
             if term == "torsions":
                 apart.append(js_divergence(found[kind], true[kind]))
             else:
-                gap = np.cumsum(found[kind]) / found[kind].sum() - np.cumsum(true[kind]) / weight[kind]
-                apart.append(float(np.abs(gap).sum() * (edges[1] - edges[0])))
+                apart.append(wasserstein_distance(edges[:-1], edges[:-1], found[kind], true[kind]))
         scores[name] = float(np.average(apart, weights=weight[shared])) if apart else float("nan")
     return scores
 

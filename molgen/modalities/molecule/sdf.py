@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,7 @@ _PROPERTIES = ("M  ", "A  ", "V  ", "G  ", "S  ")  # how the lines after the bon
 _QUERIES = frozenset(("*", "A", "Q", "L", "LP", "R", "R#", "D", "T", "X", "M"))  # RDKit knows what they mean
 _MOST = 999  # atoms or bonds that a counts line can tell
 _REMOVE = "correct or remove the record"
-_TYPES = {
-    Chem.BondType.SINGLE: 1,
-    Chem.BondType.DOUBLE: 2,
-    Chem.BondType.TRIPLE: 3,
-    Chem.BondType.AROMATIC: 4,
-    Chem.BondType.DATIVE: 9,
-}
-_ANY = 8
+_LARGE = 9999.0  # Angstrom; in ten columns with four decimals
 
 
 def read_sdf(path: Path, on_error: OnError, geometry: bool = False) -> Records:
@@ -123,28 +115,18 @@ def mol_block(mol: Mol) -> str:
     n, m = plain.GetNumAtoms(), plain.GetNumBonds()
     if max(n, m) > _MOST:
         raise DataError(f"{n} atoms and {m} bonds, V2000 holds {_MOST}", fix="write an .xyz file")
-    has = plain.GetNumConformers() > 0
-    xyz = plain.GetConformer().GetPositions() if has else np.zeros((n, 3))
-    title = (mol.GetProp("_Name") if mol.HasProp("_Name") else "").replace("\n", " ")[:80]
-    solid = "3D" if has and plain.GetConformer().Is3D() else "2D"
-    out = [title, f"  molgen            {solid}", "", f"{n:3d}{m:3d}  0  0  0  0  0  0  0  0999 V2000"]
-    charges, isotopes = [], []
-    for i, (atom, place) in enumerate(zip(plain.GetAtoms(), xyz.tolist(), strict=True), 1):
-        symbol, charge = atom.GetSymbol(), atom.GetFormalCharge()
-        if charge:
-            charges.append((i, charge))
-        if atom.GetIsotope():
-            isotopes.append((i, atom.GetIsotope()))
-        where = "".join(_coordinate(x) for x in place)
-        out.append(f"{where} {symbol:<3} 0  0  0  0  0{_valence(atom):3d}  0  0  0  0  0  0")
-    for bond in plain.GetBonds():
-        kind = _TYPES.get(bond.GetBondType(), _ANY)
-        out.append(f"{bond.GetBeginAtomIdx() + 1:3d}{bond.GetEndAtomIdx() + 1:3d}{kind:3d}  0")
-    for code, pairs in (("CHG", charges), ("ISO", isotopes)):
-        for start in range(0, len(pairs), 8):
-            some = pairs[start : start + 8]
-            out.append(f"M  {code}{len(some):3d}" + "".join(f" {i:3d} {value:3d}" for i, value in some))
-    return "\n".join([*out, _END, ""])
+    if not plain.GetNumConformers():
+        plain.AddConformer(Chem.Conformer(n))
+        plain.GetConformer().Set3D(False)
+    plain.SetProp("_Name", (mol.GetProp("_Name") if mol.HasProp("_Name") else "").replace("\n", " ")[:80])
+    # RDKit writes V3000 where a coordinate does not fit in its columns: those are filled in afterwards.
+    xyz = plain.GetConformer().GetPositions()
+    odd = np.flatnonzero(~(np.abs(xyz) < _LARGE).all(1))
+    plain.GetConformer().SetPositions(np.where(np.isin(np.arange(n), odd)[:, None], 0.0, xyz))
+    lines = Chem.MolToMolBlock(plain, includeStereo=False, kekulize=False).split("\n")
+    for i in odd:
+        lines[4 + i] = "".join(_coordinate(x) for x in xyz[i].tolist()) + lines[4 + i][30:]
+    return "\n".join(lines)
 
 
 def checked(mol: Mol, solid: bool | None = None) -> Mol:
@@ -284,27 +266,3 @@ def _coordinate(x: float) -> str:
     """Ten columns, whatever the number."""
     text = f"{x:10.4f}"
     return text if len(text) == 10 else f"{x:10.2e}"
-
-
-def _valence(atom: Any) -> int:
-    """The valence mark: 0 where a reader would imply the hydrogens the atom has, 15 for no valence at all."""
-    orders = round(sum(bond.GetValenceContrib(atom) for bond in atom.GetBonds()))
-    hydrogens = atom.GetTotalNumHs()
-    if hydrogens == _implied(atom.GetAtomicNum(), atom.GetFormalCharge(), orders):
-        return 0
-    return min(orders + hydrogens, 14) or 15
-
-
-@lru_cache(maxsize=4096)
-def _implied(number: int, charge: int, orders: int) -> int:
-    """How many hydrogens are implied on an atom with bonds of these orders in all."""
-    mol = Chem.RWMol()
-    atom = Chem.Atom(number)
-    atom.SetFormalCharge(charge)
-    mol.AddAtom(atom)
-    for i in range(orders):
-        mol.AddAtom(Chem.Atom(0))
-        mol.AddBond(0, i + 1, Chem.BondType.SINGLE)
-    with rdBase.BlockLogs():
-        mol.UpdatePropertyCache(strict=False)
-    return int(mol.GetAtomWithIdx(0).GetTotalNumHs())

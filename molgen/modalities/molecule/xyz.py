@@ -75,11 +75,10 @@ def write_xyz(path: Path, records: Iterable[Any]) -> None:
             if mol.GetNumAtoms() and not mol.GetNumConformers():
                 fix = "give it a conformer, e.g. with EmbedMolecule"
                 raise DataError("molecule without coordinates", file=path, record=i + 1, fix=fix)
-            xyz = mol.GetConformer().GetPositions().tolist() if mol.GetNumAtoms() else []
-            atoms = zip((atom.GetSymbol() for atom in mol.GetAtoms()), xyz, strict=True)
+            titled = Mol(mol)
             title = (mol.GetProp("_Name") if mol.HasProp("_Name") else "").replace("\n", " ")
-            body = "".join(f"{symbol:<2} {x:12.6f} {y:12.6f} {z:12.6f}\n" for symbol, (x, y, z) in atoms)
-            yield f"{len(xyz)}\n{title}\n{body}"
+            titled.SetProp("_Name", title)
+            yield Chem.MolToXYZBlock(titled, precision=6) if mol.GetNumAtoms() else f"0\n{title}\n"
 
     write_pieces(path, texts())
 

@@ -61,7 +61,7 @@ def fetch(path: Path, address: str = ADDRESS, table: Path = TABLE, workers: int 
                 rows["pdb"][i].decode(),
                 rows["chain"][i].decode(),
                 rows["sequence"][i].decode(),
-                parts,
+                target.with_suffix(".cif.gz"),  # one for each chain: some entries are fetched twice
                 address,
             )
         except DataError as error:
@@ -88,8 +88,7 @@ def fetch(path: Path, address: str = ADDRESS, table: Path = TABLE, workers: int 
     return path
 
 
-def _one(code: str, chain: str, letters: str, folder: Path, address: str) -> np.ndarray:
-    file = folder / f"{code}_{chain.strip('%')}.cif.gz"
+def _one(code: str, chain: str, letters: str, file: Path, address: str) -> np.ndarray:
     download(f"{address}{code}.cif.gz", file, progress=False)
     try:
         return extract(read_bytes(file).decode("utf-8", "replace"), chain, letters)

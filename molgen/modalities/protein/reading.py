@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -14,7 +14,7 @@ from molgen.modalities.protein.geometry import unit
 from molgen.modalities.protein.rebuild import C_O, CA_C_O, rebuild
 
 if TYPE_CHECKING:
-    from gemmi import cif
+    import gemmi
 
 CA_CA, C_N = 4.2, 2.0
 """Longest distances of consecutive CA, and of C to the next N, within an unbroken chain (Angstrom)."""
@@ -29,24 +29,25 @@ MODIFIED = {
 }  # fmt: skip
 """Modified residues and names of other programs, by the standard residue that they stand for."""
 
+_NUMBERS = {
+    "Cartn_x": float, "Cartn_y": float, "Cartn_z": float, "occupancy": float, "B_iso_or_equiv": float,
+    "auth_seq_id": int, "pdbx_PDB_model_num": int,
+}  # fmt: skip
+_DEFAULTS = {"id": "1", "type_symbol": "?", "label_alt_id": ".", "label_asym_id": "?", "B_iso_or_equiv": "0"}
+
 
 @final
 @dataclass
 class Residue:
-    """One residue of a file: per atom name the occupancy, coordinates and B-factor that were chosen."""
+    """One residue of a file: per atom name the coordinates and B-factor of its most occupied location."""
 
     name: str
     number: Number
-    atoms: dict[str, tuple[float, tuple[float, float, float], float]] = field(default_factory=dict)
+    atoms: dict[str, tuple[tuple[float, float, float], float]]
 
     @property
     def label(self) -> str:
         return f"{self.name} {self.number[0]}{self.number[1].strip()}"
-
-    def offer(self, atom: str, occupancy: float, xyz: tuple[float, float, float], bfactor: float) -> None:
-        """Takes an atom unless an alternate location with at least this occupancy is there."""
-        if atom not in self.atoms or occupancy > self.atoms[atom][0]:
-            self.atoms[atom] = (occupancy, xyz, bfactor)
 
 
 Chains = dict[tuple[int, str], list[Residue]]
@@ -63,93 +64,42 @@ class Content:
     nameless: bool = False
 
 
-@final
-class _Builder:
-    """Collects atoms to residues, choosing among alternate locations and residues."""
-
-    def __init__(self) -> None:
-        self.chains: Chains = {}
-        self._index: dict[tuple[int, str, int, str, str], Residue] = {}
-
-    def add(
-        self,
-        place: tuple[int, str],
-        number: Number,
-        name: str,
-        atom: str,
-        occupancy: float,
-        xyz: tuple[float, float, float],
-        bfactor: float,
-    ) -> None:
-        key = (*place, *number, name)
-        residue = self._index.get(key)
-        if residue is None:
-            residue = self._index[key] = Residue(name, number)
-            self.chains.setdefault(place, []).append(residue)
-        residue.offer(atom, occupancy, xyz, bfactor)
-
-    def finished(self) -> Chains:
-        """The chains with one residue per number (the one whose CA is most occupied), peptides only."""
-        out: Chains = {}
-        for place, every in self.chains.items():
-            best: dict[Number, Residue] = {}
-            for residue in every:
-                if "CA" not in residue.atoms and residue.name not in TO_LETTER | MODIFIED:
-                    continue  # a ligand, water or a nucleotide
-                other = best.get(residue.number)
-                if other is None or _occupancy(residue) > _occupancy(other):
-                    best[residue.number] = residue  # keeps the place of the first one
-            if best:
-                out[place] = list(best.values())
-        return out
-
-
-def _occupancy(residue: Residue) -> float:
-    return residue.atoms["CA"][0] if "CA" in residue.atoms else -1.0
-
-
 def parse_pdb(text: str) -> Content:
     """The peptide chains of a PDB file, every model.
 
     Errors: `DataError` naming the line of an atom that cannot be read, or if there are no atoms.
     """
-    builder, model, seen = _Builder(), 1, False
-    ended: set[tuple[int, str]] = set()
-    header: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        kind = line[:6]
-        if kind in ("ATOM  ", "HETATM"):
-            seen = True
-            atom = line[12:16]
-            # Calcium stands one column to the left of the alpha carbon.
-            if atom.strip() not in ATOMS or atom.startswith("CA"):
-                continue
-            place = (model, line[21:22].strip())
-            if kind == "HETATM" and place in ended:
-                continue
-            try:
-                xyz = float(line[30:38]), float(line[38:46]), float(line[46:54])
-                key = int(line[22:26]), line[26:27] or " "
-                occupancy, bfactor = _real(line[54:60], 1.0), _real(line[60:66], 0.0)
-            except ValueError:
-                raise DataError(
-                    f"an atom that cannot be read: {line[:66].rstrip()!r}",
-                    record=f"line {number}",
-                    fix="mend the columns of that line",
-                ) from None
-            builder.add(place, key, line[17:20].strip(), atom.strip(), occupancy, xyz, bfactor)
-        elif kind == "MODEL ":
-            model, ended = int(_real(line[6:], model + 1.0)), set()
-            while any(place[0] == model for place in builder.chains):
-                model += 1  # a number given twice
-        elif kind.startswith("TER"):
-            ended.add((model, line[21:22].strip()))
-        elif kind == "REMARK":
-            header.append(line)
+    import gemmi
+
+    lines = text.splitlines()
+    seen = False
+    for number, line in enumerate(lines, 1):
+        if not line.startswith(("ATOM  ", "HETATM")):
+            continue
+        seen = True
+        lines[number - 1] = f"{line:80}"  # gemmi refuses lines without occupancy
+        if line[12:16].strip() not in ATOMS:
+            continue
+        try:  # gemmi reads 1.2.3 as 1.2, and letters as zero
+            int(line[22:26]), [float(line[k : k + 8]) for k in (30, 38, 46)]
+            [float(line[k : k + 6].strip() or 0) for k in (54, 60)]
+        except ValueError:
+            raise DataError(
+                f"an atom that cannot be read: {line[:66].rstrip()!r}",
+                record=f"line {number}",
+                fix="mend the columns of that line",
+            ) from None
     if not seen:
         raise DataError("no ATOM records", fix="give a PDB file with coordinates")
-    said = "\n".join(header)
-    return Content(builder.finished(), MARK in said, "NAMED GLY" in said)
+    try:
+        structure = gemmi.read_pdb_string("\n".join(lines))
+    except (ValueError, RuntimeError) as error:
+        raise DataError(
+            f"cannot be read as PDB ({str(error).splitlines()[0]})", fix="mend that line"
+        ) from None
+    ligands = (gemmi.EntityType.NonPolymer, gemmi.EntityType.Water)  # what follows TER
+    said = "\n".join(structure.raw_remarks)
+    return Content(_chains(structure, lambda r: r.entity_type in ligands), MARK in said, "NAMED GLY" in said)
 
 
 def parse_cif(text: str) -> Content:
@@ -157,62 +107,75 @@ def parse_cif(text: str) -> Content:
 
     Errors: `DataError` if it is not mmCIF, has no `_atom_site`, or an atom cannot be read.
     """
-    from gemmi import cif
+    import gemmi
 
     try:
-        document = cif.read_string(text)
+        document = gemmi.cif.read_string(text)
     except (ValueError, RuntimeError) as error:
         raise DataError(f"not an mmCIF file ({str(error).splitlines()[0]})", fix="fetch it again") from None
     block = next((b for b in document if b.find_values("_atom_site.Cartn_x")), None)
     if block is None:
         raise DataError("no _atom_site category", fix="give an mmCIF file with coordinates")
-    tags = [
-        "label_atom_id", "label_comp_id", "Cartn_x", "Cartn_y", "Cartn_z", "?auth_asym_id", "?label_asym_id",
-        "?auth_seq_id", "?label_seq_id", "?pdbx_PDB_ins_code", "?occupancy", "?B_iso_or_equiv",
-        "?pdbx_PDB_model_num", "?type_symbol", "?group_PDB",
-    ]  # fmt: skip
-    table = block.find("_atom_site.", tags)
-    if not table:
+    if not block.find("_atom_site.", ["label_atom_id", "label_comp_id", "Cartn_x", "Cartn_y", "Cartn_z"]):
         raise DataError(
             "an _atom_site category without atom or residue names", fix="give a complete mmCIF file"
         )
-    builder = _Builder()
-    for number, row in enumerate(table, 1):
-        value = [_bare(row, k) for k in range(len(tags))]
-        atom = value[0]
-        if atom not in ATOMS or (value[13] or atom[0]).upper() != atom[0]:
-            continue
-        if value[14] == "HETATM" and row.has(8) and not value[8]:
-            continue  # not part of a polymer
-        try:
-            xyz = float(value[2]), float(value[3]), float(value[4])
-            key = int(value[7] or value[8]), value[9] or " "
-            occupancy, bfactor = _real(value[10], 1.0), _real(value[11], 0.0)
-            model = int(value[12] or 1)
-        except ValueError:
-            raise DataError(
-                f"an atom that cannot be read: {' '.join(v or '.' for v in value)}",
-                record=f"atom {number}",
-                fix="mend that row of _atom_site",
-            ) from None
-        builder.add((model, value[5] or value[6]), key, value[1], atom, occupancy, xyz, bfactor)
-    said = " ".join(cif.as_string(v) for v in block.find_values("_pdbx_database_remark.text"))
-    return Content(builder.finished(), MARK in said, "NAMED GLY" in said)
+    for tag, kind in _NUMBERS.items():  # gemmi does not name the row, and reads some of them as NaN
+        for number, value in enumerate(block.find_values(f"_atom_site.{tag}"), 1):
+            try:
+                gemmi.cif.is_null(value) or kind(gemmi.cif.as_string(value))
+            except ValueError:
+                raise DataError(
+                    f"an atom that cannot be read: {tag} {value!r}",
+                    record=f"atom {number}",
+                    fix="mend that row of _atom_site",
+                ) from None
+    atoms = block.find_values("_atom_site.Cartn_x").get_loop()
+    for tag, value in _DEFAULTS.items():  # columns without which gemmi reads no atoms
+        if atoms is not None and f"_atom_site.{tag}" not in atoms.tags:
+            atoms.add_columns([f"_atom_site.{tag}"], value)
+    structure = gemmi.make_structure_from_block(block)
+    numbered = bool(block.find_values("_atom_site.label_seq_id"))
+    said = " ".join(gemmi.cif.as_string(v) for v in block.find_values("_pdbx_database_remark.text"))
+    chains = _chains(structure, lambda r: numbered and r.label_seq is None)
+    return Content(chains, MARK in said, "NAMED GLY" in said)
 
 
-def _bare(row: cif.Table.Row, column: int) -> str:
-    """A value without quotes, empty where it is unknown or not given."""
-    from gemmi import cif
-
-    if not row.has(column):
-        return ""
-    raw = row[column]
-    return "" if cif.is_null(raw) else cif.as_string(raw)
-
-
-def _real(text: str, default: float) -> float:
-    text = text.strip()
-    return float(text) if text else default
+def _chains(structure: gemmi.Structure, ligand: Callable[[gemmi.Residue], bool]) -> Chains:
+    """The chains with one residue per number (the one whose CA is most occupied), peptides only."""
+    structure.merge_chain_parts()
+    out: Chains = {}
+    for model in structure:
+        for chain in model:
+            residues: dict[tuple[Number, str], dict[str, gemmi.Atom]] = {}
+            for residue in chain:
+                if residue.het_flag == "H" and ligand(residue):
+                    continue
+                for atom in residue:
+                    # Not calcium, which is called CA as well; the element may be missing (X).
+                    if atom.name not in ATOMS or atom.element.name not in (atom.name[0], "X"):
+                        continue
+                    if residue.seqid.num is None:
+                        raise DataError(
+                            f"an atom that cannot be read: {residue.name} {atom.name} without a number",
+                            record=f"atom {atom.serial}",
+                            fix="give the residue a number",
+                        )
+                    number = residue.seqid.num, residue.seqid.icode
+                    chosen = residues.setdefault((number, residue.name), {})
+                    if atom.name not in chosen or atom.occ > chosen[atom.name].occ:
+                        chosen[atom.name] = atom
+            best: dict[Number, tuple[float, Residue]] = {}
+            for (number, name), atoms in residues.items():
+                if "CA" not in atoms and name not in TO_LETTER | MODIFIED:
+                    continue  # a ligand, water or a nucleotide
+                occupancy = atoms["CA"].occ if "CA" in atoms else -1.0
+                if number not in best or occupancy > best[number][0]:  # keeps the place of the first one
+                    places = {a.name: ((a.pos.x, a.pos.y, a.pos.z), a.b_iso) for a in atoms.values()}
+                    best[number] = occupancy, Residue(name, number, places)
+            if best:
+                out[model.num, chain.name] = [residue for _, residue in best.values()]
+    return out
 
 
 # ---------------------------------------------------------------------- residues to backbones
@@ -236,7 +199,7 @@ def pieces(residues: list[Residue]) -> Iterator[tuple[list[Residue], str]]:
 
 def _gap(a: Residue, b: Residue) -> str:
     for first, second, limit in (("CA", "CA", CA_CA), ("C", "N", C_N)):
-        d = float(np.linalg.norm(np.subtract(a.atoms[first][1], b.atoms[second][1])))
+        d = float(np.linalg.norm(np.subtract(a.atoms[first][0], b.atoms[second][0])))
         if d > limit:
             return f"the chain breaks between {a.label} and {b.label} ({first}-{second} {d:.1f} A)"
     return ""
@@ -260,7 +223,7 @@ def backbone(
     Errors: `DataError` naming the residue and the range that could be used.
     """
     for residue in residues:
-        for name, (_, xyz, _) in residue.atoms.items():
+        for name, (xyz, _) in residue.atoms.items():
             if not np.isfinite(xyz).all():
                 raise DataError(
                     f"residue {residue.label}, atom {name}: coordinates that are not finite",
@@ -275,7 +238,7 @@ def backbone(
     for row, residue in zip(coords, residues, strict=True):
         for k, name in enumerate(ATOMS):
             if name in residue.atoms:
-                row[k] = residue.atoms[name][1]
+                row[k] = residue.atoms[name][0]
     if traces:
         if not drawn:
             _unbroken(coords[:, 1], residues, chain)
@@ -289,7 +252,7 @@ def backbone(
         None if nameless and set(letters) <= {"G"} else letters,
         chain or "A",
         [residue.number for residue in residues],
-        np.array([residue.atoms["CA"][2] for residue in residues]),
+        np.array([residue.atoms["CA"][1] for residue in residues]),
         drawn,
     )
 

@@ -67,9 +67,11 @@ def nearest(
         tries: how many known traces, nearest in descriptors first, are aligned with each.
         advance: told of every alignment done.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     best = np.zeros(len(traces))
-    for i, trace in enumerate(traces):
-        order = ((known_vectors - vectors[i]) ** 2).sum(1).argsort(kind="stable")[:tries]
+    neighbours = NearestNeighbors(n_neighbors=min(tries, len(known))).fit(known_vectors)
+    for i, (trace, order) in enumerate(zip(traces, neighbours.kneighbors(vectors)[1], strict=True)):
         for j in order:
             best[i] = max(best[i], tm_score(trace, known[j]))
             advance(1)

@@ -1,0 +1,23 @@
+"""SDF files: what RDKit writes and reads comes back."""
+
+from pathlib import Path
+
+import pytest
+from rdkit import Chem
+
+from molgen.core.errors import DataError
+from molgen.modalities.molecule.sdf import read_sdf, write_sdf
+
+
+def stop(error: DataError) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "smiles", ["[CH3]", "[CH2]", "[OH]", "[O]", "C[SH](C)C", "[2H]C", "[Cu+2]", "c1cc[nH]c1"]
+)
+def test_sdf_keeps_radicals_hydrogens_and_isotopes(tmp_path: Path, smiles: str) -> None:
+    write_sdf(tmp_path / "a.sdf", [Chem.MolFromSmiles(smiles)])
+    (back,) = read_sdf(tmp_path / "a.sdf", stop)
+    Chem.SanitizeMol(back)
+    assert Chem.MolToSmiles(back) == Chem.CanonSmiles(smiles)
