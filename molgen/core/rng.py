@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from typing import final
 
 import torch
 from torch import Tensor
 
 _MIX = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads consecutive integers over all 64 bits
-_SPAWN = 0xA9A7  # so that no source apart has the key of another use of the same seed
+
+
+@final
+class Key(IntEnum):
+    """What a generator is for: the part of its key beside the seed, so that no two uses share numbers.
+
+    Members whose values are equal differ in the length of their keys.
+    """
+
+    WEIGHTS = -1
+    SIZE = 1
+    ORDER = 1
+    NOISE = 2
+    HELD_OUT = 3
+    LABEL = 4
+    CLASSIFIER_ORDER = 0x0DE
+    CLASSIFIER_WEIGHTS = 0x3E1
+    CHAIN_LENGTH = 0x51E
+    ANNEALING = 0xA15
+    SPAWN = 0xA9A7
 
 
 def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -72,7 +92,7 @@ class BatchRandom(RandomSource):
         return torch.rand(shape, generator=self.source, device=self.source.device).to(mask.device)
 
     def spawn(self, key: int) -> BatchRandom:
-        return BatchRandom(generator(self.source.initial_seed(), _SPAWN, key, device=self.source.device))
+        return BatchRandom(generator(self.source.initial_seed(), Key.SPAWN, key, device=self.source.device))
 
 
 @final
@@ -100,7 +120,7 @@ class SampleRandom(RandomSource):
         self.sources = [generator(seed, i, *path) for i in indices]
 
     def spawn(self, key: int) -> SampleRandom:
-        return SampleRandom(self.seed, self.indices, (*self.path, _SPAWN, key))
+        return SampleRandom(self.seed, self.indices, (*self.path, Key.SPAWN, key))
 
     def normal(self, mask: Tensor, own: tuple[int, ...]) -> Tensor:
         return self._draw(torch.randn, mask, own)

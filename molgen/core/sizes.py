@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from molgen.core.errors import ConfigError
-from molgen.core.rng import generator
+from molgen.core.rng import Key, generator
 
 
 @final
@@ -49,7 +49,10 @@ class Sizes:
                 raise ConfigError(f"size={size}: expected a positive number of sites")
             return [int(size)] * len(indices)
         # The third part of the key keeps sizes independent of the noise of sample (seed, index).
-        u = [float(torch.rand((), generator=generator(seed, i, 1), dtype=torch.float64)) for i in indices]
+        u = [
+            float(torch.rand((), generator=generator(seed, i, Key.SIZE), dtype=torch.float64))
+            for i in indices
+        ]
         picks = np.searchsorted(self._steps, u, side="right").clip(0, len(self._keys) - 1)
         return [int(n) for n in self._keys[picks]]
 

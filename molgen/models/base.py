@@ -23,7 +23,7 @@ from molgen.core.errors import ConfigError, UnsupportedError
 from molgen.core.modality import Modality, View
 from molgen.core.records import Records
 from molgen.core.registry import FAMILIES, Table, get_modality
-from molgen.core.rng import RandomSource, SampleRandom, generator
+from molgen.core.rng import Key, RandomSource, SampleRandom, generator
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.core.trunk import Trunk, TrunkSpec
 from molgen.io.samples import Samples
@@ -162,7 +162,7 @@ class GenerativeModel(Declaration, Stored):
     def _built(self, seed: int) -> nn.Module:
         # Initial weights come from torch's global generator: seed it inside a fork.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator(seed, -1).initial_seed() % 2**31))
+            torch.manual_seed(int(generator(seed, Key.WEIGHTS).initial_seed() % 2**31))
             return self.build()
 
     @property

@@ -12,12 +12,11 @@ from molgen.core.batch import Batch
 from molgen.core.conditions import Condition
 from molgen.core.errors import ConfigError, MolgenError
 from molgen.core.modality import Modality, View
-from molgen.core.rng import RandomSource, SampleRandom, generator
+from molgen.core.rng import Key, RandomSource, SampleRandom, generator
 from molgen.io.console import bar
 from molgen.io.samples import Samples
 from molgen.models.options import FitOptions
 
-_LABEL = 4  # what a key of the injected randomness is for
 _PRECISIONS = ("fp32", "bf16")
 _WINDOW = 8
 """Batches that are drawn together: enough for batches of similar sizes, few enough for flat memory."""
@@ -135,7 +134,7 @@ class Sampler:
         together = len(conditions) == 1 or all(c.joint for c in conditions)
         if not together or any(c.name in self.labels for c in conditions):
             return {}
-        places = [float(torch.rand(1, generator=generator(self.seed, i, _LABEL))) for i in indices]
+        places = [float(torch.rand(1, generator=generator(self.seed, i, Key.LABEL))) for i in indices]
         drawn = {c.name: [c.draw(u) for u in places] for c in conditions}
         known = {name: [v for v in values if v is not None] for name, values in drawn.items()}
         whole = places and all(len(values) == len(places) for values in known.values())

@@ -17,11 +17,9 @@ from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError
 from molgen.core.modality import Modality
 from molgen.core.records import Records
-from molgen.core.rng import generator
+from molgen.core.rng import Key, generator
 from molgen.io.resolve import resolve
 from molgen.train.trainable import Trainable
-
-_ORDER, _HELD = 1, 3  # what a key of the injected randomness is for
 
 
 def split(
@@ -46,7 +44,7 @@ def split(
     count = min(len(records) // 20, 1000)
     if count == 0:
         return records, Records([]), records
-    order = torch.randperm(len(records), generator=generator(seed, _HELD)).numpy()
+    order = torch.randperm(len(records), generator=generator(seed, Key.HELD_OUT)).numpy()
     return records[np.sort(order[count:])], records[np.sort(order[:count])], records
 
 
@@ -86,7 +84,7 @@ class Loader:
 
     def plan(self, epoch: int) -> list[Tensor]:
         """The indices of every batch of an epoch."""
-        source = generator(self.seed, _ORDER, epoch)
+        source = generator(self.seed, Key.ORDER, epoch)
         order = torch.randperm(len(self.data), generator=source)
         sizes, size = self.data.sizes, self.batch_size
         batches: list[Tensor] = []

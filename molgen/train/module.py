@@ -16,12 +16,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from molgen.core.batch import Batch
 from molgen.core.errors import ConfigError, MolgenError
-from molgen.core.rng import BatchRandom, generator
+from molgen.core.rng import BatchRandom, Key, generator
 from molgen.core.step import TrainingStep
 from molgen.train.data import DataModule, fingerprint
 from molgen.train.trainable import Trainable
-
-_NOISE, _HELD = 2, 3  # what a key of the injected randomness is for
 
 
 @final
@@ -117,7 +115,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         self.spent = self.progress()
-        source = generator(self.seed, _NOISE, self.global_step, self.global_rank)
+        source = generator(self.seed, Key.NOISE, self.global_step, self.global_rank)
         step = TrainingStep(self.spent, self.logged.__setitem__)
         terms = self.model.losses(self.network, batch, BatchRandom(source), step)
         total = torch.stack(list(terms.values())).sum()
@@ -151,7 +149,7 @@ class TrainingModule(pl.LightningModule):
                 kept.copy_(now)
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        source = generator(self.seed, _HELD, index)  # the same noise at every validation
+        source = generator(self.seed, Key.HELD_OUT, index)  # the same noise at every validation
         step = TrainingStep(self.spent, self.logged.__setitem__)
         terms = self.model.losses(self.average, batch, BatchRandom(source), step)
         total = torch.stack(list(terms.values())).sum()

@@ -15,7 +15,7 @@ from molgen.core.errors import ConfigError, DataError, UnsupportedError
 from molgen.core.fields import Angles, Categorical, Positions
 from molgen.core.modality import Modality, View
 from molgen.core.records import Records
-from molgen.core.rng import RandomSource, generator
+from molgen.core.rng import Key, RandomSource, generator
 from molgen.core.trunk import Trunk, TrunkSpec
 
 NM = 0.1
@@ -214,7 +214,7 @@ class ProteinModality(Modality):
         drawn = _drawn(self.sizes, self.draw)
         sizes, counts = np.array(list(drawn)), np.array(list(drawn.values()), np.float64)
         below = np.cumsum(counts / counts.sum())
-        picks = [float(torch.rand((), generator=generator(seed, i, 0x51E))) for i in indices]
+        picks = [float(torch.rand((), generator=generator(seed, i, Key.CHAIN_LENGTH))) for i in indices]
         index = np.searchsorted(below, picks, side="right").clip(max=len(sizes) - 1)
         return [int(n) for n in sizes[index]]
 

@@ -16,7 +16,7 @@ from molgen.core.batch import Batch
 from molgen.core.capabilities import Classes, Embedding
 from molgen.core.errors import ConfigError, DataError, MolgenWarning, UnsupportedError
 from molgen.core.modality import Modality
-from molgen.core.rng import BatchRandom, RandomSource, SampleRandom, generator
+from molgen.core.rng import BatchRandom, Key, RandomSource, SampleRandom, generator
 from molgen.core.step import TRAINED, TrainingStep
 from molgen.io.samples import Samples
 from molgen.models.energy.base import EnergyModel
@@ -27,7 +27,6 @@ from molgen.nn.boltzmann import DeepBoltzmann, State, Visible
 
 _FAR = 0.5
 """Nats per entry between the mean energies of data and chains at which training has diverged."""
-_ANNEAL = 0xA15  # what a key of randomness is for
 
 
 @final
@@ -281,7 +280,7 @@ class BoltzmannMachine(EnergyModel, kind="dbm"):
         if key in self._partitions:
             return self._partitions[key]
         annealer = Annealer(net, net.visible.real(mask)[0])
-        rng = BatchRandom(generator(seed, _ANNEAL, reverse))
+        rng = BatchRandom(generator(seed, Key.ANNEALING, reverse))
         betas = [k / temperatures for k in range(temperatures + 1)]
         if reverse:
             which = torch.arange(chains) % len(net.chains)

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from molgen.core.errors import DataError
-from molgen.core.rng import generator
+from molgen.core.rng import Key, generator
 from molgen.nn.boltzmann import DeepBoltzmann
-
-_ORDER, _WEIGHTS = 0x0DE, 0x3E1  # what a key of randomness is for
 
 
 @final
@@ -76,10 +74,10 @@ class Classifier(nn.Module):
             )
         inputs = encode(records)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator(seed, _WEIGHTS).initial_seed() % 2**31)
+            torch.manual_seed(generator(seed, Key.CLASSIFIER_WEIGHTS).initial_seed() % 2**31)
             made = cls(machine, encode, int(target.max()) + 1, pretrained).to(inputs.device)
         optimizer = torch.optim.Adam(made.layers.parameters(), lr)
-        source = generator(seed, _ORDER)
+        source = generator(seed, Key.CLASSIFIER_ORDER)
         for _ in range(steps):
             index = torch.randint(len(target), (min(batch_size, len(target)),), generator=source)
             loss = F.cross_entropy(made.layers(inputs[index]), target[index].to(inputs.device))
