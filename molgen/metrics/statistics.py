@@ -12,6 +12,7 @@ from molgen.core.errors import DataError
 
 Array = npt.NDArray[Any]
 
+_TIE = 1e-9  # relative rounding of distances: one this near to a ball's radius lies on its surface
 _BLOCK = 1024  # rows of a distance matrix held at once
 
 
@@ -124,7 +125,7 @@ def prdc(real: npt.ArrayLike, fake: npt.ArrayLike, k: int = 5) -> dict[str, floa
 
     first, second = _matrix(real, least=k + 1), _matrix(fake, least=k + 1)
     _same_width(first, second)
-    radius_real, radius_fake = _kth_distance(first, k), _kth_distance(second, k)
+    radius_real, radius_fake = _kth_radius(first, k), _kth_radius(second, k)
     inside, covered, recalled, start = np.zeros(len(second)), [], [], 0
     for d in pairwise_distances_chunked(first, second):
         hit = d < radius_real[start : start + len(d), None]
@@ -245,13 +246,12 @@ def _kernel_diagonal(x: Array) -> float:
     return float((((x * x).sum(1) / x.shape[1] + 1.0) ** 3).sum())
 
 
-def _kth_distance(x: Array, k: int) -> Array:
-    """Distance of every row to its k-th nearest other row."""
+def _kth_radius(x: Array, k: int) -> Array:
+    """Radius about every row that leaves its k-th nearest other row just outside."""
     from sklearn.neighbors import NearestNeighbors
 
-    # Brute force computes distances as `pairwise_distances_chunked` does, so that ties stay ties.
     distance: Array = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x).kneighbors()[0][:, -1]
-    return distance
+    return distance * (1 - _TIE)
 
 
 def _histogram(p: npt.ArrayLike) -> Array:

@@ -120,6 +120,13 @@ def test_prdc_matches_brute_force_whatever_the_block() -> None:
     assert scores["recall"] == pytest.approx((d < radius(fake)[None]).any(1).mean())
 
 
+def test_prdc_puts_ties_outside_whatever_the_unit() -> None:
+    x, y = rng().integers(0, 3, (300, 5)).astype(float), rng(1).integers(0, 3, (300, 5)).astype(float)
+    assert prdc(x, y) == prdc(0.1 * x, 0.1 * y)
+    z = rng(3).normal(size=(400, 30))
+    assert prdc(z, z) == {"precision": 1.0, "recall": 1.0, "density": 1.0, "coverage": 1.0}
+
+
 def test_nearest_distances_over_blocks() -> None:
     queries, points = rng().normal(size=(5, 3)), rng(1).normal(size=(2500, 3))
     wanted = (np.linalg.norm(queries[:, None] - points[None], axis=2) ** 2).min(1)
