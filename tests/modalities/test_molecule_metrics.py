@@ -16,6 +16,7 @@ from molgen.core.errors import ConfigError, DataError
 from molgen.core.records import Records
 from molgen.modalities.molecule import metrics
 from molgen.modalities.molecule.codec import Mol, assemble
+from molgen.modalities.molecule.data import load_gdb6
 from molgen.modalities.molecule.geometry import ANGLE_KINDS, BOND_KINDS, EDGES, distances, histograms
 from molgen.modalities.molecule.metrics import build_reference, evaluate, is_valid
 from molgen.modalities.molecule.stability import (
@@ -304,6 +305,12 @@ def test_posebusters_passes_a_conformer_and_not_a_squashed_one() -> None:
     assert evaluate([good, good, squashed], n_posebusters=1)["posebusters"] == 1
     scores = evaluate([squashed, good])
     assert scores["posebusters"] == 0.5 and scores["n_posebusters"] == 2
+
+
+def test_the_embedded_data_are_a_reference() -> None:
+    scores = evaluate(load_gdb6("test")[::9], "gdb6", n_posebusters=0)
+    assert scores["floor/valid_bonds"] == 1.0 and scores["novelty"] > 0.9
+    assert 0 < scores["wasserstein/bond_lengths"] < 0.05
 
 
 def test_the_shipped_reference(mols: list[Mol]) -> None:

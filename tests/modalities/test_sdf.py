@@ -6,6 +6,7 @@ import pytest
 from rdkit import Chem
 
 from molgen.core.errors import DataError
+from molgen.modalities.molecule.data import conformer
 from molgen.modalities.molecule.sdf import read_sdf, write_sdf
 
 
@@ -21,3 +22,11 @@ def test_sdf_keeps_radicals_hydrogens_and_isotopes(tmp_path: Path, smiles: str) 
     (back,) = read_sdf(tmp_path / "a.sdf", stop)
     Chem.SanitizeMol(back)
     assert Chem.MolToSmiles(back) == Chem.CanonSmiles(smiles)
+
+
+def test_double_bonds_without_stereochemistry_and_dative_bonds(tmp_path: Path) -> None:
+    double, dative = conformer("CC=NO"), Chem.MolFromSmiles("[Fe+2]<-N")
+    write_sdf(tmp_path / "a.sdf", [double, dative])
+    back, metal = read_sdf(tmp_path / "a.sdf", stop)
+    assert {bond.GetStereo() for bond in back.GetBonds()} == {Chem.BondStereo.STEREONONE}
+    assert [bond.GetBondType() for bond in metal.GetBonds()] == [Chem.BondType.DATIVE]

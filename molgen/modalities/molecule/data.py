@@ -168,7 +168,7 @@ def load_qm9(split: str) -> Records:
     return Records(items, {name: arrays[name][rows] for name in LABELS}, f"qm9/{split}")
 
 
-GDB6 = Path(__file__).parent / "assets" / "gdb6.npz"
+GDB6 = Path(__file__).parent / "assets" / "gdb6_conformers.npz"  # `gdb6.npz` would be statistics
 _UNIT = 1e-3  # Angstrom; the embedded coordinates are whole multiples of it
 
 

@@ -97,6 +97,8 @@ def write_sdf(path: Path, records: Iterable[Any], lay: Callable[[Mol], Mol] | No
 def mol_block(mol: Mol) -> str:
     """The V2000 block of a molecule as it stands: kekulised if possible, never sanitised.
 
+    RDKit writes V3000 where there are dative bonds.
+
     Arguments:
         mol: at most 999 atoms and bonds; NaN coordinates are written as such.
 
@@ -124,6 +126,10 @@ def mol_block(mol: Mol) -> str:
     odd = np.flatnonzero(~(np.abs(xyz) < _LARGE).all(1))
     plain.GetConformer().SetPositions(np.where(np.isin(np.arange(n), odd)[:, None], 0.0, xyz))
     lines = Chem.MolToMolBlock(plain, includeStereo=False, kekulize=False).split("\n")
+    if "V3000" in lines[3]:
+        return "\n".join(lines)
+    for i in range(4 + n, 4 + n + m):  # RDKit marks double bonds without stereochemistry as cis or trans
+        lines[i] = f"{lines[i][:9]}  0"
     for i in odd:
         lines[4 + i] = "".join(_coordinate(x) for x in xyz[i].tolist()) + lines[4 + i][30:]
     return "\n".join(lines)
