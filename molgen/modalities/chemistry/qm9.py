@@ -35,8 +35,6 @@ MOLECULES, DROPPED, TRAIN = 133_885, 3_054, 100_000
 
 _COLUMNS = {"mu": 3, "alpha": 4, "homo": 5, "lumo": 6, "gap": 7, "cv": 14}
 """Where they stand after tag and number: A B C mu alpha homo lumo gap r2 zpve U0 U H G Cv."""
-_RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57}
-"""Covalent radii in Angstrom; Cordero et al. 2008."""
 _FIX = "fetch the file again"
 
 
@@ -192,7 +190,8 @@ def in_smiles_order(smiles: str, z: NDArray[Any], xyz: NDArray[Any]) -> bool:
     heavy = np.flatnonzero(z != 1)
     if mol is None or [a.GetAtomicNum() for a in mol.GetAtoms()] != z[heavy].tolist():
         return False
-    radii = np.array([_RADII.get(int(a), 1.0) for a in z])
+    table = Chem.GetPeriodicTable()
+    radii = np.array([table.GetRcovalent(int(a)) for a in z])
     reach = 1.15 * (radii[:, None] + radii[None])
     near = ((xyz[:, None] - xyz[None]) ** 2).sum(-1) < reach**2
     bonded = near[np.ix_(heavy, heavy)] & ~np.eye(len(heavy), dtype=bool)

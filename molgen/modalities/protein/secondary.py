@@ -107,15 +107,16 @@ def sheets(ca: np.ndarray, strands: list[tuple[int, int]]) -> list[list[tuple[in
     Returns: per sheet its strands as `(first, last, sense)`, where sense is 0 for the first, else 1 or -1
     for parallel or antiparallel to the one before, as in PDB files.
     """
-    owner = list(range(len(strands)))
-    for i, (a, b) in enumerate(strands):
-        for j, (c, d) in enumerate(strands[:i]):
-            gaps = ca[a : b + 1, None] - ca[None, c : d + 1]
-            if np.linalg.norm(gaps, axis=-1).min() < 6.0:
-                old, new = owner[i], owner[j]
-                owner = [new if k == old else k for k in owner]
+    if not strands:
+        return []
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial.distance import cdist
+
+    parts = [ca[a : b + 1] for a, b in strands]
+    touching = np.array([[float(cdist(x, y).min()) < 6.0 for y in parts] for x in parts])
+    count, owner = connected_components(touching)
     out = []
-    for group in dict.fromkeys(owner):
+    for group in range(count):
         rows: list[tuple[int, int, int]] = []
         before = None
         for (a, b), mine in zip(strands, owner, strict=True):
