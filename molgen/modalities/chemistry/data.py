@@ -6,6 +6,7 @@ these.
 
 from __future__ import annotations
 
+import gzip
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,8 @@ from rdkit.Chem import Mol
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.records import Records
 from molgen.io.data import DataSource, find_or_download
-from molgen.io.files import load_arrays, read_bytes, read_lines
+from molgen.io.files import atomic, load_arrays, read_bytes, read_lines
+from molgen.modalities.chemistry.enumerate import enumerate_molecules
 from molgen.modalities.chemistry.parse import canonical
 from molgen.modalities.chemistry.properties import LABELS
 from molgen.modalities.chemistry.qm9 import FILE, find
@@ -155,11 +157,6 @@ def gdb6(split: str) -> Records:
 
 def write_gdb6(path: Path = GDB6) -> None:
     """Enumerates the embedded data set again and writes it; the same bytes every time."""
-    import gzip
-
-    from molgen.io.files import atomic
-    from molgen.modalities.chemistry.enumerate import enumerate_molecules
-
     text = "".join(f"{s}\n" for s in enumerate_molecules())
     with atomic(path) as temporary:
         temporary.write_bytes(gzip.compress(text.encode(), 9, mtime=0))

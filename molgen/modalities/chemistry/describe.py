@@ -18,7 +18,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
-from rdkit.Chem import Mol
+from rdkit.Chem import BRICS, Mol, rdFingerprintGenerator
+from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from molgen.metrics.statistics import Moments
 from molgen.modalities.chemistry.chemnet import features
@@ -129,8 +130,6 @@ class Described:
         """How often each BRICS fragment occurs."""
         found: Counter[str] = Counter()
         with rdBase.BlockLogs():
-            from rdkit.Chem import BRICS
-
             for mol in self.mols:
                 pieces = BRICS.BreakBRICSBonds(mol)  # type: ignore[no-untyped-call]
                 found.update(Chem.MolToSmiles(pieces).split("."))
@@ -139,8 +138,6 @@ class Described:
     @cached_property
     def scaffolds(self) -> Counter[str]:
         """How often each Bemis-Murcko scaffold of two rings or more occurs."""
-        from rdkit.Chem.Scaffolds import MurckoScaffold
-
         found: Counter[str] = Counter()
         with rdBase.BlockLogs():
             for mol in self.mols:
@@ -153,8 +150,6 @@ class Described:
     @cached_property
     def fingerprints(self) -> NDArray[np.float32]:
         """Morgan fingerprints of radius 2 and 1,024 bits, as zeros and ones."""
-        from rdkit.Chem import rdFingerprintGenerator
-
         generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
         out = np.zeros((len(self), 1024), np.float32)
         for row, mol in zip(out, self.mols, strict=True):

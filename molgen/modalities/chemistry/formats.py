@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from rdkit.Chem import Mol
@@ -58,7 +58,7 @@ def rows(path: Path) -> Iterator[Row]:
         yield row
 
 
-def read_records(path: Path, on_error: OnError, build: Callable[[str], Any]) -> Records:
+def read_records(path: Path, on_error: OnError, build: Callable[[str], Mol | str]) -> Records:
     """The good records of a file with their numeric labels.
 
     Arguments:
@@ -111,7 +111,7 @@ def numeric(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
     return found
 
 
-def write_lines(path: Path, records: Sequence[Any]) -> None:
+def write_lines(path: Path, records: Sequence[Mol | str]) -> None:
     """One record a line, in order; what is no molecule keeps its line.
 
     Arguments:
@@ -121,7 +121,7 @@ def write_lines(path: Path, records: Sequence[Any]) -> None:
     write_pieces(path, (f"{line}\n" for line in lines_of(records)))
 
 
-def write_table(path: Path, records: Sequence[Any]) -> None:
+def write_table(path: Path, records: Sequence[Mol | str]) -> None:
     """A table with a column `smiles`, and the labels of `Records`; what is no molecule keeps its row."""
     labels: Mapping[str, np.ndarray] = records.labels if isinstance(records, Records) else {}
     table = csv.writer(_Passing(), lineterminator="\n")
@@ -134,7 +134,7 @@ def write_table(path: Path, records: Sequence[Any]) -> None:
     write_pieces(path, rows())
 
 
-def lines_of(records: Iterable[Any]) -> Iterator[str]:
+def lines_of(records: Iterable[Mol | str]) -> Iterator[str]:
     """The line of text for each record; `DataError` for one that does not fit on a line."""
     for i, record in enumerate(records):
         if not isinstance(record, (str, Mol)):
@@ -195,7 +195,7 @@ def _no_smiles(path: Path, header: Sequence[str]) -> DataError:
     )
 
 
-def _cell(value: Any) -> str:
+def _cell(value: float) -> str:
     number = float(value)
     return "" if math.isnan(number) else f"{number:.7g}"
 

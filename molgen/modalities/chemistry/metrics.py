@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+
+from rdkit.Chem import Mol
 
 from molgen.core.errors import DataError
 from molgen.modalities.chemistry.describe import Described, Strings
 from molgen.modalities.chemistry.reference import (
+    Known,
     build_reference,
     internal_diversity,
     novelty,
@@ -18,7 +20,9 @@ from molgen.modalities.chemistry.reference import (
 __all__ = ["build_reference", "evaluate"]
 
 
-def evaluate(records: Sequence[Any], reference: Any = None, distances: bool = True) -> dict[str, float]:
+def evaluate(
+    records: Sequence[Mol | str], reference: Known | None = None, distances: bool = True
+) -> dict[str, float]:
     """Scores of SMILES or molecules, nothing corrected.
 
     - `valid`: share that RDKit sanitises; `valid_connected`: and that are one fragment.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -19,7 +18,9 @@ _CLOSE = 0.1
 """Distance of two atoms, where a bond is 1.5 long, below which a drawing takes them for one."""
 
 
-def save_grid(records: Sequence[Any], path: Path, columns: int = 8, cell: int = 180, limit: int = 64) -> None:
+def save_grid(
+    records: Sequence[Mol | str], path: Path, columns: int = 8, cell: int = 180, limit: int = 64
+) -> None:
     """Draws the first molecules to a PNG; those that RDKit does not sanitise are drawn as they stand,
     marked in red.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from rdkit import rdBase
-from rdkit.Chem import Mol
+from rdkit.Chem import Descriptors, Mol
 
 from molgen.core.conditions import Scalar
 from molgen.core.errors import ConfigError
@@ -25,31 +24,12 @@ Scales = dict[str, tuple[float, float]]
 """Mean and standard deviation of every property."""
 
 
-def _logp(mol: Mol) -> float:
-    from rdkit.Chem import Crippen
-
-    return float(Crippen.MolLogP(mol))  # type: ignore[attr-defined]
-
-
-def _qed(mol: Mol) -> float:
-    from rdkit.Chem import QED
-
-    return float(QED.qed(mol))  # type: ignore[no-untyped-call]
-
-
-def _tpsa(mol: Mol) -> float:
-    from rdkit.Chem import rdMolDescriptors
-
-    return float(rdMolDescriptors.CalcTPSA(mol))
-
-
-def _weight(mol: Mol) -> float:
-    from rdkit.Chem import Descriptors
-
-    return float(Descriptors.MolWt(mol))  # type: ignore[attr-defined]
-
-
-COMPUTED: dict[str, Callable[[Mol], float]] = {"logp": _logp, "qed": _qed, "tpsa": _tpsa, "weight": _weight}
+COMPUTED: Mapping[str, Callable[[Mol], float]] = {
+    "logp": Descriptors.MolLogP,  # type: ignore[attr-defined]
+    "qed": Descriptors.qed,
+    "tpsa": Descriptors.TPSA,  # type: ignore[attr-defined]
+    "weight": Descriptors.MolWt,  # type: ignore[attr-defined]
+}
 """Crippen log P, QED in [0, 1], topological polar surface area in A^2, molar mass in g/mol."""
 
 
@@ -75,7 +55,7 @@ def measure(record: Mol | str, name: str) -> float:
         return COMPUTED[name](mol)
 
 
-def scales(records: Sequence[Any]) -> Scales:
+def scales(records: Sequence[Mol | str]) -> Scales:
     """Mean and standard deviation of the computed properties and of every numeric label of the records.
 
     The computed ones come from at most 2,000 records, evenly spaced, since QED is slow.

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 
 from molgen.core.errors import DataError
+from molgen.io.console import bar
 from molgen.io.data import data_folder, find_or_download
 from molgen.io.files import read_bytes, save_arrays
 
@@ -207,8 +208,6 @@ def _number(word: str) -> float:
 
 
 def _read_archive(path: Path, molecules: int) -> Iterator[Entry]:
-    from molgen.io.console import bar
-
     try:
         with bar(molecules, "converting QM9") as advance, tarfile.open(path, "r|*") as archive:
             for member in archive:

@@ -12,11 +12,13 @@ from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
+from rdkit.Chem import Mol
 
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.records import Records, evenly
 from molgen.io.files import load_arrays
 from molgen.metrics.statistics import Moments, frechet_distance, wasserstein_1d
+from molgen.modalities.chemistry.data import datasets
 from molgen.modalities.chemistry.describe import Described, Strings, cosine, hashes, similarities
 from molgen.modalities.chemistry.properties import COMPUTED
 
@@ -156,6 +158,10 @@ class Reference:
         )
 
 
+Known = str | Reference | Sequence[Mol | str]
+"""What scores are measured against: the name of a data set, its statistics, or records."""
+
+
 def build_reference(train: Records, test: Records) -> dict[str, NDArray[Any]]:
     """The statistics that ship, from a data set's parts.
 
@@ -168,7 +174,7 @@ def build_reference(train: Records, test: Records) -> dict[str, NDArray[Any]]:
     return Reference.build(sample, against, Strings.of(train.items).flat).arrays()
 
 
-def reference_for(reference: Any) -> Reference:
+def reference_for(reference: Known) -> Reference:
     """The reference of that name, or of the user's own records.
 
     Records are training and test molecules at once; the floor is that of one half of them to the other.
@@ -194,8 +200,6 @@ def reference_for(reference: Any) -> Reference:
 
 @lru_cache(maxsize=2)
 def _named(name: str) -> Reference:
-    from molgen.modalities.chemistry.data import datasets
-
     path = ASSETS / f"{name}.npz"
     if path.is_file():
         return Reference.of(load_arrays(path))
@@ -205,7 +209,7 @@ def _named(name: str) -> Reference:
     return Reference.of(build_reference(sources[name].load("train"), sources[name].load("test")))
 
 
-def novelty(smiles: Sequence[str], reference: Any) -> float:
+def novelty(smiles: Sequence[str], reference: Known) -> float:
     """Share of the distinct strings that are not among the training molecules; NaN without any.
 
     Example:

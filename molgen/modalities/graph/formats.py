@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rdkit.Chem import Mol
+from rdkit import rdBase
+from rdkit.Chem import Mol, rdDepictor
 
 from molgen.core.errors import DataError
 from molgen.core.modality import Format
@@ -21,6 +21,8 @@ from molgen.modalities.chemistry.formats import (
     write_table,
 )
 from molgen.modalities.chemistry.parse import flat, parse, sanitised, unsanitised
+from molgen.modalities.chemistry.plot import save_grid
+from molgen.modalities.molecule import sdf
 
 SDF = (".sdf", ".sdf.gz")
 
@@ -32,9 +34,7 @@ def read_smiles(path: Path, on_error: OnError) -> Records:
 
 def read_sdf(path: Path, on_error: OnError) -> Records:
     """The molecules of an SDF as flat graphs: coordinates, hydrogens and stereochemistry are left out."""
-    from molgen.modalities.molecule.formats import read_sdf as read
-
-    found = read(path, on_error)
+    found = sdf.read_sdf(path, on_error)
     return Records([graph_of(mol) for mol in found.items], found.labels, found.name)
 
 
@@ -64,12 +64,8 @@ def read_samples(path: Path) -> Records:
     return Records([unsanitised(smiles) for smiles in found.items], found.labels, found.name)
 
 
-def write_sdf(path: Path, records: Sequence[Any]) -> None:
+def write_sdf(path: Path, records: Sequence[Mol]) -> None:
     """A V2000 record per molecule, sanitised or not, with a layout in the plane."""
-    from rdkit import rdBase
-    from rdkit.Chem import rdDepictor
-
-    from molgen.modalities.molecule.formats import write_sdf as write
 
     def flattened(record: Mol) -> Mol:
         mol = Mol(record)
@@ -78,12 +74,10 @@ def write_sdf(path: Path, records: Sequence[Any]) -> None:
             rdDepictor.Compute2DCoords(mol)
         return mol
 
-    write(path, records, flattened)
+    sdf.write_sdf(path, records, flattened)
 
 
-def _picture(path: Path, records: Sequence[Any]) -> None:
-    from molgen.modalities.chemistry.plot import save_grid
-
+def _picture(path: Path, records: Sequence[Mol]) -> None:
     save_grid(records, path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ def pretrained() -> Classifier:
 
 
 def embed(
-    records: Sequence[Any] | np.ndarray, model: Classifier | None = None, batch_size: int = 500
+    records: Sequence[np.ndarray] | np.ndarray, model: Classifier | None = None, batch_size: int = 500
 ) -> tuple[np.ndarray, np.ndarray]:
     """Class probabilities `(n, 10)` and features `(n, 96)`, float64, of images 28 x 28 x 1 uint8.
 
@@ -97,7 +97,7 @@ def embed(
     return np.concatenate(classes), np.concatenate(features)
 
 
-def classify(records: Sequence[Any] | np.ndarray) -> np.ndarray:
+def classify(records: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """The digit `(n,)` that the shipped classifier sees in each image, to score conditional samples."""
     found: np.ndarray = embed(records)[0].argmax(1)
     return found

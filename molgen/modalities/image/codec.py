@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from molgen.core.errors import DataError
-
-if TYPE_CHECKING:
-    import PIL.Image
 
 MIXED = "make all images one size and mode, or leave the others out with --skip-invalid"
 """What to do about images of other shapes."""
 
 
-def pixels_of(record: Any, number: int | None = None) -> np.ndarray:
+def pixels_of(record: npt.ArrayLike, number: int | None = None) -> np.ndarray:
     """The record as `(H, W, C)`; `DataError` unless it is uint8 with two or three axes."""
     image = np.asarray(record)
     if image.dtype != np.uint8:
@@ -41,7 +39,7 @@ def size_of(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def checked(record: Any, shape: Sequence[int], number: int | None = None) -> np.ndarray:
+def checked(record: npt.ArrayLike, shape: Sequence[int], number: int | None = None) -> np.ndarray:
     """The record as `(H, W, C)`; `DataError` unless it has this shape."""
     image = pixels_of(record, number)
     if image.shape != tuple(shape):
@@ -50,7 +48,7 @@ def checked(record: Any, shape: Sequence[int], number: int | None = None) -> np.
     return image
 
 
-def stacked(records: Sequence[Any] | np.ndarray) -> np.ndarray:
+def stacked(records: Sequence[npt.ArrayLike] | np.ndarray) -> np.ndarray:
     """Records as one array `(n, H, W, C)` uint8; `DataError` where one is no image or of another shape."""
     if isinstance(records, np.ndarray) and records.dtype == np.uint8 and records.ndim == 4:
         return records
@@ -60,10 +58,8 @@ def stacked(records: Sequence[Any] | np.ndarray) -> np.ndarray:
     return np.stack([checked(image, shape, i + 1) for i, image in enumerate(records)])
 
 
-def picture(image: np.ndarray) -> PIL.Image.Image:
+def picture(image: np.ndarray) -> Image.Image:
     """A Pillow image of `(H, W, C)` uint8; `DataError` unless C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
-    from PIL import Image
-
     if image.shape[2] not in (1, 3, 4):
         raise DataError(f"{image.shape[2]} channels, expected 1 or 3 for a PNG", fix="write .npz")
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)

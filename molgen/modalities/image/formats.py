@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from molgen.core.errors import DataError
 from molgen.core.modality import Format
@@ -32,8 +32,6 @@ def read_folder(path: Path, on_error: OnError) -> Records:
     palette files three. Every file must have the size and mode that most of them have; the others, and those
     that are damaged, go to `on_error`.
     """
-    from PIL import Image, UnidentifiedImageError
-
     groups = [(-1, path)] + list(
         enumerate(sorted(p for p in path.iterdir() if p.is_dir() and p.name[0] != "."))
     )
@@ -142,12 +140,12 @@ def parse_idx(data: bytes, file: Path | str) -> np.ndarray:
     return np.frombuffer(data, dtype, offset=start).reshape(shape)
 
 
-def write_npz(path: Path, records: Sequence[Any]) -> None:
+def write_npz(path: Path, records: Sequence[np.ndarray]) -> None:
     """One array `images`, `(n, H, W, C)` uint8."""
     save_arrays(path, {"images": stacked(records)})
 
 
-def write_folder(path: Path, records: Sequence[Any]) -> None:
+def write_folder(path: Path, records: Sequence[np.ndarray]) -> None:
     """A PNG per record, numbered from zero in order."""
     digits = max(5, len(str(len(records))))
     with atomic(path) as temporary:
@@ -156,7 +154,7 @@ def write_folder(path: Path, records: Sequence[Any]) -> None:
             picture(image).save(temporary / f"{i:0{digits}d}.png")
 
 
-def write_grid(path: Path, records: Sequence[Any]) -> None:
+def write_grid(path: Path, records: Sequence[np.ndarray]) -> None:
     """A PNG with all records as tiles, row by row."""
     save_grid(records, path, limit=None)
 

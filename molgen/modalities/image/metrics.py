@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,7 +41,7 @@ _NEIGHBOURS = 1000  # samples in the nearest-neighbour check
 
 
 def evaluate(
-    records: Sequence[Any] | np.ndarray,
+    records: Sequence[np.ndarray] | np.ndarray,
     reference: str | Records | None = None,
     *,
     features: str | None = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from molgen.io.files import atomic
 from molgen.modalities.image.codec import picture, stacked
 
 
-def grid(records: Sequence[Any], columns: int | None = None, gap: int = 1) -> np.ndarray:
+def grid(records: Sequence[np.ndarray], columns: int | None = None, gap: int = 1) -> np.ndarray:
     """Images side by side, row by row, on a mid-grey ground.
 
     Arguments:
@@ -38,7 +37,7 @@ def grid(records: Sequence[Any], columns: int | None = None, gap: int = 1) -> np
 
 
 def save_grid(
-    records: Sequence[Any], path: Path, limit: int | None = 100, columns: int | None = None
+    records: Sequence[np.ndarray], path: Path, limit: int | None = 100, columns: int | None = None
 ) -> None:
     """Writes a grid of the first `limit` images (None: all) as PNG, small ones enlarged by a whole factor."""
     canvas = grid(records[:limit], columns)

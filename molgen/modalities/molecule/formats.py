@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from molgen.core.errors import DataError
 from molgen.core.modality import Format
 from molgen.core.records import Records
+from molgen.modalities.molecule.codec import Mol
+from molgen.modalities.molecule.plot import save_grid
 from molgen.modalities.molecule.sdf import OnError, read_sdf, write_sdf
 from molgen.modalities.molecule.xyz import read_xyz, write_xyz
 
@@ -34,9 +35,7 @@ def read_samples(path: Path) -> Records:
     return read_sdf(path, stop)
 
 
-def _picture(path: Path, records: Sequence[Any]) -> None:
-    from molgen.modalities.molecule.plot import save_grid
-
+def _picture(path: Path, records: Sequence[Mol]) -> None:
     save_grid(records, path)
 
 

@@ -15,13 +15,14 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdMolDescriptors
 
 from molgen.core.errors import ConfigError, DataError
-from molgen.core.records import Records, evenly
+from molgen.core.records import evenly
 from molgen.io.console import bar
 from molgen.io.files import load_arrays
 from molgen.modalities.chemistry.describe import hashes
 from molgen.modalities.chemistry.parse import flat, sanitised
 from molgen.modalities.chemistry.reference import novelty
 from molgen.modalities.molecule.codec import Mol
+from molgen.modalities.molecule.data import DATASETS
 from molgen.modalities.molecule.geometry import EDGES, SCORES, distances, histograms
 from molgen.modalities.molecule.stability import by_bonds, by_table, largest_fragment
 
@@ -34,8 +35,8 @@ _PARTS = 4  # training samples of one size whose distances are averaged
 
 
 def evaluate(
-    records: Sequence[Any],
-    reference: str | Records | Sequence[Any] | None = None,
+    records: Sequence[Mol],
+    reference: str | Sequence[Mol] | None = None,
     *,
     n_posebusters: int = 100,
     progress: bool = True,
@@ -103,7 +104,7 @@ def evaluate(
     return scores | {f"{'data' if name in _COUNTS else 'floor'}/{name}": value for name, value in own}
 
 
-def is_valid(record: Any) -> bool:
+def is_valid(record: object) -> bool:
     """Whether RDKit sanitises a molecule with the bonds it carries, and its coordinates are finite.
 
     Example:
@@ -116,7 +117,7 @@ def is_valid(record: Any) -> bool:
 
 
 def build_reference(
-    train: Sequence[Any], test: Sequence[Any], n_posebusters: int = 100
+    train: Sequence[Mol], test: Sequence[Mol], n_posebusters: int = 100
 ) -> dict[str, NDArray[Any]]:
     """What `evaluate` needs to know of a data set, as small arrays.
 
@@ -148,7 +149,7 @@ def build_reference(
     return stats
 
 
-def reference_for(reference: str | Records | Sequence[Any]) -> dict[str, NDArray[Any]]:
+def reference_for(reference: str | Sequence[Mol]) -> dict[str, NDArray[Any]]:
     """The statistics of a data set, shipped or made from its records, or of records.
 
     Records are training and test molecules at once; the floor is that of one half of them to the other.
@@ -167,8 +168,6 @@ def reference_for(reference: str | Records | Sequence[Any]) -> dict[str, NDArray
 
 @lru_cache(maxsize=2)
 def _named(name: str) -> dict[str, NDArray[Any]]:
-    from molgen.modalities.molecule.data import DATASETS
-
     path = ASSETS / f"{name}.npz"
     if path.is_file():
         return load_arrays(path)
@@ -180,7 +179,7 @@ def _named(name: str) -> dict[str, NDArray[Any]]:
 # --------------------------------------------------------------------------- parts
 
 
-def _shares(records: Sequence[Any]) -> tuple[dict[str, float], list[Mol], list[str]]:
+def _shares(records: Sequence[Mol]) -> tuple[dict[str, float], list[Mol], list[str]]:
     """The scores that need no reference; the valid, connected molecules; their SMILES without hydrogens."""
     if len(records) == 0:
         raise DataError("no records to score", fix="give at least one")
@@ -234,7 +233,7 @@ _COUNTS: Mapping[str, Callable[[Mol], int]] = {
 """What a molecule is made of, beside its size."""
 
 
-def _checked(record: Any, number: int) -> Mol:
+def _checked(record: object, number: int) -> Mol:
     if not isinstance(record, Mol):
         raise DataError(
             f"a record of type {type(record).__name__}, expected rdkit.Chem.Mol",
@@ -250,7 +249,7 @@ def _checked(record: Any, number: int) -> Mol:
     return record
 
 
-def _valid(records: Sequence[Any]) -> list[Mol]:
+def _valid(records: Sequence[Mol]) -> list[Mol]:
     """Sanitised copies of the records of one fragment with finite coordinates."""
     found = (sanitised(_checked(records[i], i + 1)) for i in range(len(records)))
     kept = [mol for mol in found if mol is not None and len(Chem.GetMolFrags(mol)) == 1]

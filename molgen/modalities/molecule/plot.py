@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
+from rdkit.Chem import Mol
 
 from molgen.core.errors import DataError
 from molgen.io.files import atomic
@@ -34,7 +35,7 @@ _STICK, _GAP = 0.10, 0.13  # half width of a stick, distance of the sticks of a 
 _LIGHT = (-0.35, 0.45)  # where a ball shines, in radii from its centre
 
 
-def save_grid(records: Sequence[Any], path: Path, columns: int = 8, cell: int = 200, limit: int = 64) -> None:
+def save_grid(records: Sequence[Mol], path: Path, columns: int = 8, cell: int = 200, limit: int = 64) -> None:
     """Draws the first molecules to a PNG, each seen along its shortest axis, with its generated bonds.
 
     Arguments:
@@ -65,7 +66,7 @@ def save_grid(records: Sequence[Any], path: Path, columns: int = 8, cell: int = 
         canvas.print_png(file)  # type: ignore[no-untyped-call]
 
 
-def _draw(axes: Axes, mol: Any) -> None:
+def _draw(axes: Axes, mol: Mol) -> None:
     axes.set_axis_off()
     axes.set_aspect("equal")
     if mol.GetNumAtoms() == 0 or mol.GetNumConformers() == 0:
@@ -92,7 +93,7 @@ def _draw(axes: Axes, mol: Any) -> None:
         (_stick if thing[0] == "bond" else _ball)(axes, place, *thing[1:])
 
 
-def _kekulised(mol: Any) -> Any:
+def _kekulised(mol: Mol) -> Mol:
     """A copy with single and double bonds instead of aromatic ones, where that can be."""
     out = Chem.Mol(mol)
     with rdBase.BlockLogs():

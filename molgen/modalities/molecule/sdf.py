@@ -65,7 +65,7 @@ def read_sdf(path: Path, on_error: OnError, geometry: bool = False) -> Records:
     return Records(items, labels, path.name)
 
 
-def write_sdf(path: Path, records: Iterable[Any], lay: Callable[[Mol], Mol] | None = None) -> None:
+def write_sdf(path: Path, records: Iterable[Mol], lay: Callable[[Mol], Mol] | None = None) -> None:
     """One V2000 record per molecule, in order, valid or not; labels of `Records` become data fields.
 
     Arguments:
@@ -128,8 +128,8 @@ def mol_block(mol: Mol) -> str:
     lines = Chem.MolToMolBlock(plain, includeStereo=False, kekulize=False).split("\n")
     if "V3000" in lines[3]:
         return "\n".join(lines)
-    for i in range(4 + n, 4 + n + m):  # RDKit marks double bonds without stereochemistry as cis or trans
-        lines[i] = f"{lines[i][:9]}  0"
+    for row in range(4 + n, 4 + n + m):  # RDKit marks double bonds without stereochemistry as cis or trans
+        lines[row] = f"{lines[row][:9]}  0"
     for i in odd:
         lines[4 + i] = "".join(_coordinate(x) for x in xyz[i].tolist()) + lines[4 + i][30:]
     return "\n".join(lines)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from rdkit import Chem, rdBase
+from rdkit.Chem import rdDetermineBonds
 
 from molgen.core.errors import DataError
 from molgen.core.records import Records
@@ -60,7 +61,7 @@ def read_xyz(path: Path, on_error: OnError, geometry: bool = True) -> Records:
     return Records(items, name=path.name)
 
 
-def write_xyz(path: Path, records: Iterable[Any]) -> None:
+def write_xyz(path: Path, records: Iterable[Mol]) -> None:
     """One record per molecule, in order, valid or not.
 
     Errors: `DataError` naming the record that has no coordinates.
@@ -93,8 +94,6 @@ def bonded(mol: Mol) -> Mol:
         >>> bonded(water).GetNumBonds()
         2
     """
-    from rdkit.Chem import rdDetermineBonds
-
     positions_of(mol)  # else NaN would be reported as bonds that do not fit
     found = Chem.RWMol(mol)
     with rdBase.BlockLogs():

@@ -11,6 +11,10 @@ from molgen.core.errors import DataError
 from molgen.core.records import Records
 from molgen.io.data import DataSource, data_folder
 from molgen.modalities.protein.backbone import LETTERS, Backbone
+from molgen.modalities.protein.bank import fetch
+from molgen.modalities.protein.ideal import traces
+from molgen.modalities.protein.rebuild import rebuild
+from molgen.modalities.protein.secondary import contents
 
 FILE = "pdb_chains/pdb_chains.npz"
 _SPLITS = {"train": b"train", "valid": b"val", "test": b"test"}
@@ -28,8 +32,6 @@ def load_chains(split: str, lengths: tuple[int, int] = (40, 256), folder: Path |
         raise DataError(f"no split {split!r}", file=FILE, fix=f"choose among {', '.join(_SPLITS)}")
     path = (data_folder() if folder is None else folder) / FILE
     if not path.is_file():
-        from molgen.modalities.protein.bank import fetch
-
         fetch(path)
     table = _arrays(path, path.stat().st_mtime_ns)
     size = np.diff(table["offsets"])
@@ -62,10 +64,6 @@ def _arrays(path: Path, stamp: int) -> dict[str, np.ndarray]:
 
 def load_ideal(split: str) -> Records:
     """Bundles and sheets made by formula; every tenth is for validation and every tenth for testing."""
-    from molgen.modalities.protein.ideal import traces
-    from molgen.modalities.protein.rebuild import rebuild
-    from molgen.modalities.protein.secondary import contents
-
     if split not in _SPLITS:
         raise DataError(f"no split {split!r}", file="ideal", fix=f"choose among {', '.join(_SPLITS)}")
     part = {"valid": (8,), "test": (9,)}.get(split, tuple(range(8)))

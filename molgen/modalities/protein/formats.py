@@ -11,13 +11,15 @@ import gzip
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+from Bio.PDB.Structure import Structure
 
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.modality import Format
 from molgen.core.records import Records
 from molgen.io.files import atomic, read_bytes
 from molgen.modalities.protein.backbone import Backbone, Number
+from molgen.modalities.protein.plot import plot
 from molgen.modalities.protein.reading import Content, Residue, backbone, parse_cif, parse_pdb
 from molgen.modalities.protein.writing import cif_text, pdb_text
 
@@ -73,13 +75,13 @@ def read_folder(path: Path, on_error: OnError) -> Records:
     files = sorted(p for p in path.iterdir() if p.name.lower().endswith(PDB + CIF) and p.name[0] != ".")
     if not files:
         raise DataError("no .pdb or .cif files in the folder", file=path, fix="name another folder")
-    items: list[Any] = []
+    items: list[Backbone] = []
     for file in files:
         items += read(file, on_error).items
     return Records(items, name=path.name)
 
 
-def write(path: Path, records: Sequence[Any]) -> None:
+def write(path: Path, records: Sequence[Structure]) -> None:
     """Writes one MODEL per record, in order, as the suffix says."""
     lower = path.name.lower()
     text = pdb_text(records) if lower.endswith(PDB) else cif_text(records, path.name.split(".")[0])
@@ -88,7 +90,7 @@ def write(path: Path, records: Sequence[Any]) -> None:
         temporary.write_bytes(gzip.compress(data, mtime=0) if lower.endswith(".gz") else data)
 
 
-def write_folder(path: Path, records: Sequence[Any]) -> None:
+def write_folder(path: Path, records: Sequence[Structure]) -> None:
     """Writes one PDB file per record, numbered from 1."""
     width = len(str(len(records)))
     with atomic(path) as temporary:
@@ -97,10 +99,8 @@ def write_folder(path: Path, records: Sequence[Any]) -> None:
             (temporary / f"sample_{i:0{width}}.pdb").write_text(pdb_text([record]))
 
 
-def write_picture(path: Path, records: Sequence[Any]) -> None:
+def write_picture(path: Path, records: Sequence[Structure]) -> None:
     """Draws the first records to a PNG."""
-    from molgen.modalities.protein.plot import plot
-
     plot(records, path)
 
 

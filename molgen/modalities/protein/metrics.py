@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from Bio.PDB.Structure import Structure
 
 from molgen.core.errors import ConfigError, DataError
 from molgen.core.records import Records
@@ -14,6 +14,7 @@ from molgen.io.console import bar
 from molgen.io.files import load_arrays
 from molgen.metrics.statistics import Moments, frechet_distance
 from molgen.modalities.protein.backbone import coordinates
+from molgen.modalities.protein.data import sources
 from molgen.modalities.protein.descriptors import CLASH, folds, locals_of
 from molgen.modalities.protein.similarity import diversity as tm_diversity
 from molgen.modalities.protein.similarity import nearest
@@ -29,7 +30,7 @@ _RIDGE = 1e-6
 
 
 def evaluate(
-    records: Sequence[Any],
+    records: Sequence[Structure],
     reference: str | Records | None = None,
     *,
     diversity: int = 20,
@@ -110,8 +111,8 @@ def valid(coords: np.ndarray) -> bool:
 
 
 def build_reference(
-    train: Sequence[Any],
-    test: Sequence[Any],
+    train: Sequence[Structure],
+    test: Sequence[Structure],
     lengths: tuple[int, int] | None = LENGTHS,
     probes: int = 40,
 ) -> dict[str, np.ndarray]:
@@ -166,8 +167,6 @@ def reference_for(reference: str | Records, probes: int = 40) -> dict[str, np.nd
     """
     if not isinstance(reference, str):
         return build_reference(reference[1::2], reference[::2], None, probes)
-    from molgen.modalities.protein.data import sources
-
     known = sources()
     if reference not in known:
         raise ConfigError.unknown("reference of protein", reference, known)
@@ -216,7 +215,7 @@ def _novelty(
     probes: np.ndarray,
     stats: dict[str, np.ndarray],
     tries: int,
-    advance: Any,
+    advance: Callable[[int], None],
 ) -> dict[str, float]:
     scaled = vectors[probes] / stats["sd"]
     near = nearest([traces[i] for i in probes], scaled, *_known(stats), tries, advance)

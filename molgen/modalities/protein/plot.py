@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from Bio.PDB.Structure import Structure
 
 from molgen.core.errors import DataError
 from molgen.io.files import atomic
@@ -22,7 +22,7 @@ _FINE = 8  # pieces of ribbon per residue
 _MOST = 25
 
 
-def plot(records: Sequence[Any], path: Path) -> None:
+def plot(records: Sequence[Structure], path: Path) -> None:
     """Draws at most 25 backbones to a PNG, each seen along its shortest axis.
 
     Errors: `DataError` if there is nothing to draw, or the file cannot be written.

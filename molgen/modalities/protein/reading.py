@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
+import gemmi
 import numpy as np
 
 from molgen.core.errors import DataError
 from molgen.modalities.protein.backbone import ATOMS, TO_LETTER, Backbone, Number
 from molgen.modalities.protein.geometry import unit
 from molgen.modalities.protein.rebuild import C_O, CA_C_O, rebuild
-
-if TYPE_CHECKING:
-    import gemmi
 
 CA_CA, C_N = 4.2, 2.0
 """Longest distances of consecutive CA, and of C to the next N, within an unbroken chain (Angstrom)."""
@@ -69,8 +67,6 @@ def parse_pdb(text: str) -> Content:
 
     Errors: `DataError` naming the line of an atom that cannot be read, or if there are no atoms.
     """
-    import gemmi
-
     lines = text.splitlines()
     seen = False
     for number, line in enumerate(lines, 1):
@@ -107,8 +103,6 @@ def parse_cif(text: str) -> Content:
 
     Errors: `DataError` if it is not mmCIF, has no `_atom_site`, or an atom cannot be read.
     """
-    import gemmi
-
     try:
         document = gemmi.cif.read_string(text)
     except (ValueError, RuntimeError) as error:

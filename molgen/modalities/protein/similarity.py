@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from tmtools import tm_align
 
 SAME_FOLD = 0.5
 
@@ -19,8 +20,6 @@ def tm_score(a: np.ndarray, b: np.ndarray) -> float:
         >>> round(tm_score(trace, trace @ np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])), 3)
         1.0
     """
-    from tmtools import tm_align
-
     x, y = (np.ascontiguousarray(t, np.float64) for t in (a, b))
     found = tm_align(x, y, "G" * len(x), "G" * len(y))
     return float((found.tm_norm_chain1 + found.tm_norm_chain2) / 2)

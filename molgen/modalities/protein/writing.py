@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
+from Bio.PDB.Structure import Structure
 
 from molgen.modalities.protein.backbone import (
     ATOMS,
@@ -44,7 +45,7 @@ class Chain:
     nameless: bool
 
     @classmethod
-    def of(cls, structure: Any) -> Chain:
+    def of(cls, structure: Structure) -> Chain:
         """Reads a structure; `DataError` if it lacks a backbone atom."""
         coords, letters = coordinates(structure), sequence_of(structure)
         if isinstance(structure, Backbone) and structure.untouched:
@@ -74,7 +75,7 @@ class Chain:
         return assign(self.coords)
 
 
-def pdb_text(structures: Sequence[Any]) -> str:
+def pdb_text(structures: Sequence[Structure]) -> str:
     """A PDB file with one MODEL per structure, in order.
 
     HELIX and SHEET name a chain but no model, so chains of several models get names of their own
@@ -168,7 +169,7 @@ def _end(chain: Chain, name: str, i: int, gap: str) -> str:
     return f"{chain.names[i]:>3} {name}{gap}{number:>4}{code}"
 
 
-def cif_text(structures: Sequence[Any], name: str = "molgen") -> str:
+def cif_text(structures: Sequence[Structure], name: str = "molgen") -> str:
     """An mmCIF file with one model per structure, in order; every model has a `label_asym_id` of its own.
 
     Helices are in `struct_conf`, strands in `struct_sheet_range`, remarks in `pdbx_database_remark`.
